@@ -1,0 +1,28 @@
+# Everything runs in .venv, which is made from pyproject.toml when it is missing or older than it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check bench clean
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/installed  ## index data/samples and search it in every direction
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash benchmarks/demo.sh
+
+test: $(VENV)/installed  ## run the tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/installed  ## lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/installed  ## measure speed and memory
+	$(BIN)/python benchmarks/speed.py
+
+clean:
+	rm -rf $(VENV) .demo

@@ -1,0 +1,60 @@
+"""Which rows of the catalog have lost their file, and which only seem to have."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from indexer.scan import Scan
+from mmsearch.catalog import Catalog, MediaRow
+
+
+@dataclass(slots=True)
+class Gone:
+    """Finds the media whose files a finished scan didn't show.
+
+    A root, or a folder whose device changed, that suddenly shows nothing is most likely an unmounted disk: its media
+    stay, and it is listed in `kept`, unless `prune` is asked for.
+    """
+
+    catalog: Catalog
+    scan: Scan
+    seen: bytearray
+    first_new_id: int
+    prune: bool
+    kept: set[bytes] = field(default_factory=set)
+
+    def paths(self) -> Iterator[bytes]:
+        """Yield the paths of media that are gone."""
+        for root in self.scan.roots:
+            for row in self.catalog.media_under(root):
+                found = row.id >= self.first_new_id or (row.id < len(self.seen) and self.seen[row.id])
+                if not found and not self._unscanned(root, row.path) and (self.prune or not self._keeps(root, row)):
+                    yield row.path
+
+    def _unscanned(self, root: bytes, path: bytes) -> bool:
+        return any(folder in self.scan.incomplete for folder in _folders(root, path))
+
+    def _keeps(self, root: bytes, row: MediaRow) -> bool:
+        devices = self.scan.devices
+        device = devices.get(root)
+        for folder in _folders(root, row.path):
+            device = devices.get(folder, device)
+            if folder not in self.scan.occupied:
+                if folder == root or device != row.device:
+                    self.kept.add(folder)
+                    return True
+                return False
+        return False
+
+
+def _folders(root: bytes, path: bytes) -> Iterator[bytes]:
+    """Yield the folders from the root down to the one that holds a path."""
+    folders = []
+    folder = os.path.dirname(path)  # noqa: PTH120  paths are bytes here
+    while len(folder) > len(root):
+        folders.append(folder)
+        folder = os.path.dirname(folder)  # noqa: PTH120
+    yield root
+    yield from reversed(folders)

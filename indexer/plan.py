@@ -1,0 +1,134 @@
+"""Entries against the catalog: what is unchanged, what is known under another name, what has to be decoded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from indexer.scan import Entry
+from mmsearch.catalog import Catalog, FailureRow, MediaRow, NewMedia
+from mmsearch.errors import MediaError
+from mmsearch.media import content_digest
+from mmsearch.types import Failure, Stage
+
+_CHUNK = 256
+_HASHING_THREADS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A content to be decoded: the file it is read from, and the hash it goes by."""
+
+    entry: Entry
+    hash: bytes
+    known_path: bool
+
+
+@dataclass(slots=True)
+class Plan:
+    """Compares entries with the catalog; iterate `tasks` for what has to be decoded.
+
+    `key` is the profile's: contents embedded under another are done anew. `version` is the program's: failures of an
+    older one are tried again, and with `retry` all of them.
+    """
+
+    catalog: Catalog
+    key: str
+    version: str
+    retry: bool = False
+    unchanged: int = 0
+    reused: int = 0
+    failures: list[tuple[Failure, Entry]] = field(default_factory=list)
+    """What couldn't be read; taken away and recorded by the run."""
+    seen: bytearray = field(default_factory=bytearray)
+    """One byte a media id: whether its file was found."""
+    seen_failures: set[bytes] = field(default_factory=set)
+    """Paths whose recorded failure, if there is one, still holds."""
+    copies: list[Entry] = field(default_factory=list)
+    """Entries whose content was in flight under another name; to be planned again, by `last_tasks`, after it."""
+    _in_flight: set[bytes] = field(default_factory=set)
+
+    def tasks(self, entries: Iterable[Entry]) -> Iterator[Task]:
+        """Yield what has to be decoded, one task a content; everything else is settled on the way."""
+        rest = iter(entries)
+        with ThreadPoolExecutor(_HASHING_THREADS, thread_name_prefix="hash") as pool:
+            while chunk := list(islice(rest, _CHUNK)):
+                yield from self._settle(chunk, pool)
+
+    def last_tasks(self) -> Iterator[Task]:
+        """Yield those copies whose first name didn't decode: each is tried by itself, the others are known by now."""
+        copies, self.copies = self.copies, []
+        self._in_flight.clear()
+        for task in self.tasks(copies):
+            self._in_flight.clear()
+            yield task
+
+    def _settle(self, chunk: list[Entry], pool: ThreadPoolExecutor) -> Iterator[Task]:
+        rows = self.catalog.media_at(entry.path for entry in chunk)
+        failed = self.catalog.failures_at(entry.path for entry in chunk)
+        unsettled = [entry for entry in chunk if not self._settled(entry, rows.get(entry.path), failed.get(entry.path))]
+        hashed: list[tuple[Entry, bytes]] = []
+        for entry, outcome in zip(unsettled, pool.map(_try_hash, unsettled), strict=True):
+            if isinstance(outcome, bytes):
+                hashed.append((entry, outcome))
+            else:
+                self.failures.append((outcome, entry))
+        known = self.catalog.contents_by_hash({digest for _, digest in hashed}, self.key)
+        again = {as_media(entry): known[digest] for entry, digest in hashed if digest in known}
+        if again:
+            self.catalog.point(again)
+            self.reused += len(again)
+        for entry, digest in hashed:
+            if digest in known:
+                continue
+            if digest in self._in_flight:
+                self.copies.append(entry)
+            else:
+                self._in_flight.add(digest)
+                yield Task(entry, digest, entry.path in rows)
+
+    def _settled(self, entry: Entry, row: MediaRow | None, failure: FailureRow | None) -> bool:
+        if row is not None:
+            self._see(row.id)
+            if (row.size_bytes, row.mtime_ns, row.sidecars, row.embedded_by) == (
+                entry.size_bytes,
+                entry.mtime_ns,
+                entry.sidecar_stamp,
+                self.key,
+            ):
+                if row.device != entry.device:
+                    self.catalog.point({as_media(entry): row.content_id})
+                self.seen_failures.update(entry.sidecars)
+                self.unchanged += 1
+                return True
+        if failure is None or self.retry:
+            return False
+        if failure.stamp == entry.stamp and failure.version == self.version:
+            self.seen_failures.add(entry.path)
+            self.unchanged += 1
+            return True
+        return False
+
+    def _see(self, media_id: int) -> None:
+        if media_id >= len(self.seen):
+            self.seen.extend(bytes(media_id + 1 - len(self.seen) + 4096))
+        self.seen[media_id] = 1
+
+
+def as_media(entry: Entry) -> NewMedia:
+    """Return the catalog's row for an entry."""
+    return NewMedia(entry.path, entry.size_bytes, entry.mtime_ns, entry.sidecar_stamp, entry.device)
+
+
+def _try_hash(entry: Entry) -> bytes | Failure:
+    try:
+        return content_digest(entry.path, entry.sidecars)
+    except MediaError as error:
+        reason = str(error)
+    except OSError as error:
+        reason = f"can't be read: {(error.strerror or str(error)).lower()}"
+    return Failure(Path(os.fsdecode(entry.path)), Stage.READ, reason)

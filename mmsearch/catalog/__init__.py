@@ -1,0 +1,25 @@
+"""What a library holds, in SQLite: the single source of truth."""
+
+from mmsearch.catalog.catalog import Catalog
+from mmsearch.catalog.rows import (
+    Embeddings,
+    FailureRow,
+    Ids,
+    MediaRow,
+    NewContent,
+    NewMedia,
+    NewSegment,
+    SegmentRow,
+)
+
+__all__ = [
+    "Catalog",
+    "Embeddings",
+    "FailureRow",
+    "Ids",
+    "MediaRow",
+    "NewContent",
+    "NewMedia",
+    "NewSegment",
+    "SegmentRow",
+]

@@ -1,0 +1,348 @@
+"""The catalog: what a library holds, vectors included. The single source of truth; every index is a cache of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Select, bindparam, delete, func, insert, or_, select, update
+
+from mmsearch.catalog import schema
+from mmsearch.catalog.rows import Embeddings, FailureRow, Ids, MediaRow, NewContent, NewMedia, SegmentRow
+from mmsearch.catalog.schema import content, embedding, failure, media, run, segment, setting, space
+from mmsearch.catalog.writing import (
+    PART,
+    drop_orphans,
+    insert_contents,
+    parts,
+    point,
+    put_setting,
+    raise_revision,
+    record_failures,
+)
+from mmsearch.errors import CatalogError
+from mmsearch.types import Modality, View
+
+
+class Catalog:
+    """The catalog of one library. Reads may run beside one writer; the library's lock sees that there is one."""
+
+    def __init__(self, file: Path, *, create: bool = False) -> None:
+        self._file = file
+        self._engine = schema.connect(file, create=create)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with schema.mapped_errors(self._file), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        with schema.mapped_errors(self._file), self._engine.begin() as connection:
+            yield connection
+
+    # What belongs to the library as a whole
+
+    @property
+    def profile(self) -> str | None:
+        """The name of the library's profile, None in a new one."""
+        with self._read() as connection:
+            return connection.execute(select(setting.c.value).where(setting.c.key == "profile")).scalar()
+
+    def set_profile(self, name: str) -> None:
+        """Keep the profile's name."""
+        with self._write() as connection:
+            put_setting(connection, "profile", name)
+
+    @property
+    def revision(self) -> int:
+        """A number that rises with every change of embeddings: an index of an older one is stale."""
+        with self._read() as connection:
+            return int(connection.execute(select(setting.c.value).where(setting.c.key == "revision")).scalar() or 0)
+
+    def space_id(self, name: str, fingerprint: str, dim: int) -> int | None:
+        """Return the id under which a space's embeddings stand, None if there are none."""
+        where = (space.c.name == name, space.c.fingerprint == fingerprint, space.c.dim == dim)
+        with self._read() as connection:
+            return connection.execute(select(space.c.id).where(*where)).scalar()
+
+    def add_space(self, name: str, fingerprint: str, dim: int) -> int:
+        """Return the id of a space, registering it if it is new."""
+        known = self.space_id(name, fingerprint, dim)
+        if known is not None:
+            return known
+        with self._write() as connection:
+            row = {"name": name, "fingerprint": fingerprint, "dim": dim}
+            return int(connection.execute(insert(space).values(row).returning(space.c.id)).scalar_one())
+
+    # Media and contents
+
+    def media_at(self, paths: Iterable[bytes]) -> dict[bytes, MediaRow]:
+        """Return the rows of those paths that the catalog knows."""
+        with self._read() as connection:
+            query = _media().where(media.c.path.in_(bindparam("some", expanding=True)))
+            return {
+                row.path: MediaRow(*row) for part in parts(paths) for row in connection.execute(query, {"some": part})
+            }
+
+    def media_under(self, root: bytes) -> Iterator[MediaRow]:
+        """Yield the media at a path or below a folder, in byte order of their paths."""
+        last = b""
+        while True:
+            with self._read() as connection:
+                query = _media().where(_below(root), media.c.path > last).order_by(media.c.path).limit(PART)
+                rows = [MediaRow(*row) for row in connection.execute(query)]
+            yield from rows
+            if len(rows) < PART:
+                return
+            last = rows[-1].path
+
+    def next_media_id(self) -> int:
+        """Return an id above that of every media row there is: rows of this id and above are newer than now."""
+        with self._read() as connection:
+            return int(connection.execute(select(func.max(media.c.id))).scalar() or 0) + 1
+
+    def content_with_hash(self, digest: bytes) -> int | None:
+        """Return the id of the content that goes by a hash, None if the library doesn't hold it."""
+        with self._read() as connection:
+            return connection.execute(select(content.c.id).where(content.c.hash == digest)).scalar()
+
+    def segment_ids(self, content_id: int) -> list[int]:
+        """Return the ids of a content's segments."""
+        with self._read() as connection:
+            return list(connection.execute(select(segment.c.id).where(segment.c.content_id == content_id)).scalars())
+
+    def contents_by_hash(self, hashes: Iterable[bytes], embedded_by: str) -> dict[bytes, int]:
+        """Return the ids of those contents that the catalog holds, embedded by this profile key."""
+        query = select(content.c.hash, content.c.id).where(
+            content.c.hash.in_(bindparam("some", expanding=True)), content.c.embedded_by == embedded_by
+        )
+        with self._read() as connection:
+            return {row.hash: row.id for part in parts(hashes) for row in connection.execute(query, {"some": part})}
+
+    def commit(
+        self,
+        contents: Sequence[NewContent],
+        embedded_by: str,
+        failures: Sequence[FailureRow] = (),
+    ) -> None:
+        """Write contents, their segments and vectors, their paths, and failures, in one transaction."""
+        with self._write() as connection:
+            insert_contents(connection, contents, embedded_by)
+            record_failures(connection, failures)
+            if contents:
+                raise_revision(connection)
+
+    def point(self, names: Mapping[NewMedia, int]) -> None:
+        """Make paths name contents that the catalog already holds (a rename, a copy, a touched file)."""
+        with self._write() as connection:
+            point(connection, names)
+
+    def remove(self, paths: Iterable[bytes]) -> int:
+        """Take paths and their failures out of the catalog; return how many were media.
+
+        Their contents stay until `drop_orphans`, for another path of the same run may still name them.
+        """
+        removed = 0
+        with self._write() as connection:
+            for part in parts(paths):
+                removed += connection.execute(delete(media).where(media.c.path.in_(part))).rowcount
+                connection.execute(delete(failure).where(failure.c.path.in_(part)))
+        return removed
+
+    def drop_orphans(self) -> None:
+        """Delete contents that no path names any more, with their segments and vectors."""
+        with self._write() as connection:
+            if drop_orphans(connection):
+                raise_revision(connection)
+
+    # Failures and runs
+
+    def failures_at(self, paths: Iterable[bytes]) -> dict[bytes, FailureRow]:
+        """Return the recorded failures of those paths that have one."""
+        query = _failures().where(failure.c.path.in_(bindparam("some", expanding=True)))
+        with self._read() as connection:
+            rows = (row for part in parts(paths) for row in connection.execute(query, {"some": part}))
+            return {row.path: FailureRow(*row) for row in rows}
+
+    def failures_under(self, root: bytes | None = None) -> list[FailureRow]:
+        """Return the recorded failures at a path or below a folder, or all of them, by path."""
+        query = _failures().order_by(failure.c.path)
+        with self._read() as connection:
+            rows = connection.execute(query if root is None else query.where(_below(root, failure.c.path)))
+            return [FailureRow(*row) for row in rows]
+
+    def start_run(self) -> int:
+        """Note that a run began; return its id."""
+        with self._write() as connection:
+            return int(connection.execute(insert(run).values(started=_now()).returning(run.c.id)).scalar_one())
+
+    def end_run(self, run_id: int, report: str) -> None:
+        """Note that a run ended, with its report as JSON."""
+        with self._write() as connection:
+            connection.execute(update(run).where(run.c.id == run_id).values(ended=_now(), report=report))
+
+    # Embeddings
+
+    def embedding_ids(self, space_id: int, view: View, modalities: Iterable[Modality] | None = None) -> Ids:
+        """Return the sorted ids of a view's embeddings in a space, of all modalities or of these."""
+        query = select(embedding.c.id).where(embedding.c.space_id == space_id, embedding.c.view == view)
+        if modalities is not None:
+            query = query.where(embedding.c.modality.in_(sorted(modalities)))
+        with self._read() as connection:
+            ids = np.fromiter((row[0] for row in connection.execute(query)), dtype=np.int64)
+        return np.sort(ids)
+
+    def count_embeddings(self, space_id: int) -> dict[tuple[View, Modality], int]:
+        """Return how many embeddings a space holds of each view and modality."""
+        query = (
+            select(embedding.c.view, embedding.c.modality, func.count())
+            .where(embedding.c.space_id == space_id)
+            .group_by(embedding.c.view, embedding.c.modality)
+        )
+        with self._read() as connection:
+            return {(View(view), Modality(kind)): count for view, kind, count in connection.execute(query)}
+
+    def vectors(self, ids: Ids, dim: int) -> tuple[Ids, NDArray[np.float32]]:
+        """Return those of the sorted ids that exist, and their vectors, (n, dim) float32."""
+        query = select(embedding.c.id, embedding.c.vector).where(embedding.c.id.in_(bindparam("some", expanding=True)))
+        found: list[tuple[int, bytes]] = []
+        with self._read() as connection:
+            for part in parts(ids.tolist()):
+                found += [(row.id, row.vector) for row in connection.execute(query, {"some": part})]
+        found.sort()
+        return np.asarray([row[0] for row in found], np.int64), self._unpack([row[1] for row in found], dim)
+
+    def embeddings_of(self, segment_ids: Iterable[int], space_id: int, dim: int) -> Embeddings:
+        """Return every view of these segments in a space."""
+        query = select(embedding.c.id, embedding.c.segment_id, embedding.c.view, embedding.c.vector).where(
+            embedding.c.segment_id.in_(bindparam("some", expanding=True)), embedding.c.space_id == space_id
+        )
+        with self._read() as connection:
+            rows = [row for part in parts(segment_ids) for row in connection.execute(query, {"some": part})]
+        return Embeddings(
+            ids=np.asarray([row.id for row in rows], np.int64),
+            segment_ids=np.asarray([row.segment_id for row in rows], np.int64),
+            views=tuple(View(row.view) for row in rows),
+            vectors=self._unpack([row.vector for row in rows], dim),
+        )
+
+    def sample(self, space_id: int, view: View, size: int, dim: int) -> NDArray[np.float32]:
+        """Return the vectors of one view of up to `size` contents, chosen by their hash: (n, dim) float32.
+
+        The choice depends on what the library holds and not on when it was put there.
+        """
+        query = (
+            select(embedding.c.vector)
+            .select_from(content.join(segment).join(embedding))
+            .where(embedding.c.space_id == space_id, embedding.c.view == view)
+            .order_by(content.c.hash, embedding.c.id)
+            .limit(size)
+        )
+        with self._read() as connection:
+            return self._unpack([row.vector for row in connection.execute(query)], dim)
+
+    def segments_of(self, embedding_ids: Iterable[int]) -> dict[int, int]:
+        """Return the segment of each of these embeddings that exists."""
+        query = select(embedding.c.id, embedding.c.segment_id).where(
+            embedding.c.id.in_(bindparam("some", expanding=True))
+        )
+        with self._read() as connection:
+            return {
+                row.id: row.segment_id
+                for part in parts(embedding_ids)
+                for row in connection.execute(query, {"some": part})
+            }
+
+    def segment_rows(self, segment_ids: Iterable[int]) -> dict[int, SegmentRow]:
+        """Return these segments with their contents and paths."""
+        first_path = (
+            select(func.min(media.c.path))
+            .where(media.c.content_id == content.c.id)
+            .correlate(content)
+            .scalar_subquery()
+        )
+        query = (
+            select(
+                segment.c.id,
+                content.c.id.label("content_id"),
+                content.c.modality,
+                first_path.label("path"),
+                segment.c.start_s,
+                segment.c.end_s,
+                segment.c.text,
+            )
+            .join_from(segment, content)
+            .where(segment.c.id.in_(bindparam("some", expanding=True)))
+        )
+        with self._read() as connection:
+            rows = (row for part in parts(segment_ids) for row in connection.execute(query, {"some": part}))
+            return {
+                row.id: SegmentRow(row.id, row.content_id, Modality(row.modality), *row[3:])
+                for row in rows
+                if row.path is not None  # a path removed while we read
+            }
+
+    # Counts
+
+    def count_media(self) -> dict[Modality, int]:
+        """Return how many files of each modality the library holds."""
+        query = select(content.c.modality, func.count()).select_from(media.join(content)).group_by(content.c.modality)
+        with self._read() as connection:
+            counts = {modality: count for modality, count in connection.execute(query)}
+        return {modality: counts.get(modality, 0) for modality in Modality}
+
+    def count_segments(self) -> int:
+        """Return how many segments the library holds."""
+        with self._read() as connection:
+            return connection.execute(select(func.count()).select_from(segment)).scalar_one()
+
+    def count_outdated(self, embedded_by: str) -> int:
+        """Return how many files were embedded under another profile key and can't be found until re-embedded."""
+        query = select(func.count()).select_from(media.join(content)).where(content.c.embedded_by != embedded_by)
+        with self._read() as connection:
+            return connection.execute(query).scalar_one()
+
+    def _unpack(self, blobs: Sequence[bytes], dim: int) -> NDArray[np.float32]:
+        try:
+            return np.frombuffer(b"".join(blobs), "<f2").reshape(len(blobs), dim).astype(np.float32)
+        except ValueError as error:
+            raise CatalogError(f"{self._file}: a vector has the wrong length; rebuild with 'mmsearch index'") from error
+
+
+def _media() -> Select[Any]:
+    columns = (
+        media.c.id,
+        media.c.path,
+        media.c.content_id,
+        media.c.size_bytes,
+        media.c.mtime_ns,
+        media.c.sidecars,
+        media.c.device,
+        content.c.embedded_by,
+    )
+    return select(*columns).join_from(media, content)
+
+
+def _failures() -> Select[Any]:
+    return select(failure.c.path, failure.c.stage, failure.c.reason, failure.c.stamp, failure.c.version)
+
+
+def _below(root: bytes, column: Any = media.c.path) -> Any:  # noqa: ANN401  SQLAlchemy's expressions are Any
+    separator = os.fsencode(os.sep)
+    folder = root.rstrip(separator)
+    return or_(column == root, (column > folder + separator) & (column < folder + bytes([separator[0] + 1])))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,93 @@
+"""The rows that go into a catalog and come out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.types import Modality, View
+
+Ids = NDArray[np.int64]
+"""Ids of embeddings, sorted."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaRow:
+    """A path of the library: which content it names, and what its file looked like when it was indexed."""
+
+    id: int
+    path: bytes
+    content_id: int
+    size_bytes: int
+    mtime_ns: int
+    sidecars: str
+    device: str
+    embedded_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewMedia:
+    """A path to be put into the catalog, or to be pointed at another content."""
+
+    path: bytes
+    size_bytes: int
+    mtime_ns: int
+    sidecars: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewSegment:
+    """A segment to be committed, with one vector, (dim,) float32, for each (space id, view) that embeds it."""
+
+    start_s: float | None
+    end_s: float | None
+    text: str | None
+    vectors: Mapping[tuple[int, View], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class NewContent:
+    """A content to be committed with all its segments, replacing what the catalog holds under this hash."""
+
+    hash: bytes
+    modality: Modality
+    segments: Sequence[NewSegment]
+    names: Sequence[NewMedia]
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRow:
+    """A file that couldn't be indexed: `stamp` and `version` say when it is worth another try."""
+
+    path: bytes
+    stage: str
+    reason: str
+    stamp: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRow:
+    """A segment as hits need it: its content, the content's first path in byte order, and its moment."""
+
+    id: int
+    content_id: int
+    modality: Modality
+    path: bytes
+    start_s: float | None
+    end_s: float | None
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Vectors with the segments and views they belong to; row i of each. `vectors` is (n, dim) float32."""
+
+    ids: Ids
+    segment_ids: Ids
+    views: tuple[View, ...]
+    vectors: NDArray[np.float32]

@@ -1,0 +1,154 @@
+"""The tables of `catalog.sqlite`, how a connection is set up, and how an older file is brought up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    event,
+)
+from sqlalchemy.exc import DatabaseError, SQLAlchemyError
+
+from mmsearch.errors import CatalogError
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+
+def _table(name: str, *columns: Column[Any] | Index) -> Table:
+    # AUTOINCREMENT: without it SQLite hands a deleted id out again, and an index would answer with another's vector.
+    return Table(name, metadata, Column("id", Integer, primary_key=True), *columns, sqlite_autoincrement=True)
+
+
+setting = Table("setting", metadata, Column("key", String, primary_key=True), Column("value", Text, nullable=False))
+"""What belongs to the library as a whole: `profile`, and `revision`, which every change of embeddings raises."""
+
+space = _table(
+    "space",
+    Column("name", String, nullable=False),
+    Column("fingerprint", String, nullable=False),
+    Column("dim", Integer, nullable=False),
+    Index("space_by_name", "name", "fingerprint", unique=True),
+)
+
+content = _table(
+    "content",
+    Column("hash", LargeBinary, nullable=False, unique=True),
+    Column("modality", String, nullable=False),
+    Column("embedded_by", String, nullable=False),  # Profile.key
+)
+
+media = _table(
+    "media",
+    Column("path", LargeBinary, nullable=False, unique=True),  # os.fsencode: names need not be UTF-8
+    Column("content_id", ForeignKey("content.id"), nullable=False, index=True),
+    Column("size_bytes", Integer, nullable=False),
+    Column("mtime_ns", Integer, nullable=False),
+    Column("sidecars", String, nullable=False),  # size and mtime of each caption file beside it
+    Column("device", String, nullable=False),  # st_dev of its folder, as text: it may use 64 bits unsigned
+)
+
+segment = _table(
+    "segment",
+    Column("content_id", ForeignKey("content.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("start_s", Float),
+    Column("end_s", Float),
+    Column("text", Text),
+)
+
+embedding = _table(
+    "embedding",
+    Column("segment_id", ForeignKey("segment.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("space_id", ForeignKey("space.id"), nullable=False),
+    Column("view", String, nullable=False),
+    Column("modality", String, nullable=False),  # the content's, so that a filter reads one index and no rows
+    Column("vector", LargeBinary, nullable=False),  # (dim,) float16, little-endian
+    Index("embedding_by_view", "space_id", "view", "modality"),
+)
+
+failure = _table(
+    "failure",
+    Column("path", LargeBinary, nullable=False, unique=True),
+    Column("stage", String, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("stamp", String, nullable=False),  # size and mtime of the file that failed
+    Column("version", String, nullable=False),  # of the program and the decoder that failed on it
+)
+
+run = _table(
+    "run",
+    Column("started", String, nullable=False),
+    Column("ended", String),
+    Column("report", Text),
+)
+
+_MIGRATIONS: dict[int, Callable[[Connection], None]] = {}
+"""From each older schema version, the function that takes a catalog to the next one."""
+
+
+def connect(file: Path, *, create: bool) -> Engine:
+    """Open a catalog, making or migrating its tables. Raises `CatalogError`."""
+    if not create and not file.is_file():
+        raise CatalogError(f"{file} is missing; run 'mmsearch index' to make it anew")
+    engine = create_engine(f"sqlite:///{file}", connect_args={"timeout": 30})
+    event.listen(engine, "connect", _set_up)
+    with mapped_errors(file), engine.begin() as connection:
+        version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+        if version > SCHEMA_VERSION:
+            raise CatalogError(f"{file} was written by a newer mmsearch (schema {version}); upgrade mmsearch to use it")
+        if version == 0:
+            metadata.create_all(connection)
+        for step in range(max(version, 1), SCHEMA_VERSION):
+            _MIGRATIONS[step](connection)
+        if version != SCHEMA_VERSION:
+            connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    return engine
+
+
+def _set_up(connection: Any, _record: object) -> None:  # noqa: ANN401  a DBAPI connection has no common type
+    cursor = connection.cursor()
+    for pragma in (
+        "page_size = 16384",  # a page then holds about thirty vectors; only a new file heeds it
+        "journal_mode = WAL",
+        "synchronous = NORMAL",
+        "foreign_keys = ON",
+        "cache_size = -32768",  # KiB
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+@contextmanager
+def mapped_errors(file: Path) -> Iterator[None]:
+    """Turn SQLAlchemy's errors into one-line `CatalogError`s that name the file and the remedy."""
+    try:
+        yield
+    except DatabaseError as error:
+        reason = " ".join(str(error.orig).split())
+        remedy = {
+            "database or disk is full": "free some space and run the same command again; what was committed is kept",
+            "file is not a database": "move it away and run 'mmsearch index' to build it anew",
+            "database disk image is malformed": "move it away and run 'mmsearch index' to build it anew",
+            "attempt to write a readonly database": "make the library's folder writable",
+            "unable to open database file": "check that the library's folder exists and may be read and written",
+        }.get(reason, "check the disk, then run the same command again")
+        raise CatalogError(f"{file}: {reason}; {remedy}") from error
+    except SQLAlchemyError as error:
+        raise CatalogError(f"{file}: {' '.join(str(error).split())[:200]}") from error

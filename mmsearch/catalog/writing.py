@@ -1,0 +1,112 @@
+"""What a transaction on the catalog is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from mmsearch.catalog.rows import FailureRow, NewContent, NewMedia
+from mmsearch.catalog.schema import content, embedding, failure, media, segment, setting
+
+PART = 5_000
+
+
+def insert_contents(connection: Connection, contents: Sequence[NewContent], embedded_by: str) -> None:
+    """Write contents with their segments, vectors and paths, each in place of what stands under its hash."""
+    rows = [{"hash": new.hash, "modality": new.modality.value, "embedded_by": embedded_by} for new in contents]
+    if not rows:
+        return
+    statement = upsert(content)
+    changed = {key: statement.excluded[key] for key in ("modality", "embedded_by")}
+    inserted = statement.on_conflict_do_update(index_elements=["hash"], set_=changed)
+    ids = {row.hash: row.id for row in connection.execute(inserted.returning(content.c.hash, content.c.id), rows)}
+    for part in parts(ids.values()):
+        connection.execute(delete(segment).where(segment.c.content_id.in_(part)))
+    # Two tasks may have met the same content under two names; one of them is enough.
+    unique = {new.hash: new for new in contents}.values()
+    owners = [(new, part) for new in unique for part in new.segments]
+    segments = [
+        {"content_id": ids[new.hash], "start_s": part.start_s, "end_s": part.end_s, "text": part.text}
+        for new, part in owners
+    ]
+    segment_ids: Sequence[int] = ()
+    if segments:
+        returning = insert(segment).returning(segment.c.id, sort_by_parameter_order=True)
+        segment_ids = connection.execute(returning, segments).scalars().all()
+    vectors = [
+        {
+            "segment_id": segment_id,
+            "space_id": space_id,
+            "view": view.value,
+            "modality": new.modality.value,
+            "vector": vector.astype("<f2").tobytes(),
+        }
+        for segment_id, (new, part) in zip(segment_ids, owners, strict=True)
+        for (space_id, view), vector in part.vectors.items()
+    ]
+    if vectors:
+        connection.execute(insert(embedding), vectors)
+    point(connection, {name: ids[new.hash] for new in contents for name in new.names})
+
+
+def point(connection: Connection, names: Mapping[NewMedia, int]) -> None:
+    """Make paths name contents, and forget their failures."""
+    if not names:
+        return
+    rows = [
+        {
+            "path": name.path,
+            "content_id": content_id,
+            "size_bytes": name.size_bytes,
+            "mtime_ns": name.mtime_ns,
+            "sidecars": name.sidecars,
+            "device": name.device,
+        }
+        for name, content_id in names.items()
+    ]
+    statement = upsert(media)
+    changed = {key: statement.excluded[key] for key in rows[0] if key != "path"}
+    connection.execute(statement.on_conflict_do_update(index_elements=["path"], set_=changed), rows)
+    for part in parts([name.path for name in names]):
+        connection.execute(delete(failure).where(failure.c.path.in_(part)))
+
+
+def record_failures(connection: Connection, failures: Sequence[FailureRow]) -> None:
+    """Write failures, each in place of an earlier one of the same path."""
+    if not failures:
+        return
+    rows = [
+        {"path": f.path, "stage": f.stage, "reason": f.reason, "stamp": f.stamp, "version": f.version} for f in failures
+    ]
+    statement = upsert(failure)
+    changed = {key: statement.excluded[key] for key in rows[0] if key != "path"}
+    connection.execute(statement.on_conflict_do_update(index_elements=["path"], set_=changed), rows)
+
+
+def drop_orphans(connection: Connection) -> int:
+    """Delete contents that no path names, and by cascade their segments and embeddings; return how many."""
+    named = select(media.c.id).where(media.c.content_id == content.c.id).correlate(content).exists()
+    return connection.execute(delete(content).where(~named)).rowcount
+
+
+def raise_revision(connection: Connection) -> None:
+    """Note that embeddings changed."""
+    current = connection.execute(select(setting.c.value).where(setting.c.key == "revision")).scalar()
+    put_setting(connection, "revision", str(int(current or 0) + 1))
+
+
+def put_setting(connection: Connection, key: str, value: str) -> None:
+    """Keep a value under a key."""
+    row = {"key": key, "value": value}
+    connection.execute(upsert(setting).values(row).on_conflict_do_update(index_elements=["key"], set_=row))
+
+
+def parts(values: Iterable[Any]) -> Iterator[list[Any]]:
+    """Cut values into lists that one statement can compare with; SQLite takes at most 32,766."""
+    rest = iter(values)
+    while part := list(islice(rest, PART)):
+        yield part

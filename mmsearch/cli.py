@@ -1,0 +1,197 @@
+"""The command line: flags → Settings → Library → a table, paths or JSON. A thin shell over the Python calls."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mmsearch import output
+from mmsearch.arguments import QueryCommand
+from mmsearch.errors import MMSearchError
+from mmsearch.library import Library
+from mmsearch.query import Query, parse_file, parse_term
+from mmsearch.settings import Settings, default_workers
+from mmsearch.spaces import known_models
+from mmsearch.types import Modality, Term
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Find photos, videos, sounds and notes by what they mean. Everything runs on this machine.",
+)
+model_app = typer.Typer(no_args_is_help=True, help="The models that a library can use.")
+app.add_typer(model_app, name="model")
+
+LibraryOption = Annotated[
+    Path | None,
+    typer.Option("--library", metavar="DIR", help="The library; else $MMSEARCH_LIBRARY, else one in your data folder."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+
+
+@app.command()
+def index(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files and folders to take in.")],
+    library: LibraryOption = None,
+    model: Annotated[str, typer.Option(metavar="PROFILE", help="The model of a new library.")] = "auto",
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Leave out names or paths like this; may be repeated.")
+    ] = None,
+    prune: Annotated[bool, typer.Option("--prune", help="Also drop media in folders that suddenly are empty.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Try failed files again although they didn't change.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Decoding processes.", show_default="cores")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, max=4096, help="Files encoded and committed together.")] = 64,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where towers run.")] = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Bring the library up to date with these files and folders."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise typer.BadParameter(f"{device!r} is not one of auto, cpu, cuda", param_hint="--device")
+    settings = Settings(workers=workers or default_workers(), batch=batch, device=device)
+    missing = [path for path in paths if not os.path.lexists(path.expanduser())]
+    if missing:  # before a library is made for nothing
+        raise typer.BadParameter(
+            f"{output.printable(missing[0])} doesn't exist; nothing was changed", param_hint="PATH"
+        )
+    with Library(library, model, settings=settings) as opened, _stop_on_ctrl_c() as stop:
+        with output.progress_bar(quiet=json) as progress:
+            report = opened.index(*paths, exclude=exclude or (), prune=prune, retry=retry, progress=progress, stop=stop)
+        output.show_report(report, as_json=json)
+    if report.interrupted:
+        raise typer.Exit(130)
+
+
+@app.command(cls=QueryCommand)
+def query(
+    terms: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="TERM...", help="Texts and files to look for, each with a weight if you like: 2:beach"),
+    ] = None,
+    library: LibraryOption = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=1_000_000, help="How many hits.")] = 10,
+    modalities: Annotated[
+        list[Modality] | None, typer.Option("--in", help="Only files of this kind; may be repeated.")
+    ] = None,
+    text: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="Words, even if a file has that name.")] = None,
+    like: Annotated[list[str] | None, typer.Option(metavar="FILE", help="A file, whatever its name.")] = None,
+    negative: Annotated[list[str] | None, typer.Option("--not", metavar="TERM", help="Steer away from this.")] = None,
+    rerank: Annotated[
+        bool | None,
+        typer.Option("--rerank/--no-rerank", help="Let hits that agree with each other rise.", show_default="off"),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show near-duplicates too.")] = False,
+    paths: Annotated[bool, typer.Option("--paths", help="Print only the paths.")] = False,
+    nul: Annotated[
+        bool, typer.Option("-0", help="End each path with NUL instead of a newline; implies --paths.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Find what is like these texts and files. Exit code 1 where nothing is found."""
+    asked = [
+        *(parse_term(term) for term in terms or ()),
+        *(Term(words) for words in text or ()),
+        *(parse_file(file) for file in like or ()),
+        *(parse_term(term, sign=-1) for term in negative or ()),
+    ]
+    request = Query(tuple(asked), k, frozenset(modalities or ()), rerank, cut=not everything)
+    with Library(library, create=False) as opened:
+        answer = opened.answer(request)
+        outdated = 0 if json or paths or nul else opened.status().outdated
+    if json:
+        output.show_json(answer.hits)
+    elif paths or nul:
+        output.show_paths(answer.hits, "\0" if nul else "\n")
+    else:
+        output.show_hits(answer, outdated)
+    if not answer.hits:
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(library: LibraryOption = None, json: JsonOption = False) -> None:
+    """Say what the library holds, and what couldn't be indexed."""
+    with Library(library, create=False) as opened:
+        output.show_status(opened.status(), opened.failures(), as_json=json)
+
+
+@app.command()
+def forget(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files and folders; they need not exist.")],
+    library: LibraryOption = None,
+) -> None:
+    """Take files out of the library. The files themselves stay."""
+    with Library(library, create=False) as opened:
+        output.say(f"{opened.forget(*paths):,} files forgotten")
+
+
+@model_app.command("list")
+def model_list() -> None:
+    """List the models, with what they embed, their languages, size and licence."""
+    output.show_models(known_models())
+
+
+@contextmanager
+def _stop_on_ctrl_c() -> Iterator[threading.Event]:
+    """Let the first Ctrl-C ask for an early end, and the second one end at once."""
+    stop = threading.Event()
+
+    def ask(_signal: int, _frame: object) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        output.warn("stopping: what is ready is being committed (Ctrl-C again to stop at once)")
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def main() -> None:
+    """Run the command line: exit codes 0, 1 (nothing found), 2 (any failure), 130 (Ctrl-C)."""
+    output.quiet_libraries()
+    try:
+        code: Any = app(standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read us has enough; what Python would still flush has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except typer.Exit as leave:
+        code = leave.exit_code
+    except (MMSearchError, OSError) as error:
+        code = _failed(error, str(error))
+    except Exception as error:
+        if said := getattr(error, "format_message", None):  # typer's usage errors share no public base class
+            context = getattr(error, "ctx", None)
+            command = context.command_path if context else "mmsearch"
+            code = _failed(error, f"{said().rstrip('.')}; see '{command} --help'")
+        else:  # a defect of ours is said in one line too
+            code = _failed(error, f"unexpected {type(error).__name__}: {error}; MMSEARCH_DEBUG=1 shows where")
+    sys.stderr.flush()
+    # Everything is closed and written; taking FAISS and onnxruntime down again would cost a query 0.15 s more.
+    os._exit(code if isinstance(code, int) else 0)
+
+
+def _failed(error: Exception, message: str) -> int:
+    if os.environ.get("MMSEARCH_DEBUG") == "1":
+        raise error
+    output.warn(message)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""Query → hits: candidates from the indexes, all their views on one scale, one hit a content."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.catalog import Catalog, SegmentRow
+from mmsearch.errors import MediaError
+from mmsearch.indexes import Indexes
+from mmsearch.media import content_digest, find_sidecars
+from mmsearch.query import Query
+from mmsearch.ranking import (
+    Background,
+    agreement,
+    best_of_each,
+    estimate_background,
+    near_duplicates,
+    rerank,
+    standardise,
+)
+from mmsearch.settings import Limits
+from mmsearch.spaces import Profile, Space, Vectors
+from mmsearch.terms import Asked, combine, read_item
+from mmsearch.types import Hit, View
+
+SAMPLE = 512
+"""How many contents of a library its background is estimated from."""
+NEAR_DUPLICATE = 0.995
+"""Cosine of the same view above which two contents are the same to the eye: re-encoded, resized."""
+RERANKED = 100
+NEIGHBOURS = 10
+STRENGTH = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The hits of a query, and how many near-duplicates of them were hidden."""
+
+    hits: list[Hit]
+    hidden: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """How one view of the items is asked: by which query vector (dim,) of which space, against which background."""
+
+    space: Space
+    space_id: int
+    view: View
+    vector: Vectors
+    background: Background
+
+
+@dataclass(slots=True)
+class _Candidates:
+    """Segments that may answer, row i of each: z per view (NaN where it has none), and the vectors behind them."""
+
+    rows: list[SegmentRow]
+    z: NDArray[np.float32]  # (n, routes)
+    vectors: list[NDArray[np.float32]]  # for each route (n, dim), rows of NaN where the segment lacks the view
+
+
+class Engine:
+    """Answers queries over one library."""
+
+    def __init__(self, catalog: Catalog, profile: Profile, indexes: Indexes, limits: Limits) -> None:
+        self._catalog = catalog
+        self._profile = profile
+        self._indexes = indexes
+        self._limits = limits
+        self._samples: dict[tuple[str, View], tuple[int, NDArray[np.float32]]] = {}
+
+    def answer(self, query: Query) -> Answer:
+        """Return the hits of a query, best first. Raises `QueryError`, `MediaError`, `ModelError`."""
+        asked = [read_item(term.item, self._profile, self._limits) for term in query.terms]
+        routes = self._routes(query, asked)
+        own = self._own_content(query)
+        found = self._candidates(query, routes, own)
+        if not found.rows:
+            return Answer([])
+        scores = np.nanmax(found.z, axis=1)
+        order = best_of_each(scores, [row.content_id for row in found.rows], [row.path for row in found.rows])
+        if query.rerank:
+            order, scores = self._rerank(found, routes, order, scores)
+        if own is not None:
+            mine = [i for i in order if found.rows[i].content_id == own]
+            order = mine + [i for i in order if found.rows[i].content_id != own]
+            scores[mine] = scores.max()
+        hidden = 0
+        if query.cut:
+            order, hidden = self._collapse(found, order, query.k)
+        return Answer([self._hit(found, routes, scores, rank, i) for rank, i in enumerate(order[: query.k], 1)], hidden)
+
+    def _routes(self, query: Query, asked: Sequence[Asked]) -> list[_Route]:
+        """One space a pair: each item view is asked in the first space that covers it and every term of the query."""
+        asking = {a.view for a in asked}
+        routes: list[_Route] = []
+        vectors: dict[str, Vectors] = {}
+        for view in View:
+            space = self._profile.space_for(*asking, view)
+            if space is None:
+                continue
+            space_id = self._catalog.space_id(space.name, space.fingerprint, space.dim)
+            if space_id is None:
+                continue
+            if space.name not in vectors:
+                vectors[space.name] = combine(space, query.terms, asked)
+            priors = np.mean([space.background(side, view) for side in asking], axis=0)
+            sample = self._sample(space, space_id, view)
+            if not len(sample):
+                continue
+            background = estimate_background(sample @ vectors[space.name], Background(*priors))
+            routes.append(_Route(space, space_id, view, vectors[space.name], background))
+        return routes
+
+    def _sample(self, space: Space, space_id: int, view: View) -> NDArray[np.float32]:
+        key, revision = (space.name, view), self._catalog.revision
+        known = self._samples.get(key)
+        if known is None or known[0] != revision:
+            known = self._samples[key] = (revision, self._catalog.sample(space_id, view, SAMPLE, space.dim))
+        return known[1]
+
+    def _own_content(self, query: Query) -> int | None:
+        """Return the content that is asked with, where a single file asks and the library holds it."""
+        if len(query.terms) != 1 or not isinstance(query.terms[0].item, Path):
+            return None
+        path = os.fsencode(query.terms[0].item)
+        try:
+            return self._catalog.content_with_hash(content_digest(path, find_sidecars(path)))
+        except (MediaError, OSError):
+            return None
+
+    def _candidates(self, query: Query, routes: Sequence[_Route], own: int | None) -> _Candidates:
+        """Search every route, deeper until `k` contents are found or there are no more."""
+        depth = 2 * query.k + 50
+        while True:
+            ids: list[int] = []
+            more = False
+            for route in routes:
+                index = self._indexes.get(route.space, route.view)
+                allowed = self._indexes.allowed(route.space, route.view, query.modalities) if query.modalities else None
+                _, best = index.search(route.vector[None], depth, allowed)
+                ids += best[best >= 0].tolist()
+                more |= bool(best[0, -1] >= 0) and depth < index.count
+            segments = set(self._catalog.segments_of(ids).values())
+            segments.update(self._catalog.segment_ids(own) if own is not None else ())
+            rows = list(self._catalog.segment_rows(segments).values())
+            if query.modalities:
+                rows = [row for row in rows if row.modality in query.modalities]
+            if not more or len({row.content_id for row in rows}) >= 2 * query.k:
+                return self._with_views(rows, routes)
+            depth *= 4
+
+    def _with_views(self, rows: list[SegmentRow], routes: Sequence[_Route]) -> _Candidates:
+        """Score every view of the candidates, also those by which they weren't found."""
+        place = {row.id: i for i, row in enumerate(rows)}
+        z = np.full((len(rows), len(routes)), np.nan, np.float32)
+        vectors = [np.full((len(rows), route.space.dim), np.nan, np.float32) for route in routes]
+        held = {route.space_id: self._catalog.embeddings_of(place, route.space_id, route.space.dim) for route in routes}
+        for r, route in enumerate(routes):
+            embeddings = held[route.space_id]
+            mine = np.asarray([view is route.view for view in embeddings.views], np.bool_)
+            at = [place[segment] for segment in embeddings.segment_ids[mine].tolist()]
+            vectors[r][at] = embeddings.vectors[mine]
+            z[at, r] = standardise(embeddings.vectors[mine] @ route.vector, route.background)
+        scored = [i for i in range(len(rows)) if not np.isnan(z[i]).all()]
+        return _Candidates([rows[i] for i in scored], z[scored], [part[scored] for part in vectors])
+
+    def _rerank(
+        self, found: _Candidates, routes: Sequence[_Route], order: list[int], scores: NDArray[np.float32]
+    ) -> tuple[list[int], NDArray[np.float32]]:
+        """Re-rank the first contents by how well they agree with each other in every view they share."""
+        first = order[:RERANKED]
+        similarity: Mapping[int, NDArray[np.float32]] = {
+            r: standardise(found.vectors[r][first] @ found.vectors[r][first].T, self._between(route))
+            for r, route in enumerate(routes)
+        }
+        has = ~np.isnan(found.z[first])
+        view_sets = has @ (1 << np.arange(len(routes)))
+        final = scores.copy()
+        agreed = agreement(similarity, NEIGHBOURS)
+        final[first] = rerank(scores[first], agreed, self._trust(found, routes, first), view_sets, STRENGTH)
+        return sorted(first, key=lambda i: (-float(final[i]), found.rows[i].path)) + order[RERANKED:], final
+
+    def _between(self, route: _Route) -> Background:
+        """Return the background of two unrelated items in one view of this collection."""
+        sample = self._sample(route.space, route.space_id, route.view)[:128]
+        pairs = (sample @ sample.T)[np.triu_indices(len(sample), 1)]
+        return estimate_background(pairs, Background(*route.space.background(route.view, route.view)))
+
+    def _trust(self, found: _Candidates, routes: Sequence[_Route], first: Sequence[int]) -> NDArray[np.float32]:
+        """Return w in [0, 1]: how far an item's own two views agree (Robust-xID's CDF); 0 where it has but one."""
+        weights = np.zeros(len(first), np.float32)
+        for a in range(len(routes)):
+            for b in range(a):
+                if routes[a].space_id != routes[b].space_id:
+                    continue
+                background = Background(*routes[a].space.background(routes[a].view, routes[b].view))
+                own = np.sum(found.vectors[a][first] * found.vectors[b][first], axis=1)
+                z = standardise(own, background)
+                cdf = [0.0 if math.isnan(v) else 0.5 * (1 + math.erf(v / math.sqrt(2))) for v in z.tolist()]
+                weights = np.maximum(weights, np.asarray(cdf, np.float32))
+        return weights
+
+    def _collapse(self, found: _Candidates, order: list[int], k: int) -> tuple[list[int], int]:
+        """Leave out contents that look or read the same as one before them, until `k` are left."""
+        looked_at = order[: 4 * k]
+        marked = np.zeros(len(looked_at), np.bool_)
+        for vectors in found.vectors:
+            marked |= near_duplicates(np.nan_to_num(vectors[looked_at]), NEAR_DUPLICATE)
+        kept = [i for i, hide in zip(looked_at, marked, strict=True) if not hide]
+        shown = looked_at.index(kept[k - 1]) if len(kept) >= k else len(looked_at)
+        return kept + order[4 * k :], int(marked[:shown].sum())
+
+    def _hit(self, found: _Candidates, routes: Sequence[_Route], scores: NDArray[np.float32], rank: int, i: int) -> Hit:
+        row = found.rows[i]
+        route = routes[int(np.nanargmax(found.z[i]))]
+        return Hit(
+            rank=rank,
+            score=float(scores[i]),
+            confidence=None,  # null until it is calibrated on the collection
+            path=Path(os.fsdecode(row.path)),
+            modality=row.modality,
+            view=route.view,
+            start_s=row.start_s,
+            end_s=row.end_s,
+            text=row.text,
+            space=route.space.name,
+        )

@@ -1,0 +1,106 @@
+"""The vector indexes of a library, each the cache of its catalog for one space and one view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+
+from mmsearch.catalog import Catalog, Ids
+from mmsearch.errors import LibraryError
+from mmsearch.spaces import Profile, Space
+from mmsearch.types import IndexStatus, Modality, View
+from mmsearch.vectors import Bitmap, ExactIndex, IndexStore, VectorIndex, bitmap
+
+KIND = "flat-fp16"
+
+
+class Indexes:
+    """Opens the indexes under `folder`, and sees that what it hands out answers for the catalog as it is.
+
+    `write_lock` gives the library's lock without waiting, or raises `LibraryError` where it can't be had: another
+    process writes, or the folder is read-only.
+    """
+
+    def __init__(
+        self, catalog: Catalog, folder: Path, write_lock: Callable[[], AbstractContextManager[object]]
+    ) -> None:
+        self._catalog = catalog
+        self._folder = folder
+        self._write_lock = write_lock
+        self._open: dict[tuple[str, View], tuple[int, VectorIndex]] = {}
+        self._bitmaps: dict[tuple[str, View, frozenset[Modality]], tuple[int, Bitmap]] = {}
+
+    def get(self, space: Space, view: View) -> VectorIndex:
+        """Return the index of a view in a space.
+
+        Behind the catalog, it is caught up first. While another process writes, the index is handed out as that
+        process's last finished run left it, or, where there is none yet, made in memory from what is committed.
+        """
+        key, revision = (space.name, view), self._catalog.revision
+        known = self._open.get(key)
+        if known and known[0] == revision:
+            return known[1]
+        store = self._store(space, view)
+        index: VectorIndex | None = store.open() if store.revision() == revision else None
+        if index is None:
+            try:
+                with self._write_lock():
+                    revision = self._catalog.revision
+                    index = self._catch_up(space, view, revision)
+            except LibraryError:
+                # Not kept open: the next query looks again whether the writer has finished.
+                return store.open() or self._in_memory(space, view)
+        self._open[key] = (revision, index)
+        return index
+
+    def catch_up(self, profile: Profile) -> None:
+        """Bring every index of a profile to the catalog; the caller holds the lock."""
+        revision = self._catalog.revision
+        for space in profile.spaces:
+            for view in space.front_ends:
+                self._open[space.name, view] = (revision, self._catch_up(space, view, revision))
+
+    def allowed(self, space: Space, view: View, modalities: frozenset[Modality]) -> Bitmap:
+        """Return the bitmap of a view's embeddings whose content is of one of these modalities."""
+        key, revision = (space.name, view, modalities), self._catalog.revision
+        known = self._bitmaps.get(key)
+        if known is None or known[0] != revision:
+            known = self._bitmaps[key] = (revision, bitmap(self._live(space, view, modalities)))
+        return known[1]
+
+    def status(self, profile: Profile) -> tuple[IndexStatus, ...]:
+        """Return a line for each index that has something to hold, without changing any."""
+        revision = self._catalog.revision
+        lines = []
+        for space in profile.spaces:
+            for view in space.front_ends:
+                count = len(self._live(space, view))
+                if count:
+                    stale = self._store(space, view).revision() != revision
+                    lines.append(IndexStatus(space.name, view, KIND, count, stale))
+        return tuple(lines)
+
+    def _catch_up(self, space: Space, view: View, revision: int) -> VectorIndex:
+        store = self._store(space, view)
+        try:
+            return store.catch_up(self._live(space, view), revision, lambda ids: self._catalog.vectors(ids, space.dim))
+        except OSError as error:
+            raise LibraryError(
+                f"{error.filename or self._folder}: {error.strerror or error}; the catalog is whole, "
+                "so mend that and run 'mmsearch index' again"
+            ) from error
+
+    def _in_memory(self, space: Space, view: View) -> VectorIndex:
+        return ExactIndex(*self._catalog.vectors(self._live(space, view), space.dim))
+
+    def _live(self, space: Space, view: View, modalities: Iterable[Modality] | None = None) -> Ids:
+        space_id = self._catalog.space_id(space.name, space.fingerprint, space.dim)
+        if space_id is None:
+            return np.empty(0, np.int64)
+        return self._catalog.embedding_ids(space_id, view, modalities)
+
+    def _store(self, space: Space, view: View) -> IndexStore:
+        return IndexStore(self._folder / f"{space.name}-{space.fingerprint}" / view.value, space.dim)

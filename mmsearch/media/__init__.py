@@ -1,0 +1,20 @@
+"""Files → payloads: which files are media, and how each kind is decoded."""
+
+from mmsearch.media.decode import DECODER_VERSION, Decoded, DecodeOptions, decode, open_regular
+from mmsearch.media.digest import content_digest, find_sidecars
+from mmsearch.media.kinds import EXTENSIONS, SUPPORTED, by_name
+from mmsearch.media.sidecar import sidecar_names
+
+__all__ = [
+    "DECODER_VERSION",
+    "EXTENSIONS",
+    "SUPPORTED",
+    "DecodeOptions",
+    "Decoded",
+    "by_name",
+    "content_digest",
+    "decode",
+    "find_sidecars",
+    "open_regular",
+    "sidecar_names",
+]

@@ -1,0 +1,135 @@
+"""Pictures: any file that Pillow or pi-heif reads → one upright RGB picture, at a reduced scale where that is free."""
+
+from __future__ import annotations
+
+import threading
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageFile, IptcImagePlugin, UnidentifiedImageError
+from PIL.Image import Transpose
+
+from mmsearch.errors import MediaError
+from mmsearch.settings import Limits
+
+_OPENING = threading.Lock()
+_CAMERA_NOISE = ("digital camera", "sony dsc", "dcim", "exif_jpeg", "exif jpeg", "makernote", "screenshot", "default")
+_EXIF_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+_EXIF_DESCRIPTION = 0x010E
+_EXIF_XP = (0x9C9B, 0x9C9F, 0x9C9C)  # XPTitle, XPSubject, XPComment: UTF-16-LE, written by Windows
+_IPTC = ((2, 5), (2, 105), (2, 120))  # object name, headline, caption
+
+
+def read_image(file: BinaryIO, limits: Limits, side: int | None = None) -> tuple[Image.Image, list[str]]:
+    """Decode a picture and the descriptions it carries (EXIF, IPTC).
+
+    `side` is the least width and height in pixels that the caller needs: a JPEG is then decoded at 1/2, 1/4 or 1/8 of
+    its scale as long as both sides stay above it (libjpeg's scaled inverse DCT). Of an animation, the first frame.
+    Returns an upright RGB picture, transparency laid over white. Raises `MediaError`.
+    """
+    try:
+        image = _open(file, limits)
+        with image:
+            descriptions = _descriptions(image)
+            if side is not None:
+                image.draft("RGB", (side, side))
+            image.load()
+            # Asked after loading: Pillow turns a TIFF upright by itself and then forgets the tag.
+            turn = _UPRIGHT.get(image.getexif().get(_EXIF_ORIENTATION, 1))
+            rgb = _to_rgb(image)
+            return (rgb if turn is None else rgb.transpose(turn)), descriptions
+    except MediaError:
+        raise
+    except MemoryError:
+        raise MediaError("the picture needs more memory than one file may use; save it smaller") from None
+    except Exception as error:
+        # Pillow's plugins raise whatever a broken file makes them hit: OSError, SyntaxError, struct.error...
+        raise MediaError(f"not a readable picture: {_one_line(error)}") from error
+
+
+def _open(file: BinaryIO, limits: Limits) -> ImageFile.ImageFile:
+    head = file.read(12)
+    file.seek(0)
+    if head[4:8] == b"ftyp" and head[8:12] not in (b"avif", b"avis"):
+        import pi_heif  # only HEIC files pay for loading libheif
+
+        pi_heif.register_heif_opener(thumbnails=False)
+    try:
+        # Pillow's own limit is a module global and lower than today's cameras; it is lifted while a header is read.
+        with _OPENING:
+            pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                image = Image.open(file)
+            finally:
+                Image.MAX_IMAGE_PIXELS = pillow_limit
+    except UnidentifiedImageError:
+        raise MediaError("not a picture, or of a format that can't be read; convert it to JPEG or PNG") from None
+    width, height = image.size
+    if width * height > limits.pixels:
+        raise MediaError(f"{width} x {height} pixels are more than {limits.pixels // 10**6} million; save it smaller")
+    if width < 1 or height < 1:
+        raise MediaError("the picture has no pixels")
+    return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_to_8_bits(np.asarray(image))).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(rgba, mask=rgba.getchannel("A"))
+        return white
+    return image.convert("RGB")
+
+
+def _to_8_bits(values: np.ndarray) -> np.ndarray:
+    """Scale a 16-bit, 32-bit or float picture to 0..255: by its type's range where its values need it."""
+    values = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    top = float(values.max(initial=0.0))
+    full = next((bound for bound in (1.0, 255.0, 65535.0) if top <= bound), top)
+    return np.clip(values * (255.0 / full), 0, 255).astype(np.uint8)
+
+
+def _descriptions(image: ImageFile.ImageFile) -> list[str]:
+    """Return what people wrote into the file, without repeats and without what cameras write there by themselves."""
+    found: list[str] = []
+    exif = image.getexif()
+    for tag in (_EXIF_DESCRIPTION, *_EXIF_XP):
+        value = exif.get(tag)
+        if isinstance(value, bytes):
+            value = value.decode("utf-16-le" if tag in _EXIF_XP else "utf-8", "replace")
+        elif isinstance(value, tuple):
+            value = bytes(b & 0xFF for b in value if isinstance(b, int)).decode("utf-16-le", "replace")
+        if isinstance(value, str):
+            found.append(_mend(value))
+    iptc = (IptcImagePlugin.getiptcinfo(image) or {}) if image.format in ("JPEG", "TIFF") else {}
+    for key in _IPTC:
+        values = iptc.get(key)
+        for raw in values if isinstance(values, list) else [values]:
+            if isinstance(raw, bytes):
+                found.append(raw.decode("utf-8", "replace"))
+    cleaned = (" ".join(text.replace("\0", " ").split()) for text in found)
+    kept = [text for text in cleaned if text and not any(noise in text.lower() for noise in _CAMERA_NOISE)]
+    return list(dict.fromkeys(kept))
+
+
+def _mend(text: str) -> str:
+    """Undo Pillow's reading of an EXIF string as Latin-1 where its bytes were UTF-8."""
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,102 @@
+"""Texts: bytes of any common encoding → passages that fit a text tower."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Callable, Iterator
+
+from mmsearch.errors import MediaError
+
+CountTokens = Callable[[str], int]
+
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16: its mark begins with UTF-16's
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_PARAGRAPH = re.compile(r"\n\s*\n")
+_SENTENCE = re.compile(r"(?<=[.!?…。！？])\s+|\n")  # noqa: RUF001  full-width marks end sentences too
+_HEADING = re.compile(r"[^\n]{1,80}(?<![.!?…:;,])")
+_HEADINGS_LENGTH = 200
+"""Headings above each other are joined up to this many characters: a list of names is no heap of headings."""
+_CUE = re.compile(r"^(?:\d+|WEBVTT.*|(?:\d+:)?\d+:\d+[.,]\d+\s+-->.*)$", re.MULTILINE)
+
+
+def decode_text(raw: bytes) -> str:
+    """Decode a text by its byte-order mark, else as UTF-8, else as Windows-1252. Raises `MediaError` on binary data."""
+    for mark, encoding in _BOMS:
+        if raw.startswith(mark):
+            try:
+                return raw.decode(encoding)
+            except UnicodeError:
+                raise MediaError(f"its byte-order mark says {encoding} but the bytes don't; save it as UTF-8") from None
+    if b"\0" in raw:
+        raise MediaError("not a text: it holds binary data; give it the extension of its true kind")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        # What isn't UTF-8 is most often Western European; the five bytes that cp1252 leaves open become U+FFFD.
+        return raw.decode("cp1252", "replace")
+
+
+def spoken(text: str) -> str:
+    """Return the words of an SRT or WebVTT file without its numbering, times and tags."""
+    return re.sub(r"<[^>\n]*>", "", _CUE.sub("", text.replace("\r\n", "\n")))
+
+
+def passages(text: str, count_tokens: CountTokens, max_tokens: int) -> Iterator[str]:
+    """Cut a text into passages of at most `max_tokens` tokens each, in order, losing no word.
+
+    Paragraphs are never joined, since a new one is a new subject, but a heading goes with what it heads. Within a
+    paragraph whole sentences are packed together; one that is too long by itself is cut between words, a word between
+    characters.
+    """
+    for paragraph in _paragraphs(text):
+        packed, tokens = "", 0
+        for piece in _pieces(paragraph, count_tokens, max_tokens):
+            size = count_tokens(piece)
+            if packed and tokens + size > max_tokens:
+                yield packed
+                packed, tokens = "", 0
+            packed, tokens = f"{packed} {piece}".lstrip(), tokens + size
+        if packed:
+            yield packed
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    heading = ""
+    for paragraph in _PARAGRAPH.split(text.replace("\r\n", "\n").replace("\r", "\n")):
+        joined = f"{heading}\n{paragraph}".strip()
+        heading = joined if _HEADING.fullmatch(paragraph.strip()) and len(joined) < _HEADINGS_LENGTH else ""
+        if not heading:
+            yield joined
+    if heading:
+        yield heading
+
+
+def _pieces(paragraph: str, count_tokens: CountTokens, max_tokens: int) -> Iterator[str]:
+    for sentence in _SENTENCE.split(paragraph):
+        clean = " ".join(sentence.split())
+        if clean:
+            yield from _halve(clean, count_tokens, max_tokens)
+
+
+def _halve(piece: str, count_tokens: CountTokens, max_tokens: int) -> Iterator[str]:
+    # A character may be several tokens but never fewer than 1/40th of one, so what is much longer is halved uncounted.
+    if len(piece) <= 40 * max_tokens and count_tokens(piece) <= max_tokens:
+        yield piece
+        return
+    if len(piece) < 2:
+        yield piece
+        return
+    middle = len(piece) // 2
+    cut = piece.rfind(" ", 1, middle + 1)
+    if cut < 0:
+        cut = piece.find(" ", middle)
+    if cut < 0:
+        cut = middle
+    yield from _halve(piece[:cut].strip(), count_tokens, max_tokens)
+    yield from _halve(piece[cut:].strip(), count_tokens, max_tokens)

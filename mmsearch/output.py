@@ -1,0 +1,250 @@
+"""What the command line prints: results to stdout, everything else to stderr; tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmsearch import thumbnails
+from mmsearch.engine import Answer
+from mmsearch.spaces import ModelInfo
+from mmsearch.types import Failure, Hit, IndexReport, Progress, Status
+
+_SHOWN_FAILURES = 10
+
+
+def quiet_libraries() -> None:
+    """Keep what libraries log or warn about off the terminal."""
+    logging.basicConfig(level=logging.DEBUG if os.environ.get("MMSEARCH_DEBUG") == "1" else logging.ERROR)
+    if os.environ.get("MMSEARCH_DEBUG") != "1":
+        warnings.simplefilter("ignore")
+
+
+def warn(line: str) -> None:
+    """Print one line to stderr."""
+    sys.stderr.write(f"mmsearch: {printable(' '.join(line.splitlines()))}\n")
+    sys.stderr.flush()
+
+
+def say(line: str) -> None:
+    """Print one line to stdout."""
+    sys.stdout.write(f"{printable(line)}\n")
+
+
+def printable(text: str | Path) -> str:
+    """Return a text that can't steer a terminal: control characters and undecodable bytes are escaped."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii") for c in str(text)
+    )
+
+
+@contextmanager
+def progress_bar(*, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
+    """Show a bar on stderr with rate, time left and what bounds the run, where a person is looking."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich import progress as bars
+    from rich.console import Console
+
+    with bars.Progress(
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn("{task.fields[rate]}"),
+        bars.TimeRemainingColumn(),
+        bars.TextColumn("{task.fields[note]}"),
+        console=Console(stderr=True),
+        transient=True,
+    ) as bar:
+        task = bar.add_task("indexing", total=None, rate="", note="")
+
+        def show(state: Progress) -> None:
+            speed = bar.tasks[0].speed
+            failed = f", {state.failed:,} failed" if state.failed else ""
+            bar.update(
+                task,
+                completed=state.done,
+                total=state.total,
+                rate=f"{speed:,.0f} files/s" if speed else "",
+                note=f"bound by {state.bound}{failed}",
+            )
+
+        yield show
+
+
+def show_report(report: IndexReport, *, as_json: bool) -> None:
+    """Print what an index run did."""
+    if as_json:
+        _print_json(
+            {
+                "added": report.added,
+                "updated": report.updated,
+                "reused": report.reused,
+                "removed": report.removed,
+                "failed": report.failed,
+                "seconds": report.seconds,
+                "failures": [_failure(failure) for failure in report.failures],
+            }
+        )
+    else:
+        say(
+            f"{report.added:,} added, {report.updated:,} updated, {report.reused:,} reused, "
+            f"{report.removed:,} removed, {report.failed:,} failed in {report.seconds:.1f} s"
+        )
+        for failure in report.failures[:_SHOWN_FAILURES]:
+            warn(f"{failure.path}: {failure.reason}")
+        if len(report.failures) > _SHOWN_FAILURES:
+            warn(f"and {len(report.failures) - _SHOWN_FAILURES:,} more; 'mmsearch status' lists them")
+        if report.skipped:
+            warn(f"{report.skipped:,} videos and sounds left out: this version indexes images and texts")
+    for folder in report.kept:
+        warn(f"{folder} shows no media any more; what the library holds there is kept (drop it with --prune)")
+    if report.interrupted:
+        warn("stopped early; what was ready is committed, and the same command goes on from there")
+
+
+def show_json(hits: Sequence[Hit]) -> None:
+    r"""Print hits as JSON, one object a line; bytes of a path that aren't UTF-8 appear as \udcXX."""
+    for hit in hits:
+        _print_json(
+            {
+                "rank": hit.rank,
+                "score": round(hit.score, 6),
+                "confidence": hit.confidence,
+                "path": str(hit.path),
+                "modality": hit.modality,
+                "view": hit.view,
+                "start_s": hit.start_s,
+                "end_s": hit.end_s,
+                "text": hit.text,
+                "space": hit.space,
+            }
+        )
+
+
+def show_paths(hits: Sequence[Hit], end: str) -> None:
+    """Print the bytes of each hit's path, and nothing else."""
+    sys.stdout.buffer.write(b"".join(os.fsencode(hit.path) + end.encode() for hit in hits))
+    sys.stdout.buffer.flush()
+
+
+def show_hits(answer: Answer, outdated: int = 0) -> None:
+    """Print hits as a table, with thumbnails where the terminal shows them."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    if not answer.hits:
+        warn("nothing found")
+    elif (protocol := thumbnails.protocol(sys.stdout)) is not None:
+        for hit in answer.hits:
+            picture = thumbnails.escape(hit, protocol)
+            console.print(Text.assemble((f"{hit.rank:>3}  {hit.score:.2f}  ", "bold"), *_where(hit)))
+            if picture:
+                sys.stdout.write(f"     {picture}\n")
+    else:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        table.add_column("", justify="right", style="dim", no_wrap=True)
+        table.add_column("score", justify="right", no_wrap=True)
+        table.add_column("", style="dim", no_wrap=True)
+        table.add_column("found", overflow="fold")
+        for hit in answer.hits:
+            table.add_row(str(hit.rank), f"{hit.score:.2f}", hit.view, Text.assemble(*_where(hit)))
+        console.print(table)
+    if answer.hidden:
+        warn(f"{answer.hidden:,} near-duplicates hidden (show them with --all)")
+    if outdated:
+        warn(f"{outdated:,} files were embedded by another version of the model; run 'mmsearch index' on them again")
+
+
+def _where(hit: Hit) -> list[tuple[str, str]]:
+    parts = [(printable(_short(hit.path)), "bold" if hit.text is None else "")]
+    if hit.start_s is not None and hit.end_s is not None:
+        parts.append((f"  {_clock(hit.start_s)}-{_clock(hit.end_s)}", "cyan"))
+    if hit.text:
+        text = " ".join(hit.text.split())
+        parts.append((f"\n{printable(text[:160])}{'…' if len(text) > 160 else ''}", "dim"))
+    return parts
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return str(path)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"
+
+
+def show_status(status: Status, failures: Sequence[Failure], *, as_json: bool) -> None:
+    """Print what a library holds, and the files that can't be indexed, by reason."""
+    if as_json:
+        _print_json(
+            {
+                "library": str(status.library),
+                "profile": status.profile,
+                "media": dict(status.media),
+                "segments": status.segments,
+                "failures": status.failures,
+                "indexes": [
+                    {"space": i.space, "view": i.view, "kind": i.kind, "count": i.count, "stale": i.stale}
+                    for i in status.indexes
+                ],
+                "bytes": status.bytes,
+            }
+        )
+        return
+    say(f"library   {status.library} ({status.bytes / 1e6:,.1f} MB)")
+    say(f"profile   {status.profile}")
+    say(
+        "media     "
+        + ", ".join(f"{count:,} {kind}" for kind, count in status.media.items() if count or kind == "image")
+    )
+    say(f"segments  {status.segments:,}")
+    for index in status.indexes:
+        state = " (behind; the next query or index run catches it up)" if index.stale else ""
+        say(f"index     {index.space} {index.view}: {index.count:,} vectors, {index.kind}{state}")
+    if status.outdated:
+        say(f"outdated  {status.outdated:,} files; run 'mmsearch index' on them again")
+    say(f"failures  {status.failures:,}")
+    for reason, count in Counter(failure.reason for failure in failures).most_common():
+        first = next(failure.path for failure in failures if failure.reason == reason)
+        others = f" and {count - 1:,} more" if count > 1 else ""
+        say(f"          {first}{others}: {reason}")
+
+
+def show_models(models: Sequence[ModelInfo]) -> None:
+    """Print the models as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("name", "embeds", "dim", "MB", "languages", "licence", ""):
+        table.add_column(column, justify="right" if column in ("dim", "MB") else "left")
+    for model in models:
+        views = ", ".join(model.views)
+        size = f"{model.megabytes:.1f}"
+        table.add_row(model.name, views, str(model.dim), size, model.languages, model.licence, model.summary)
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+
+
+def _failure(failure: Failure) -> dict[str, str]:
+    return {"path": str(failure.path), "stage": failure.stage, "reason": failure.reason}
+
+
+def _print_json(fields: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(fields) + "\n")

@@ -1,0 +1,87 @@
+"""TERMs → Query: what is text, what is a file, and what weighs how much."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmsearch.errors import QueryError
+from mmsearch.media import by_name
+from mmsearch.types import Modality, Term
+
+_WEIGHT = re.compile(r"^(\d+(?:\.\d+)?):(?=\D)")
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked: at least one term of positive weight, how many hits, and of which modalities (none: of all).
+
+    `rerank` None is the direction's default. `cut` hides near-duplicates and weak matches.
+    """
+
+    terms: tuple[Term, ...]
+    k: int = 10
+    modalities: frozenset[Modality] = frozenset()
+    rerank: bool | None = None
+    cut: bool = False
+
+    def __post_init__(self) -> None:
+        if not any(term.weight > 0 for term in self.terms):
+            raise QueryError("a query needs at least one term to look for; give a text or a file")
+        if self.k < 1:
+            raise QueryError(f"k is {self.k}, but at least one hit has to be asked for")
+        for term in self.terms:
+            if isinstance(term.item, str) and not term.item.strip():
+                raise QueryError("an empty text matches nothing; give a text or a file")
+
+
+def make_query(
+    items: str | Path | Term | Sequence[str | Path | Term],
+    k: int = 10,
+    modalities: Collection[str | Modality] | None = None,
+    rerank: bool | None = None,
+    cut: bool = False,
+) -> Query:
+    """Build a query as Python asks it: a str is always a text, a Path always a file. Raises `QueryError`."""
+    several: Iterable[str | Path | Term] = [items] if isinstance(items, str | Path | Term) else items
+    terms = tuple(item if isinstance(item, Term) else Term(item) for item in several)
+    try:
+        kinds = frozenset(Modality(name) for name in modalities or ())
+    except ValueError:
+        known = ", ".join(Modality)
+        raise QueryError(f"{sorted(map(str, modalities or ()))}: modalities are {known}") from None
+    return Query(terms, k, kinds, rerank, cut)
+
+
+def parse_term(raw: str, sign: int = 1) -> Term:
+    """Read a TERM of the command line: an optional weight as in `2:beach`, then a file or a text.
+
+    It is a file if it names an existing regular file and has a path separator or a known extension. A known extension
+    without such a file is a `QueryError`, so that a mistyped name isn't searched for as words.
+    """
+    match = _WEIGHT.match(raw)
+    weight, rest = (float(match[1]), raw[match.end() :]) if match else (1.0, raw)
+    if match and weight == 0:
+        raise QueryError(f"{raw}: a weight of 0 asks for nothing; leave the term out")
+    path = Path(os.path.expanduser(rest))  # noqa: PTH111  Path.expanduser raises for a text such as "~someone"
+    named = by_name(path.name) is not None
+    try:
+        is_file = path.is_file()
+    except (OSError, ValueError):  # too long for a name, or with a NUL in it: a text
+        is_file = False
+    if is_file and (named or any(mark in rest for mark in (os.sep, os.altsep) if mark)):
+        return Term(path, sign * weight)
+    if named:
+        raise QueryError(f"{rest}: there is no such file; give an existing one, or --text for these words")
+    return Term(rest, sign * weight)
+
+
+def parse_file(raw: str) -> Term:
+    """Read a `--like FILE`: always a file."""
+    path = Path(os.path.expanduser(raw))  # noqa: PTH111
+    if not path.is_file():
+        raise QueryError(f"{raw}: there is no such file; give an existing one")
+    return Term(path)

@@ -1,0 +1,15 @@
+"""Scores → ranks: pure functions on NumPy arrays."""
+
+from mmsearch.ranking.agreement import agreement, rerank
+from mmsearch.ranking.grouping import best_of_each, near_duplicates
+from mmsearch.ranking.scale import Background, estimate_background, standardise
+
+__all__ = [
+    "Background",
+    "agreement",
+    "best_of_each",
+    "estimate_background",
+    "near_duplicates",
+    "rerank",
+    "standardise",
+]

@@ -1,0 +1,39 @@
+"""Settings and limits: built once, by the command line or by `mmsearch.open`, and passed down."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one media file may cost. A file beyond a limit is a recorded failure."""
+
+    pixels: int = 250_000_000
+    """Largest picture, width times height. Cameras reach 200 million."""
+    text_bytes: int = 32 * 2**20
+    """Largest text file."""
+    passages: int = 20_000
+    """Most passages of one text that are indexed."""
+    decode_s: float = 60.0
+    """Longest time to decode one file."""
+    worker_bytes: int = 2 * 2**30
+    """Address space of one decoding process."""
+
+
+def default_workers() -> int:
+    """Return how many decoding processes to start: one a core this process may run on, at most eight."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How an index run goes about its work; none of it changes the result."""
+
+    workers: int = field(default_factory=default_workers)
+    batch: int = 64
+    """Contents encoded and committed together: what a killed run loses at most."""
+    device: str = "auto"
+    limits: Limits = field(default_factory=Limits)

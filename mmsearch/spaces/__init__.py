@@ -1,0 +1,20 @@
+"""Joint embedding spaces: one protocol, and the profiles that order them."""
+
+from mmsearch.spaces.base import FrontEnd, ImageFrontEnd, Prepared, Space, TextFrontEnd, Vectors, embed, normalise
+from mmsearch.spaces.profiles import ModelInfo, Profile, known_models, load_profile, resolve_name
+
+__all__ = [
+    "FrontEnd",
+    "ImageFrontEnd",
+    "ModelInfo",
+    "Prepared",
+    "Profile",
+    "Space",
+    "TextFrontEnd",
+    "Vectors",
+    "embed",
+    "known_models",
+    "load_profile",
+    "normalise",
+    "resolve_name",
+]

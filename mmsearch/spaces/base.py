@@ -1,0 +1,82 @@
+"""What a joint embedding space is: front ends that prepare payloads, and towers that encode them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.types import View
+
+if TYPE_CHECKING:
+    from mmsearch.types import Payload
+
+Prepared = NDArray[Any]
+"""A payload as a tower's front end leaves it: a small array that is cheap to send between processes."""
+
+Vectors = NDArray[np.float32]
+"""(n, dim), L2-normalised rows."""
+
+
+class FrontEnd(Protocol):
+    """The cheap first step of a tower: payload → array. Picklable and without weights, so that workers can run it."""
+
+    def __call__(self, payload: Payload) -> Prepared:
+        """Return the array that `Space.encode` takes for this payload."""
+        ...
+
+
+@runtime_checkable
+class TextFrontEnd(FrontEnd, Protocol):
+    """The front end of a text tower also says what fits the tower."""
+
+    max_tokens: int
+    """The longest passage, in tokens that carry words."""
+
+    def count_tokens(self, text: str) -> int:
+        """Return how many tokens a text takes, without the special ones."""
+        ...
+
+
+@runtime_checkable
+class ImageFrontEnd(FrontEnd, Protocol):
+    """The front end of an image tower also says how large a picture it uses."""
+
+    side: int
+    """The side of the square that the tower sees, in pixels."""
+
+
+class Space(Protocol):
+    """A joint embedding space: towers that map texts, pictures and sounds to unit vectors of one dimension.
+
+    Vectors of two spaces, or of two fingerprints of one, are never compared.
+    """
+
+    name: str
+    dim: int
+    fingerprint: str
+    """Changes with the weights and with the preprocessing."""
+    front_ends: Mapping[View, FrontEnd]
+    """One for each view that the space has a tower for."""
+
+    def encode(self, view: View, inputs: Sequence[Prepared]) -> Vectors:
+        """Return (n, dim) float32, L2-normalised rows, in input order; (0, dim) for no inputs."""
+        ...
+
+    def background(self, query: View, item: View) -> tuple[float, float]:
+        """Return mean and standard deviation of the cosine between unrelated payloads of these two views."""
+        ...
+
+
+def embed(space: Space, view: View, payloads: Sequence[Payload]) -> Vectors:
+    """Prepare and encode payloads. Returns (n, dim) float32, L2-normalised rows, in input order."""
+    front_end = space.front_ends[view]
+    return space.encode(view, [front_end(payload) for payload in payloads])
+
+
+def normalise(vectors: NDArray[Any]) -> Vectors:
+    """Return the rows scaled to unit length, as float32; a row of zeros stays one."""
+    rows = np.asarray(vectors, dtype=np.float32)
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12), dtype=np.float32)

@@ -1,0 +1,153 @@
+"""The words of mmsearch as data: what a file, a segment, a view and a hit are.
+
+Everything here is immutable and imports nothing but the standard library and, for annotations, NumPy and Pillow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    Payload: TypeAlias = Image | NDArray[np.float32] | str
+    """What a view is before it is embedded: an RGB picture, a mono waveform in [-1, 1], or a passage."""
+
+
+class Modality(StrEnum):
+    """What kind of file a media is."""
+
+    AUDIO = "audio"
+    IMAGE = "image"
+    TEXT = "text"
+    VIDEO = "video"
+
+
+class View(StrEnum):
+    """The side of a segment that is embedded; AVID's instance (v_i, a_i), and its words."""
+
+    AUDIO = "audio"
+    TEXT = "text"
+    VISUAL = "visual"
+
+
+class Stage(StrEnum):
+    """Where in an index run a file failed."""
+
+    SCAN = "scan"
+    READ = "read"
+    DECODE = "decode"
+    ENCODE = "encode"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What can be found: an image, a shot of a video, a window of sound, or a passage of text, before it is embedded.
+
+    Times are seconds from the start of the media, None for images and texts.
+    """
+
+    views: Mapping[View, Payload]
+    start_s: float | None = None
+    end_s: float | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A file that couldn't be indexed, with the reason in one line."""
+
+    path: Path
+    stage: Stage
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What an index run did, counted in files.
+
+    `added` are paths new to the library, `updated` known paths with new content, `reused` new or touched paths whose
+    content was already embedded (a rename, a move, a copy), `removed` paths that are gone. `kept` lists folders that
+    suddenly show nothing, whose files were kept until `prune` is asked for. `skipped` counts files of kinds that this
+    version doesn't index.
+    """
+
+    added: int = 0
+    updated: int = 0
+    reused: int = 0
+    removed: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    failures: tuple[Failure, ...] = ()
+    kept: tuple[Path, ...] = ()
+    skipped: int = 0
+    interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an index run is: files done of `total`, and whether `decode` or `encode` bounds the rate."""
+
+    done: int
+    total: int
+    failed: int
+    bound: str
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One part of a query: a text or a file, with its weight; a negative weight steers away."""
+
+    item: str | Path
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A content that answers, at its best segment.
+
+    `score` is higher-is-better and comparable within one answer only. `confidence` is in [0, 1], or None where the
+    library is too small to be calibrated. `view` and `space` name the largest contributor to the score.
+    """
+
+    rank: int
+    score: float
+    confidence: float | None
+    path: Path
+    modality: Modality
+    view: View
+    start_s: float | None
+    end_s: float | None
+    text: str | None
+    space: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStatus:
+    """One vector index: how many live vectors it answers for, and whether the catalog is ahead of it."""
+
+    space: str
+    view: View
+    kind: str
+    count: int
+    stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a library holds. `failures` are the files that can't be indexed as they are; `bytes` is its size on disk."""
+
+    library: Path
+    profile: str
+    media: Mapping[Modality, int]
+    segments: int
+    failures: int
+    indexes: tuple[IndexStatus, ...]
+    bytes: int
+    outdated: int = field(default=0)

@@ -1,0 +1,57 @@
+"""What a vector index is: exact inner-product search over ids, with filters as bitmaps."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bitmap = NDArray[np.uint8]
+"""Bit i (of byte i // 8, least significant first) says whether id i may be found; ids beyond its end may not."""
+
+
+class VectorIndex(Protocol):
+    """Vectors under ids, searched by inner product; scores are higher-is-better."""
+
+    dim: int
+
+    @property
+    def count(self) -> int:
+        """How many vectors can be found."""
+        ...
+
+    def ids(self) -> NDArray[np.int64]:
+        """Return the ids of the vectors that can be found, sorted."""
+        ...
+
+    def search(
+        self, queries: NDArray[np.float32], k: int, allowed: Bitmap | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return the k best of each query: scores (q, k) float32, best first, and their ids (q, k) int64.
+
+        Exact over float16 codes, with or without a filter. Where fewer than k can be found, rows end in −inf and −1.
+        Queries (q, dim) need not be normalised.
+        """
+        ...
+
+
+def bitmap(ids: NDArray[np.int64]) -> Bitmap:
+    """Return the bitmap that allows just these ids."""
+    bits = np.zeros(int(ids.max(initial=-1)) + 1, np.bool_)
+    bits[ids] = True
+    return np.packbits(bits, bitorder="little")
+
+
+def top_k(scores: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the k best columns of each row, best first (equal scores by id), padded with −inf and −1.
+
+    `ids` are those of the columns, (n,), or of every single score, (q, n); scores of −inf are no result.
+    """
+    ids = np.where(np.isneginf(scores), -1, np.broadcast_to(ids, scores.shape))
+    order = np.lexsort((ids, -scores), axis=1)[:, :k]
+    pad = ((0, 0), (0, max(0, k - scores.shape[1])))
+    return (
+        np.pad(np.take_along_axis(scores, order, axis=1), pad, constant_values=-np.inf),
+        np.pad(np.take_along_axis(ids, order, axis=1), pad, constant_values=-1),
+    )

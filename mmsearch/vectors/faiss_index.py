@@ -1,0 +1,116 @@
+"""FAISS: generations of float16 codes in immutable files, memory-mapped and searched exactly by inner product."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.errors import LibraryError
+from mmsearch.vectors.base import Bitmap, bitmap, top_k
+
+if TYPE_CHECKING:
+    import faiss
+
+
+def _faiss() -> Any:  # noqa: ANN401  faiss has no types
+    try:
+        import faiss  # loaded only when an index is searched or written
+    except ImportError as error:
+        raise LibraryError(f"FAISS can't be loaded ({error}); run 'pip install faiss-cpu'") from error
+    return faiss
+
+
+class FaissIndex:
+    """Generations of one index, less the deleted ids. Nothing here ever changes a mapped index: FAISS would abort."""
+
+    def __init__(self, dim: int, generations: Sequence[faiss.IndexIDMap], deleted: NDArray[np.int64]) -> None:
+        self.dim = dim
+        self._generations = list(generations)
+        self._deleted = deleted
+
+    @cached_property
+    def _generation_ids(self) -> list[NDArray[np.int64]]:
+        return [np.asarray(_faiss().vector_to_array(index.id_map)) for index in self._generations]
+
+    @cached_property
+    def _ids(self) -> NDArray[np.int64]:
+        every = np.concatenate([np.empty(0, np.int64), *self._generation_ids])
+        return np.setdiff1d(every, self._deleted)
+
+    @cached_property
+    def _alive(self) -> Bitmap | None:
+        return bitmap(self._ids) if len(self._deleted) else None
+
+    @property
+    def count(self) -> int:
+        """How many vectors can be found."""
+        return sum(index.ntotal for index in self._generations) - len(self._deleted)
+
+    def ids(self) -> NDArray[np.int64]:
+        """Return the ids of the vectors that can be found, sorted."""
+        return self._ids
+
+    def search(
+        self, queries: NDArray[np.float32], k: int, allowed: Bitmap | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return the k best of each query: see `VectorIndex.search`."""
+        faiss = _faiss()
+        rows = np.ascontiguousarray(queries, np.float32)
+        bits = _intersect(allowed, self._alive)
+        if bits is not None and not bits.any():
+            return top_k(np.empty((len(rows), 0), np.float32), np.empty(0, np.int64), k)
+        parameters = None
+        if bits is not None:
+            selector = faiss.IDSelectorBitmap(bits)  # a bitmap: 6 times faster than a batch of ids at half of 200k
+            parameters = faiss.SearchParameters(sel=selector)
+        found = [
+            index.search(rows, min(k, index.ntotal), params=parameters) for index in self._generations if index.ntotal
+        ]
+        scores = np.concatenate([np.empty((len(rows), 0), np.float32), *(part[0] for part in found)], axis=1)
+        ids = np.concatenate([np.empty((len(rows), 0), np.int64), *(part[1] for part in found)], axis=1)
+        # FAISS pads with id −1 and the lowest float there is.
+        return top_k(np.where(ids < 0, -np.inf, scores).astype(np.float32), ids, k)
+
+
+def _intersect(one: Bitmap | None, other: Bitmap | None) -> Bitmap | None:
+    if one is None or other is None:
+        return other if one is None else one
+    size = min(len(one), len(other))
+    return one[:size] & other[:size]
+
+
+def write_generation(file: Path, dim: int, parts: Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]) -> int:
+    """Write ids (n,) and vectors (n, dim) as float16 codes into a FAISS file; return how many there are."""
+    faiss = _faiss()
+    codes = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    index = faiss.IndexIDMap(codes)
+    for ids, vectors in parts:
+        index.add_with_ids(np.ascontiguousarray(vectors, np.float32), np.ascontiguousarray(ids, np.int64))
+    try:
+        faiss.write_index(index, str(file))
+    except RuntimeError as error:
+        raise LibraryError(
+            f"{file} can't be written; free some space and run 'mmsearch index' again ({_line(error)})"
+        ) from error
+    return int(index.ntotal)
+
+
+def map_generation(file: Path, dim: int, count: int) -> faiss.IndexIDMap:
+    """Map a file that `write_generation` wrote. Raises `LibraryError` where it isn't what it should be."""
+    faiss = _faiss()
+    try:
+        index = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
+    except RuntimeError as error:
+        raise LibraryError(f"{file} can't be read ({_line(error)})") from error
+    if not isinstance(index, faiss.IndexIDMap) or index.d != dim or index.ntotal != count:
+        raise LibraryError(f"{file} holds another index")
+    return index  # type: ignore[no-any-return]  # narrowed by isinstance of a module that is Any
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]

@@ -1,0 +1,48 @@
+"""What several test modules share: the repository, the samples, and the command line as a process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+class Run(Protocol):
+    def __call__(
+        self, *arguments: str | Path, library: Path | None = None, cwd: Path | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]: ...
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    return REPOSITORY / "data" / "samples"
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Run `mmsearch` as a user does: a process of its own, with no library and no home but the test's."""
+    home = tmp_path_factory.mktemp("home")
+
+    def call(
+        *arguments: str | Path, library: Path | None = None, cwd: Path | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("MMSEARCH_") and k != "XDG_DATA_HOME"}
+        named = {"MMSEARCH_LIBRARY": str(library)} if library is not None else {}
+        return subprocess.run(
+            [sys.executable, "-m", "mmsearch.cli", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            cwd=cwd or home,
+            env={**kept, "HOME": str(home), "COLUMNS": "120", **named, **environment},
+            timeout=120,
+            check=False,
+        )
+
+    return call

@@ -1,0 +1,149 @@
+"""The house keeps its shape: who may import whom, where a library enters, and what costs nothing to import."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+import mmsearch
+
+LAYERS = [
+    {"mmsearch.types", "mmsearch.errors"},
+    {"mmsearch.settings"},
+    {"mmsearch.media", "mmsearch.spaces", "mmsearch.catalog", "mmsearch.vectors", "mmsearch.ranking"},
+    {"mmsearch.query", "mmsearch.terms", "mmsearch.indexes"},
+    {"mmsearch.engine"},
+    {"mmsearch.library"},
+    {"mmsearch.thumbnails", "mmsearch.arguments"},
+    {"mmsearch.output"},
+    {"mmsearch.cli"},
+]
+INDEXER_MAY = {"types", "errors", "settings", "media", "spaces", "catalog", "vectors"}
+SEAMS = {
+    "sqlalchemy": {"mmsearch/catalog"},
+    "faiss": {"mmsearch/vectors/faiss_index.py"},
+    "onnxruntime": {"mmsearch/spaces/onnx.py"},
+    "tokenizers": {"mmsearch/spaces/front_ends.py"},
+    "torch": {"mmsearch/spaces"},
+    "open_clip": {"mmsearch/spaces"},
+    "av": {"mmsearch/media/video.py"},
+    "pi_heif": {"mmsearch/media/image.py"},
+    "pebble": {"indexer/decode.py"},
+    "filelock": {"mmsearch/library.py"},
+    "platformdirs": {"mmsearch/library.py"},
+    "typer": {"mmsearch/cli.py", "mmsearch/arguments.py"},
+    "rich": {"mmsearch/output.py"},
+    "PIL": {
+        "mmsearch/media/image.py",
+        "mmsearch/spaces/front_ends.py",
+        "mmsearch/spaces/hashing.py",
+        "mmsearch/types.py",
+    },
+}
+HEAVY = {"torch", "librosa", "open_clip", "av", "transformers", "scipy", "numba"}
+
+
+def modules() -> Iterator[tuple[Path, str]]:
+    for package in ("mmsearch", "indexer"):
+        for file in sorted((REPOSITORY / package).rglob("*.py")):
+            name = ".".join(file.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+            yield file, name
+
+
+def imports(file: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            found.add(node.module or "")
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def layer(name: str) -> int | None:
+    return next(
+        (n for n, rooms in enumerate(LAYERS) for room in rooms if name == room or name.startswith(room + ".")), None
+    )
+
+
+def room(name: str) -> str:
+    return ".".join(name.split(".")[:2])
+
+
+def test_imports_go_downwards_only_and_rooms_of_one_layer_do_not_import_each_other() -> None:
+    for file, name in modules():
+        if name == "mmsearch" or not name.startswith("mmsearch"):
+            continue
+        own = layer(name)
+        assert own is not None, f"{name} has no place in the house: give it one in LAYERS"
+        for imported in imports(file):
+            other = layer(imported)
+            if other is None or room(imported) == room(name):
+                continue
+            assert other < own or own == other == 0, f"{name} imports {imported}, which lies above or beside it"
+
+
+def test_the_indexer_sees_only_the_rooms_below_the_engine() -> None:
+    for file, name in modules():
+        if not name.startswith("indexer"):
+            continue
+        for imported in imports(file):
+            if imported.startswith("mmsearch."):
+                assert imported.split(".")[1] in INDEXER_MAY, f"{name} imports {imported}"
+
+
+def test_only_the_library_knows_the_indexer() -> None:
+    knows = [name for file, name in modules() if name.startswith("mmsearch") and "indexer" in imports(file)]
+    assert knows == ["mmsearch.library"]
+
+
+@pytest.mark.parametrize("package", sorted(SEAMS))
+def test_a_library_enters_at_one_seam(package: str) -> None:
+    for file, _name in modules():
+        if any(imported.split(".")[0] == package for imported in imports(file)):
+            where = file.relative_to(REPOSITORY).as_posix()
+            assert any(where == seam or where.startswith(seam + "/") for seam in SEAMS[package]), (
+                f"{where} imports {package}"
+            )
+
+
+def test_no_module_is_longer_than_four_hundred_lines() -> None:
+    long = {name: n for file, name in modules() if (n := len(file.read_text("utf-8").splitlines())) > 400}
+    assert long == {}
+
+
+def loaded_by(code: str) -> set[str]:
+    script = f"import sys\n{code}\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return {name.split(".")[0] for name in done.stdout.splitlines()[-1].split()}
+
+
+def test_importing_mmsearch_loads_no_model_runtime_and_no_index() -> None:
+    assert not loaded_by("import mmsearch") & (
+        HEAVY | {"faiss", "onnxruntime", "tokenizers", "PIL", "indexer", "pebble"}
+    )
+
+
+def test_a_text_query_loads_nothing_it_does_not_need(tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("a red car")
+    with mmsearch.open(tmp_path / "library", model="mini") as library:
+        library.index(tmp_path / "note.txt")
+    code = f"library = mmsearch.open({str(tmp_path / 'library')!r})\nhits = library.query('red car')"
+    loaded = loaded_by(f"import mmsearch\n{code}\nassert hits[0].path.name == 'note.txt'")
+    assert not loaded & (HEAVY | {"PIL", "indexer", "pebble"})
+    assert {"faiss", "onnxruntime"} <= loaded
+
+
+def test_the_public_names_are_sorted_complete_and_real() -> None:
+    assert mmsearch.__all__ == sorted(mmsearch.__all__)
+    assert all(hasattr(mmsearch, name) for name in mmsearch.__all__)
+    defined = {name for name, value in vars(mmsearch).items() if isinstance(value, type) and not name.startswith("_")}
+    assert defined <= set(mmsearch.__all__)
