@@ -21,12 +21,10 @@ from indexer.plan import Task
 from mmsearch.errors import MediaError
 from mmsearch.media import DecodeOptions, decode
 from mmsearch.settings import Limits, Settings
-from mmsearch.spaces import FrontEnd, ImageFrontEnd, Prepared, Profile, TextFrontEnd
+from mmsearch.spaces import FrontEnd, Prepared, Profile, decoding_needs
 from mmsearch.types import Failure, Modality, Stage, View
 
 FrontEnds = Mapping[tuple[str, View], FrontEnd]
-_SIDE_MARGIN = 2
-"""A JPEG is decoded at no less than this times the tower's side: a reduced decoding then changes no ranking."""
 _AHEAD = 8
 """Tasks in flight for each worker."""
 _TASKS_PER_WORKER = 5_000
@@ -114,7 +112,7 @@ _options: DecodeOptions | None = None
 
 def _start_worker(front_ends: FrontEnds, limits: Limits) -> None:
     global _front_ends, _options
-    _front_ends, _options = front_ends, decode_options(front_ends, limits)
+    _front_ends, _options = front_ends, DecodeOptions(limits, *decoding_needs(front_ends.values()))
     warnings.simplefilter("ignore")  # a decoder's warnings about a file have no reader here
     if sys.platform != "win32":
         import resource
@@ -124,15 +122,6 @@ def _start_worker(front_ends: FrontEnds, limits: Limits) -> None:
         bound = limits.worker_bytes if hard == resource.RLIM_INFINITY else min(limits.worker_bytes, hard)
         resource.setrlimit(resource.RLIMIT_AS, (bound, hard))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def decode_options(front_ends: FrontEnds, limits: Limits) -> DecodeOptions:
-    """Return what these towers ask of decoding: the largest picture side, and the first text tower's passages."""
-    text = next((end for (_, view), end in front_ends.items() if view is View.TEXT), None)
-    if not isinstance(text, TextFrontEnd):
-        raise TypeError("a profile needs a space with a text tower")
-    sides = [end.side for end in front_ends.values() if isinstance(end, ImageFrontEnd)]
-    return DecodeOptions(limits, _SIDE_MARGIN * max(sides, default=1), text.max_tokens, text.count_tokens)
 
 
 def _work(task: Task) -> PreparedContent:

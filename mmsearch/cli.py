@@ -38,6 +38,22 @@ LibraryOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib import metadata
+
+        output.say(f"mmsearch {metadata.version('mmsearch')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None: ...
+
+
 @app.command()
 def index(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files and folders to take in.")],
@@ -107,7 +123,7 @@ def query(
     request = Query(tuple(asked), k, frozenset(modalities or ()), rerank, cut=not everything)
     with Library(library, create=False) as opened:
         answer = opened.answer(request)
-        outdated = 0 if json or paths or nul else opened.status().outdated
+        outdated = 0 if json or paths or nul else opened.outdated()
     if json:
         output.show_json(answer.hits)
     elif paths or nul:

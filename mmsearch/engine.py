@@ -34,6 +34,8 @@ SAMPLE = 512
 """How many contents of a library its background is estimated from."""
 NEAR_DUPLICATE = 0.995
 """Cosine of the same view above which two contents are the same to the eye: re-encoded, resized."""
+TIES = 10_000
+"""How deep equal scores are followed, so that their order doesn't depend on `k`."""
 RERANKED = 100
 NEIGHBOURS = 10
 STRENGTH = 0.5
@@ -138,23 +140,25 @@ class Engine:
             return None
 
     def _candidates(self, query: Query, routes: Sequence[_Route], own: int | None) -> _Candidates:
-        """Search every route, deeper until `k` contents are found or there are no more."""
+        """Search every route, deeper until `k` contents are found with all that tie, or there are no more."""
         depth = 2 * query.k + 50
         while True:
             ids: list[int] = []
-            more = False
+            more = tied = False
             for route in routes:
                 index = self._indexes.get(route.space, route.view)
-                allowed = self._indexes.allowed(route.space, route.view, query.modalities) if query.modalities else None
-                _, best = index.search(route.vector[None], depth, allowed)
+                allowed = self._indexes.allowed(route.space, route.view, query.modalities)
+                scores, best = index.search(route.vector[None], depth, allowed)
                 ids += best[best >= 0].tolist()
-                more |= bool(best[0, -1] >= 0) and depth < index.count
+                if best[0, -1] >= 0 and depth < index.count:
+                    more = True
+                    tied |= bool(scores[0, -1] == scores[0, query.k - 1]) and depth < TIES
             segments = set(self._catalog.segments_of(ids).values())
             segments.update(self._catalog.segment_ids(own) if own is not None else ())
             rows = list(self._catalog.segment_rows(segments).values())
             if query.modalities:
                 rows = [row for row in rows if row.modality in query.modalities]
-            if not more or len({row.content_id for row in rows}) >= 2 * query.k:
+            if not more or (not tied and len({row.content_id for row in rows}) >= 2 * query.k):
                 return self._with_views(rows, routes)
             depth *= 4
 
@@ -187,6 +191,9 @@ class Engine:
         final = scores.copy()
         agreed = agreement(similarity, NEIGHBOURS)
         final[first] = rerank(scores[first], agreed, self._trust(found, routes, first), view_sets, STRENGTH)
+        if rest := order[RERANKED:]:  # what was looked at stays above what wasn't
+            bound = float(final[rest].max())
+            final[first] = np.maximum(final[first] + max(0.0, bound - float(final[first].min())), bound)
         return sorted(first, key=lambda i: (-float(final[i]), found.rows[i].path)) + order[RERANKED:], final
 
     def _between(self, route: _Route) -> Background:
@@ -210,11 +217,10 @@ class Engine:
         return weights
 
     def _collapse(self, found: _Candidates, order: list[int], k: int) -> tuple[list[int], int]:
-        """Leave out contents that look or read the same as one before them, until `k` are left."""
+        """Leave out contents that look and read the same as one before them, until `k` are left."""
         looked_at = order[: 4 * k]
-        marked = np.zeros(len(looked_at), np.bool_)
-        for vectors in found.vectors:
-            marked |= near_duplicates(np.nan_to_num(vectors[looked_at]), NEAR_DUPLICATE)
+        kinds = np.asarray([found.rows[i].modality for i in looked_at])
+        marked = near_duplicates([vectors[looked_at] for vectors in found.vectors], kinds, NEAR_DUPLICATE)
         kept = [i for i, hide in zip(looked_at, marked, strict=True) if not hide]
         shown = looked_at.index(kept[k - 1]) if len(kept) >= k else len(looked_at)
         return kept + order[4 * k :], int(marked[:shown].sum())

@@ -63,8 +63,11 @@ class Indexes:
             for view in space.front_ends:
                 self._open[space.name, view] = (revision, self._catch_up(space, view, revision))
 
-    def allowed(self, space: Space, view: View, modalities: frozenset[Modality]) -> Bitmap:
-        """Return the bitmap of a view's embeddings whose content is of one of these modalities."""
+    def allowed(self, space: Space, view: View, modalities: frozenset[Modality]) -> Bitmap | None:
+        """Return the bitmap of a view's embeddings whose content is of one of these modalities; None if all are."""
+        space_id = self._catalog.space_id(space.name, space.fingerprint, space.dim)
+        if not modalities or space_id is None or not self._catalog.has_other(space_id, view, modalities):
+            return None
         key, revision = (space.name, view, modalities), self._catalog.revision
         known = self._bitmaps.get(key)
         if known is None or known[0] != revision:

@@ -71,7 +71,7 @@ class Library:
             raise ModelError(
                 f"{self.folder} uses the model {known!r}, not {name!r}; leave --model out, or choose another --library"
             )
-        self._profile = load_profile(known or name)
+        self._profile = load_profile(known or name, self._settings.device)
         self._indexes = Indexes(self._catalog, self.folder / "indexes", lambda: self._lock(0.0))
         self._engine = Engine(self._catalog, self._profile, self._indexes, self._settings.limits)
 
@@ -161,8 +161,12 @@ class Library:
             failures=len(self._catalog.failures_under()),
             indexes=self._indexes.status(self._profile),
             bytes=sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file()),
-            outdated=self._catalog.count_outdated(self._profile.key),
+            outdated=self.outdated(),
         )
+
+    def outdated(self) -> int:
+        """Return how many files were embedded by another version of the model, and aren't found until indexed again."""
+        return self._catalog.count_outdated(self._profile.key)
 
     def failures(self) -> list[Failure]:
         """Return the files that can't be indexed as they are, by path."""

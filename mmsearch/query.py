@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -34,6 +35,8 @@ class Query:
         if self.k < 1:
             raise QueryError(f"k is {self.k}, but at least one hit has to be asked for")
         for term in self.terms:
+            if not math.isfinite(term.weight):
+                raise QueryError(f"the weight {term.weight} is no number to multiply with; give one such as 0.5 or 2")
             if isinstance(term.item, str) and not term.item.strip():
                 raise QueryError("an empty text matches nothing; give a text or a file")
 
@@ -68,11 +71,7 @@ def parse_term(raw: str, sign: int = 1) -> Term:
         raise QueryError(f"{raw}: a weight of 0 asks for nothing; leave the term out")
     path = Path(os.path.expanduser(rest))  # noqa: PTH111  Path.expanduser raises for a text such as "~someone"
     named = by_name(path.name) is not None
-    try:
-        is_file = path.is_file()
-    except (OSError, ValueError):  # too long for a name, or with a NUL in it: a text
-        is_file = False
-    if is_file and (named or any(mark in rest for mark in (os.sep, os.altsep) if mark)):
+    if _is_file(path) and (named or any(mark in rest for mark in (os.sep, os.altsep) if mark)):
         return Term(path, sign * weight)
     if named:
         raise QueryError(f"{rest}: there is no such file; give an existing one, or --text for these words")
@@ -82,6 +81,13 @@ def parse_term(raw: str, sign: int = 1) -> Term:
 def parse_file(raw: str) -> Term:
     """Read a `--like FILE`: always a file."""
     path = Path(os.path.expanduser(raw))  # noqa: PTH111
-    if not path.is_file():
+    if not _is_file(path):
         raise QueryError(f"{raw}: there is no such file; give an existing one")
     return Term(path)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long for a name, or with a NUL in it
+        return False

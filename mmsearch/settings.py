@@ -36,4 +36,5 @@ class Settings:
     batch: int = 64
     """Contents encoded and committed together: what a killed run loses at most."""
     device: str = "auto"
+    """Where towers run: auto, cpu or cuda."""
     limits: Limits = field(default_factory=Limits)

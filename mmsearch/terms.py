@@ -13,7 +13,7 @@ import numpy as np
 from mmsearch.errors import MediaError, ModelError, QueryError
 from mmsearch.media import DecodeOptions, decode
 from mmsearch.settings import Limits
-from mmsearch.spaces import ImageFrontEnd, Profile, Space, TextFrontEnd, Vectors, embed, normalise
+from mmsearch.spaces import Profile, Space, Vectors, decoding_needs, embed, normalise
 from mmsearch.types import Term, View
 
 if TYPE_CHECKING:
@@ -31,9 +31,11 @@ class Asked:
 def read_item(item: str | Path, profile: Profile, limits: Limits) -> Asked:
     """Return the payloads of a text (str) or a file (Path): a picture's visual view, a text's passages.
 
-    A str that is longer than the tower is cut into passages too. Raises `MediaError` naming the file.
+    A str that is longer than the tower is cut into passages too. Raises `MediaError`
+    naming the file.
     """
-    options = decode_options(profile, limits)
+    ends = [end for space in profile.spaces for end in space.front_ends.values()]
+    options = DecodeOptions(limits, *decoding_needs(ends))
     if isinstance(item, str):
         if not item.strip():
             raise QueryError("an empty text matches nothing; give some words")
@@ -47,16 +49,6 @@ def read_item(item: str | Path, profile: Profile, limits: Limits) -> Asked:
         raise MediaError(f"{item}: {error}") from error
     view = next(view for view in (View.VISUAL, View.AUDIO, View.TEXT) if view in segments[0].views)
     return Asked(view, tuple(segment.views[view] for segment in segments if view in segment.views))
-
-
-def decode_options(profile: Profile, limits: Limits) -> DecodeOptions:
-    """Return what a profile's towers ask of decoding: the largest picture side, and the first text tower's passages."""
-    ends = [end for space in profile.spaces for end in space.front_ends.values()]
-    text = next((end for end in ends if isinstance(end, TextFrontEnd)), None)
-    if text is None:
-        raise ModelError(f"the model {profile.name} has no text tower; choose another with --model")
-    sides = [end.side for end in ends if isinstance(end, ImageFrontEnd)]
-    return DecodeOptions(limits, max(sides, default=1), text.max_tokens, text.count_tokens)
 
 
 def vector_of(space: Space, asked: Asked) -> Vectors:

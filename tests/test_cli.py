@@ -191,6 +191,15 @@ def test_an_unknown_model_and_another_model_are_refused(run: Run, library: Path,
     assert "hashing" in one_line(run("index", media, "--model", "mini", library=library))
 
 
+def test_cuda_is_refused_where_there_is_none(run: Run, media: Path, tmp_path: Path) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    said = one_line(run("index", media, "--model", "mini", "--device", "cuda", library=tmp_path / "l"))
+    assert "--device cpu" in said
+
+
 def test_a_path_that_does_not_exist_changes_nothing(run: Run, media: Path, tmp_path: Path) -> None:
     one_line(run("index", media, tmp_path / "nope", library=tmp_path / "l"))
     assert not (tmp_path / "l").exists()

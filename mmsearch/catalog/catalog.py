@@ -203,16 +203,6 @@ class Catalog:
             ids = np.fromiter((row[0] for row in connection.execute(query)), dtype=np.int64)
         return np.sort(ids)
 
-    def count_embeddings(self, space_id: int) -> dict[tuple[View, Modality], int]:
-        """Return how many embeddings a space holds of each view and modality."""
-        query = (
-            select(embedding.c.view, embedding.c.modality, func.count())
-            .where(embedding.c.space_id == space_id)
-            .group_by(embedding.c.view, embedding.c.modality)
-        )
-        with self._read() as connection:
-            return {(View(view), Modality(kind)): count for view, kind, count in connection.execute(query)}
-
     def vectors(self, ids: Ids, dim: int) -> tuple[Ids, NDArray[np.float32]]:
         """Return those of the sorted ids that exist, and their vectors, (n, dim) float32."""
         query = select(embedding.c.id, embedding.c.vector).where(embedding.c.id.in_(bindparam("some", expanding=True)))
@@ -238,19 +228,27 @@ class Catalog:
         )
 
     def sample(self, space_id: int, view: View, size: int, dim: int) -> NDArray[np.float32]:
-        """Return the vectors of one view of up to `size` contents, chosen by their hash: (n, dim) float32.
+        """Return up to `size` vectors of a view, chosen by the hash of their content: (n, dim) float32.
 
-        The choice depends on what the library holds and not on when it was put there.
+        The choice depends on what the library holds and not on when it was put there. Every content gives one segment
+        before any gives another.
         """
         query = (
             select(embedding.c.vector)
-            .select_from(content.join(segment).join(embedding))
             .where(embedding.c.space_id == space_id, embedding.c.view == view)
-            .order_by(content.c.hash, embedding.c.id)
+            .order_by(embedding.c.draw)
             .limit(size)
         )
         with self._read() as connection:
             return self._unpack([row.vector for row in connection.execute(query)], dim)
+
+    def has_other(self, space_id: int, view: View, modalities: Iterable[Modality]) -> bool:
+        """Return whether a view has embeddings of contents that are of none of these modalities."""
+        query = select(embedding.c.id).where(
+            embedding.c.space_id == space_id, embedding.c.view == view, embedding.c.modality.not_in(sorted(modalities))
+        )
+        with self._read() as connection:
+            return connection.execute(query.limit(1)).first() is not None
 
     def segments_of(self, embedding_ids: Iterable[int]) -> dict[int, int]:
         """Return the segment of each of these embeddings that exists."""
@@ -309,7 +307,8 @@ class Catalog:
 
     def count_outdated(self, embedded_by: str) -> int:
         """Return how many files were embedded under another profile key and can't be found until re-embedded."""
-        query = select(func.count()).select_from(media.join(content)).where(content.c.embedded_by != embedded_by)
+        other = or_(content.c.embedded_by < embedded_by, content.c.embedded_by > embedded_by)  # "!=" uses no index
+        query = select(func.count()).select_from(media.join(content)).where(other)
         with self._read() as connection:
             return connection.execute(query).scalar_one()
 

@@ -52,7 +52,7 @@ content = _table(
     "content",
     Column("hash", LargeBinary, nullable=False, unique=True),
     Column("modality", String, nullable=False),
-    Column("embedded_by", String, nullable=False),  # Profile.key
+    Column("embedded_by", String, nullable=False, index=True),  # Profile.key
 )
 
 media = _table(
@@ -79,8 +79,9 @@ embedding = _table(
     Column("space_id", ForeignKey("space.id"), nullable=False),
     Column("view", String, nullable=False),
     Column("modality", String, nullable=False),  # the content's, so that a filter reads one index and no rows
+    Column("draw", Integer, nullable=False),  # a hash of content and segment: the order in which a sample takes them
     Column("vector", LargeBinary, nullable=False),  # (dim,) float16, little-endian
-    Index("embedding_by_view", "space_id", "view", "modality"),
+    Index("embedding_by_view", "space_id", "view", "draw", "modality"),
 )
 
 failure = _table(
@@ -109,17 +110,29 @@ def connect(file: Path, *, create: bool) -> Engine:
         raise CatalogError(f"{file} is missing; run 'mmsearch index' to make it anew")
     engine = create_engine(f"sqlite:///{file}", connect_args={"timeout": 30})
     event.listen(engine, "connect", _set_up)
-    with mapped_errors(file), engine.begin() as connection:
-        version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    with mapped_errors(file), engine.connect() as connection:
+        version = _version(connection)
         if version > SCHEMA_VERSION:
             raise CatalogError(f"{file} was written by a newer mmsearch (schema {version}); upgrade mmsearch to use it")
-        if version == 0:
-            metadata.create_all(connection)
-        for step in range(max(version, 1), SCHEMA_VERSION):
-            _MIGRATIONS[step](connection)
-        if version != SCHEMA_VERSION:
-            connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        if version < SCHEMA_VERSION:
+            _bring_up(connection)
     return engine
+
+
+def _version(connection: Connection) -> int:
+    return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+
+
+def _bring_up(connection: Connection) -> None:
+    """Make or migrate the tables in one transaction; several processes may try, and one of them does."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")  # the driver by itself begins none for DDL
+    version = _version(connection)
+    if version == 0:
+        metadata.create_all(connection)
+    for step in range(max(version, 1), SCHEMA_VERSION):
+        _MIGRATIONS[step](connection)
+    connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.commit()
 
 
 def _set_up(connection: Any, _record: object) -> None:  # noqa: ANN401  a DBAPI connection has no common type

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -28,10 +29,10 @@ def insert_contents(connection: Connection, contents: Sequence[NewContent], embe
         connection.execute(delete(segment).where(segment.c.content_id.in_(part)))
     # Two tasks may have met the same content under two names; one of them is enough.
     unique = {new.hash: new for new in contents}.values()
-    owners = [(new, part) for new in unique for part in new.segments]
+    owners = [(new, number, part) for new in unique for number, part in enumerate(new.segments)]
     segments = [
         {"content_id": ids[new.hash], "start_s": part.start_s, "end_s": part.end_s, "text": part.text}
-        for new, part in owners
+        for new, _, part in owners
     ]
     segment_ids: Sequence[int] = ()
     if segments:
@@ -43,14 +44,21 @@ def insert_contents(connection: Connection, contents: Sequence[NewContent], embe
             "space_id": space_id,
             "view": view.value,
             "modality": new.modality.value,
+            "draw": _draw(new.hash, number),
             "vector": vector.astype("<f2").tobytes(),
         }
-        for segment_id, (new, part) in zip(segment_ids, owners, strict=True)
+        for segment_id, (new, number, part) in zip(segment_ids, owners, strict=True)
         for (space_id, view), vector in part.vectors.items()
     ]
     if vectors:
         connection.execute(insert(embedding), vectors)
     point(connection, {name: ids[new.hash] for new in contents for name in new.names})
+
+
+def _draw(digest: bytes, number: int) -> int:
+    """Return the place of a content's n-th segment in a sample: all first segments come before any other."""
+    place = zlib.crc32(number.to_bytes(4, "little"), zlib.crc32(digest)) >> 1
+    return place if number == 0 else place + 2**31
 
 
 def point(connection: Connection, names: Mapping[NewMedia, int]) -> None:

@@ -17,7 +17,7 @@ K = TypeVar("K")
 
 
 def agreement(similarity: Mapping[K, NDArray[np.float32]], neighbours: int) -> NDArray[np.float32]:
-    """Return A (n,): the mean over the first `neighbours` candidates j ≠ i of ρ_ij, candidates ranked best first.
+    """Return A (n,): the mean of ρ_ij over the first `neighbours` candidates without i, candidates ranked best first.
 
     `similarity` holds for each view the (n, n) similarities on one scale, NaN where either candidate lacks the view.
     ρ_ij is the least over the views that i and j share. A is NaN for what shares no view with any of them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +17,17 @@ def best_of_each(scores: NDArray[np.float32], groups: Sequence[int], ties: Seque
     return list(best.values())
 
 
-def near_duplicates(vectors: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
-    """Mark each row (n, dim) of ranked unit vectors that is closer than `threshold` to an unmarked row before it.
+def near_duplicates(views: Sequence[NDArray[np.float32]], kinds: NDArray[Any], threshold: float) -> NDArray[np.bool_]:
+    """Mark each ranked item that is the same as an unmarked one before it: of its kind, and alike in all they share.
 
-    Rows of zeros, for what has no such view, are near nothing.
+    `views` holds unit vectors (n, dim) for each view, rows of NaN where an item lacks it. Two items are as alike as in
+    that view, among those both have, in which they are least alike; items that share no view aren't alike.
     """
-    marked = np.zeros(len(vectors), np.bool_)
-    cosines = vectors @ vectors.T
-    for i in range(1, len(vectors)):
-        marked[i] = bool(np.any(cosines[i, :i][~marked[:i]] >= threshold))
+    cosines = np.stack([vectors @ vectors.T for vectors in views])
+    shared = ~np.isnan(cosines)
+    alike = np.where(shared, cosines, np.inf).min(axis=0) >= threshold
+    alike &= shared.any(axis=0) & (kinds[:, None] == kinds[None, :])
+    marked = np.zeros(len(kinds), np.bool_)
+    for i in range(1, len(kinds)):
+        marked[i] = bool(np.any(alike[i, :i] & ~marked[:i]))
     return marked

@@ -1,6 +1,16 @@
 """Joint embedding spaces: one protocol, and the profiles that order them."""
 
-from mmsearch.spaces.base import FrontEnd, ImageFrontEnd, Prepared, Space, TextFrontEnd, Vectors, embed, normalise
+from mmsearch.spaces.base import (
+    FrontEnd,
+    ImageFrontEnd,
+    Prepared,
+    Space,
+    TextFrontEnd,
+    Vectors,
+    decoding_needs,
+    embed,
+    normalise,
+)
 from mmsearch.spaces.profiles import ModelInfo, Profile, known_models, load_profile, resolve_name
 
 __all__ = [
@@ -12,6 +22,7 @@ __all__ = [
     "Space",
     "TextFrontEnd",
     "Vectors",
+    "decoding_needs",
     "embed",
     "known_models",
     "load_profile",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.errors import ModelError
 from mmsearch.types import View
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ Prepared = NDArray[Any]
 
 Vectors = NDArray[np.float32]
 """(n, dim), L2-normalised rows."""
+
+_SIDE_MARGIN = 2
+"""A JPEG is decoded at no less than this times the tower's side: a reduced decoding then changes no ranking."""
 
 
 class FrontEnd(Protocol):
@@ -70,9 +74,27 @@ class Space(Protocol):
         ...
 
 
+def decoding_needs(front_ends: Iterable[FrontEnd]) -> tuple[int, int, Callable[[str], int]]:
+    """Return what towers ask of decoding: the least picture side in pixels, the longest passage, and how it is counted.
+
+    Files and queries are decoded by the same needs, so that a file asks with the very vector it is found by.
+    """
+    ends = list(front_ends)
+    text = next((end for end in ends if isinstance(end, TextFrontEnd)), None)
+    if text is None:
+        raise ModelError("a model needs a text tower to cut passages by; choose another with --model")
+    side = max((end.side for end in ends if isinstance(end, ImageFrontEnd)), default=1)
+    return _SIDE_MARGIN * side, text.max_tokens, text.count_tokens
+
+
 def embed(space: Space, view: View, payloads: Sequence[Payload]) -> Vectors:
-    """Prepare and encode payloads. Returns (n, dim) float32, L2-normalised rows, in input order."""
-    front_end = space.front_ends[view]
+    """Prepare and encode payloads. Returns (n, dim) float32, L2-normalised rows, in input order.
+
+    Raises `ModelError` where the space has no tower for the view.
+    """
+    front_end = space.front_ends.get(view)
+    if front_end is None:
+        raise ModelError(f"the space {space.name} has no tower for the {view} view; use another model")
     return space.encode(view, [front_end(payload) for payload in payloads])
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mmsearch.errors import ModelError
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
@@ -44,7 +46,7 @@ class Tokens:
         if not isinstance(payload, str):
             raise TypeError(f"a text tower takes a text, not {type(payload).__name__}")
         tokenizer = _tokenizer(self.file)
-        words = tokenizer.encode(payload, add_special_tokens=False)
+        words = tokenizer.encode(_valid(payload), add_special_tokens=False)
         words.truncate(self.max_tokens)
         return np.asarray(tokenizer.post_process(words).ids, dtype=np.int64)
 
@@ -55,14 +57,23 @@ class Tokens:
 
     def count_tokens(self, text: str) -> int:
         """Return how many tokens a text takes, without the special ones."""
-        return len(_tokenizer(self.file).encode(text, add_special_tokens=False).ids)
+        return len(_tokenizer(self.file).encode(_valid(text), add_special_tokens=False).ids)
 
 
 @lru_cache(maxsize=8)
 def _tokenizer(file: Path) -> Tokenizer:
     from tokenizers import Tokenizer  # loaded only when there is a text
 
-    return Tokenizer.from_file(str(file))
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # the tokenizers library raises bare exceptions
+        reason = " ".join(str(error).split())[:160]
+        raise ModelError(f"{file} can't be loaded ({reason}); reinstall the model it belongs to") from error
+
+
+def _valid(text: str) -> str:
+    """Return the text with a question mark for each byte that was no UTF-8 when it came from a command line."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,13 +27,13 @@ _CHUNK = {View.VISUAL: 32, View.TEXT: 64, View.AUDIO: 8}
 class OnnxSpace:
     """A space folder: `spec.json`, the towers it names, `tokenizer.json`. A tower is loaded when it is first asked.
 
-    `threads` bounds the threads of each tower, 0 for one a core.
+    `device` is auto, cpu or cuda; auto takes a CUDA device where the installed onnxruntime can use one.
     """
 
-    def __init__(self, name: str, folder: Path, threads: int = 0) -> None:
+    def __init__(self, name: str, folder: Path, device: str = "auto") -> None:
         self.name = name
         self._folder = folder
-        self._threads = threads
+        self._device = device
         try:
             self._spec: dict[str, Any] = json.loads((folder / "spec.json").read_bytes())
             self.dim = int(self._spec["dim"])
@@ -101,7 +101,7 @@ class OnnxSpace:
 
     def _session(self, view: View) -> ort.InferenceSession:
         if view not in self._sessions:
-            self._sessions[view] = _load(self._folder / self._spec[_TOWERS[view]]["file"], self._threads)
+            self._sessions[view] = _load(self._folder / self._spec[_TOWERS[view]]["file"], self._device)
         return self._sessions[view]
 
     def verify(self) -> None:
@@ -124,14 +124,18 @@ def _pad(rows: Sequence[Prepared], dtype: type[np.int64]) -> tuple[np.ndarray, n
     return ids, mask
 
 
-def _load(file: Path, threads: int) -> ort.InferenceSession:
+def _load(file: Path, device: str) -> ort.InferenceSession:
     import onnxruntime as ort  # loaded only when a tower runs
 
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = threads
     options.enable_cpu_mem_arena = False  # the arena keeps the largest batch ever seen
+    providers = ["CPUExecutionProvider"]
+    if device != "cpu" and "CUDAExecutionProvider" in ort.get_available_providers():
+        providers.insert(0, "CUDAExecutionProvider")
+    elif device == "cuda":
+        raise ModelError("the installed onnxruntime can't use CUDA; use --device cpu, or install onnxruntime-gpu")
     try:
-        return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(str(file), options, providers=providers)
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
         raise ModelError(f"{file} can't be loaded ({' '.join(str(error).split())[:160]}); reinstall it") from error

@@ -75,13 +75,13 @@ def resolve_name(name: str) -> str:
     return chosen
 
 
-def load_profile(name: str, threads: int = 0) -> Profile:
+def load_profile(name: str, device: str = "auto") -> Profile:
     """Return the profile of this name; its towers are loaded when first used. Raises `ModelError`."""
     match resolve_name(name):
         case "hashing":
             return Profile("hashing", (HashingSpace(),))
         case chosen:
-            return Profile(chosen, (OnnxSpace(chosen, mini_folder(), threads),))
+            return Profile(chosen, (OnnxSpace(chosen, mini_folder(), device),))
 
 
 def mini_folder() -> Path:

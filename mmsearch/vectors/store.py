@@ -71,7 +71,7 @@ class IndexStore:
         manifest = self._manifest()
         try:
             return self._map(manifest) if manifest else None
-        except (LibraryError, OSError, ValueError):
+        except (LibraryError, OSError, ValueError, TypeError):  # what a garbled manifest or file may lead to
             return None
 
     def catch_up(self, live: Ids, revision: int, fetch: Fetch) -> FaissIndex:
