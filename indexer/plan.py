@@ -69,8 +69,13 @@ class Plan:
 
     def _settle(self, chunk: list[Entry], pool: ThreadPoolExecutor) -> Iterator[Task]:
         rows = self.catalog.media_at(entry.path for entry in chunk)
-        failed = self.catalog.failures_at(entry.path for entry in chunk)
-        unsettled = [entry for entry in chunk if not self._settled(entry, rows.get(entry.path), failed.get(entry.path))]
+        failed = self.catalog.failures_at(path for entry in chunk for path in (entry.path, *entry.sidecars))
+        due = {entry for entry in chunk if any(self._due(failed.get(sidecar)) for sidecar in entry.sidecars)}
+        unsettled = [
+            entry
+            for entry in chunk
+            if not self._settled(entry, rows.get(entry.path), failed.get(entry.path)) or entry in due
+        ]
         hashed: list[tuple[Entry, bytes]] = []
         for entry, outcome in zip(unsettled, pool.map(_try_hash, unsettled), strict=True):
             if isinstance(outcome, bytes):
@@ -78,12 +83,14 @@ class Plan:
             else:
                 self.failures.append((outcome, entry))
         known = self.catalog.contents_by_hash({digest for _, digest in hashed}, self.key)
+        known = {digest: known[digest] for entry, digest in hashed if digest in known and entry not in due}
         again = {as_media(entry): known[digest] for entry, digest in hashed if digest in known}
         if again:
             self.catalog.point(again)
             self.reused += len(again)
         for entry, digest in hashed:
             if digest in known:
+                self.seen_failures.update(entry.sidecars)
                 continue
             if digest in self._in_flight:
                 self.copies.append(entry)
@@ -112,6 +119,10 @@ class Plan:
             self.unchanged += 1
             return True
         return False
+
+    def _due(self, failure: FailureRow | None) -> bool:
+        """Return whether a caption that couldn't be read is to be tried again."""
+        return failure is not None and (self.retry or failure.version != self.version)
 
     def _see(self, media_id: int) -> None:
         if media_id >= len(self.seen):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from mmsearch.media import SUPPORTED, by_name, sidecar_names
+from mmsearch.media import SUPPORTED, by_name, find_sidecars, sidecar_names
 from mmsearch.types import Failure, Stage
 
 _NEVER = frozenset(
@@ -73,7 +73,11 @@ class Scan:
     def _walk(self, root: bytes) -> Iterator[Entry]:
         if not os.path.isdir(root):  # noqa: PTH112  paths are bytes here
             folder, name = os.path.split(root)
-            yield from self._media_in(root, folder, [name], os.listdir(folder or b"."))  # noqa: PTH208
+            try:
+                beside = os.listdir(folder or b".")  # noqa: PTH208
+            except OSError:  # a folder may let us open a file and yet not list it
+                beside = [name, *map(os.path.basename, find_sidecars(root))]
+            yield from self._media_in(root, folder, [name], beside)
             return
         pending, linked = [root], list[bytes]()
         while pending or linked:
@@ -92,7 +96,7 @@ class Scan:
                     linked.append(path)
                 else:
                     below.append(path)
-            yield from self._media_in(root, folder, files, names)
+            yield from self._media_in(root, folder, files, files)
             pending += reversed(below)
 
     def _list(self, folder: bytes) -> list[bytes] | None:
@@ -128,7 +132,8 @@ class Scan:
             if modality not in SUPPORTED:
                 self.skipped += 1
                 continue
-            entry = self._entry(folder, name, [s for s in sidecar_names(name) if s in names])
+            beside = [s for s in sidecar_names(name) if s in names and _is_file(folder, s)]
+            entry = self._entry(folder, name, beside)
             if entry is not None:
                 self._occupy(root, folder)
                 yield entry
@@ -160,3 +165,7 @@ class Scan:
 
     def _fail(self, path: bytes, reason: str) -> None:
         self.failures.append(Failure(Path(os.fsdecode(path)), Stage.SCAN, reason))
+
+
+def _is_file(folder: bytes, name: bytes) -> bool:
+    return os.path.isfile(os.path.join(folder, name))  # noqa: PTH113, PTH118  paths are bytes here

@@ -30,7 +30,7 @@ def quiet_libraries() -> None:
 
 def warn(line: str) -> None:
     """Print one line to stderr."""
-    sys.stderr.write(f"mmsearch: {printable(' '.join(line.splitlines()))}\n")
+    sys.stderr.write(f"mmsearch: {printable(line)}\n")
     sys.stderr.flush()
 
 

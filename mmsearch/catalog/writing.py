@@ -31,7 +31,7 @@ def insert_contents(connection: Connection, contents: Sequence[NewContent], embe
     unique = {new.hash: new for new in contents}.values()
     owners = [(new, number, part) for new in unique for number, part in enumerate(new.segments)]
     segments = [
-        {"content_id": ids[new.hash], "start_s": part.start_s, "end_s": part.end_s, "text": part.text}
+        {"content_id": ids[new.hash], "start_s": part.start_s, "end_s": part.end_s, "text": _storable(part.text)}
         for new, _, part in owners
     ]
     segment_ids: Sequence[int] = ()
@@ -53,6 +53,11 @@ def insert_contents(connection: Connection, contents: Sequence[NewContent], embe
     if vectors:
         connection.execute(insert(embedding), vectors)
     point(connection, {name: ids[new.hash] for new in contents for name in new.names})
+
+
+def _storable(text: str | None) -> str | None:
+    """Return a text as UTF-8 can hold it: a byte of a file's name that isn't UTF-8 is escaped."""
+    return text and text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _draw(digest: bytes, number: int) -> int:
@@ -88,7 +93,8 @@ def record_failures(connection: Connection, failures: Sequence[FailureRow]) -> N
     if not failures:
         return
     rows = [
-        {"path": f.path, "stage": f.stage, "reason": f.reason, "stamp": f.stamp, "version": f.version} for f in failures
+        {"path": f.path, "stage": f.stage, "reason": _storable(f.reason), "stamp": f.stamp, "version": f.version}
+        for f in failures
     ]
     statement = upsert(failure)
     changed = {key: statement.excluded[key] for key in rows[0] if key != "path"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import struct
 import threading
 from typing import BinaryIO
 
@@ -13,7 +15,12 @@ from mmsearch.errors import MediaError
 from mmsearch.settings import Limits
 
 _OPENING = threading.Lock()
-_CAMERA_NOISE = ("digital camera", "sony dsc", "dcim", "exif_jpeg", "exif jpeg", "makernote", "screenshot", "default")
+_CAMERA_NOISE = re.compile(
+    r"(?:[\w-]+ ){0,2}digital camera|sony dsc|dcim[\\/].*|exif[ _]jpeg(?:[ _]\w+)*|makernote|screenshot|default",
+    re.IGNORECASE,
+)
+_FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
+"""What Pillow may open: its other plugins include an interpreter of PostScript."""
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -59,7 +66,9 @@ def read_image(file: BinaryIO, limits: Limits, side: int | None = None) -> tuple
 def _open(file: BinaryIO, limits: Limits) -> ImageFile.ImageFile:
     head = file.read(12)
     file.seek(0)
+    formats = _FORMATS
     if head[4:8] == b"ftyp" and head[8:12] not in (b"avif", b"avis"):
+        formats = ("HEIF",)
         import pi_heif  # only HEIC files pay for loading libheif
 
         pi_heif.register_heif_opener(thumbnails=False)
@@ -68,7 +77,7 @@ def _open(file: BinaryIO, limits: Limits) -> ImageFile.ImageFile:
         with _OPENING:
             pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
             try:
-                image = Image.open(file)
+                image = Image.open(file, formats=formats)
             finally:
                 Image.MAX_IMAGE_PIXELS = pillow_limit
     except UnidentifiedImageError:
@@ -83,7 +92,8 @@ def _open(file: BinaryIO, limits: Limits) -> ImageFile.ImageFile:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_to_8_bits(np.asarray(image))).convert("RGB")
+        deep = image.mode.startswith("I;16")
+        return Image.fromarray(_to_8_bits(np.asarray(image), 65535.0 if deep else None)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")
@@ -92,11 +102,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _to_8_bits(values: np.ndarray) -> np.ndarray:
+def _to_8_bits(values: np.ndarray, full: float | None) -> np.ndarray:
     """Scale a 16-bit, 32-bit or float picture to 0..255: by its type's range where its values need it."""
     values = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     top = float(values.max(initial=0.0))
-    full = next((bound for bound in (1.0, 255.0, 65535.0) if top <= bound), top)
+    full = full or next((bound for bound in (1.0, 255.0, 65535.0) if top <= bound), top)
     return np.clip(values * (255.0 / full), 0, 255).astype(np.uint8)
 
 
@@ -104,6 +114,10 @@ def _descriptions(image: ImageFile.ImageFile) -> list[str]:
     """Return what people wrote into the file, without repeats and without what cameras write there by themselves."""
     found: list[str] = []
     exif = image.getexif()
+    try:
+        iptc = (IptcImagePlugin.getiptcinfo(image) or {}) if image.format in ("JPEG", "MPO", "TIFF") else {}
+    except (SyntaxError, OSError, ValueError, IndexError, struct.error):
+        iptc = {}  # a broken caption spoils no picture
     for tag in (_EXIF_DESCRIPTION, *_EXIF_XP):
         value = exif.get(tag)
         if isinstance(value, bytes):
@@ -112,14 +126,13 @@ def _descriptions(image: ImageFile.ImageFile) -> list[str]:
             value = bytes(b & 0xFF for b in value if isinstance(b, int)).decode("utf-16-le", "replace")
         if isinstance(value, str):
             found.append(_mend(value))
-    iptc = (IptcImagePlugin.getiptcinfo(image) or {}) if image.format in ("JPEG", "TIFF") else {}
     for key in _IPTC:
         values = iptc.get(key)
         for raw in values if isinstance(values, list) else [values]:
             if isinstance(raw, bytes):
                 found.append(raw.decode("utf-8", "replace"))
     cleaned = (" ".join(text.replace("\0", " ").split()) for text in found)
-    kept = [text for text in cleaned if text and not any(noise in text.lower() for noise in _CAMERA_NOISE)]
+    kept = [text for text in cleaned if text and not _CAMERA_NOISE.fullmatch(text)]
     return list(dict.fromkeys(kept))
 
 

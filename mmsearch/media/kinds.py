@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from mmsearch.types import Modality
 
@@ -43,8 +44,8 @@ _MAGIC: tuple[tuple[int, bytes, Modality], ...] = (
 )
 _PICTURE_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1", b"avif", b"avis"})
 _AUDIO_BRANDS = frozenset({b"M4A ", b"M4B "})
-_TEXT_SAFE = frozenset({b"BM", b"ID3"})
-"""Magic numbers that are also how a text may begin; they don't overrule the name of a text file."""
+_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\xff]")
+"""Bytes that no text begins with; without one, a text may begin as it likes, even with 'GIF8'."""
 
 
 def by_name(name: str | bytes) -> Modality | None:
@@ -74,7 +75,7 @@ def resolve(name: str | bytes, head: bytes) -> Modality | None:
     named, seen = by_name(name), sniff(head)
     if seen is None or named is None:
         return named or seen
-    if named is Modality.TEXT and any(head.startswith(magic) for magic in _TEXT_SAFE):
+    if named is Modality.TEXT and not _BINARY.search(head):
         return named
     if {named, seen} == {Modality.AUDIO, Modality.VIDEO}:
         return named

@@ -38,5 +38,6 @@ def read_sidecar(name: bytes, raw: bytes) -> list[str]:
     for key in _KEYS:
         value = fields.get(key)
         found += [value] if isinstance(value, str) else value if isinstance(value, list) else []
-    clean = (" ".join(text.split()) for text in found if isinstance(text, str))
+    # JSON may hold half of a surrogate pair, which no text outside it can.
+    clean = (" ".join(text.encode("utf-8", "replace").decode().split()) for text in found if isinstance(text, str))
     return list(dict.fromkeys(text for text in clean if text))
