@@ -96,12 +96,13 @@ class Catalog:
             }
 
     def media_under(self, root: bytes) -> Iterator[MediaRow]:
-        """Yield the media at a path or below a folder, in byte order of their paths."""
-        last = b""
+        """Yield the media at a path, and those below it in byte order of their paths."""
+        yield from self.media_at([root]).values()
+        last, end = _span(root)
+        query = _media().where(media.c.path > bindparam("last"), media.c.path < end).order_by(media.c.path).limit(PART)
         while True:
             with self._read() as connection:
-                query = _media().where(_below(root), media.c.path > last).order_by(media.c.path).limit(PART)
-                rows = [MediaRow(*row) for row in connection.execute(query)]
+                rows = [MediaRow(*row) for row in connection.execute(query, {"last": last})]
             yield from rows
             if len(rows) < PART:
                 return
@@ -178,9 +179,11 @@ class Catalog:
     def failures_under(self, root: bytes | None = None) -> list[FailureRow]:
         """Return the recorded failures at a path or below a folder, or all of them, by path."""
         query = _failures().order_by(failure.c.path)
+        if root is not None:
+            first, end = _span(root)
+            query = query.where(or_(failure.c.path == root, (failure.c.path > first) & (failure.c.path < end)))
         with self._read() as connection:
-            rows = connection.execute(query if root is None else query.where(_below(root, failure.c.path)))
-            return [FailureRow(*row) for row in rows]
+            return [FailureRow(*row) for row in connection.execute(query)]
 
     def start_run(self) -> int:
         """Note that a run began; return its id."""
@@ -337,10 +340,11 @@ def _failures() -> Select[Any]:
     return select(failure.c.path, failure.c.stage, failure.c.reason, failure.c.stamp, failure.c.version)
 
 
-def _below(root: bytes, column: Any = media.c.path) -> Any:  # noqa: ANN401  SQLAlchemy's expressions are Any
+def _span(root: bytes) -> tuple[bytes, bytes]:
+    """Return the bounds between which, both exclusive, the paths below a folder lie in byte order."""
     separator = os.fsencode(os.sep)
     folder = root.rstrip(separator)
-    return or_(column == root, (column > folder + separator) & (column < folder + bytes([separator[0] + 1])))
+    return folder + separator, folder + bytes([separator[0] + 1])
 
 
 def _now() -> str:

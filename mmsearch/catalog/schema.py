@@ -75,12 +75,13 @@ segment = _table(
 
 embedding = _table(
     "embedding",
-    Column("segment_id", ForeignKey("segment.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("segment_id", ForeignKey("segment.id", ondelete="CASCADE"), nullable=False),
     Column("space_id", ForeignKey("space.id"), nullable=False),
     Column("view", String, nullable=False),
     Column("modality", String, nullable=False),  # the content's, so that a filter reads one index and no rows
     Column("draw", Integer, nullable=False),  # a hash of content and segment: the order in which a sample takes them
     Column("vector", LargeBinary, nullable=False),  # (dim,) float16, little-endian
+    Index("embedding_by_segment", "segment_id", "space_id"),
     Index("embedding_by_view", "space_id", "view", "draw", "modality"),
 )
 
