@@ -21,7 +21,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-MMSEARCH = [sys.executable, "-m", "mmsearch.cli"]
+MMSEARCH = [sys.executable, "-m", "mmsearch"]
 RUNS = 9
 WORDS = [
     "river",

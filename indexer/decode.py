@@ -3,52 +3,27 @@
 from __future__ import annotations
 
 import os
-import signal
-import sys
-import threading
-import types
-import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, TimeoutError
-from dataclasses import dataclass
-from multiprocessing.context import SpawnContext, SpawnProcess
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessExpired
 
 from indexer.plan import Task
-from mmsearch.errors import MediaError
-from mmsearch.media import DecodeOptions, decode
+from indexer.workers import Crew, PreparedContent
+from mmsearch.errors import MediaError, MMSearchError
 from mmsearch.settings import Limits, Settings
-from mmsearch.spaces import FrontEnd, Prepared, Profile, decoding_needs
-from mmsearch.types import Failure, Modality, Stage, View
+from mmsearch.spaces import Profile
+from mmsearch.types import Failure, Stage
 
-FrontEnds = Mapping[tuple[str, View], FrontEnd]
 _AHEAD = 8
 """Tasks in flight for each worker."""
-_TASKS_PER_WORKER = 5_000
-"""A worker is replaced after so many, in case a decoder leaks."""
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedSegment:
-    """A segment whose payloads went through the front ends: what each space's tower takes, by (space name, view)."""
-
-    start_s: float | None
-    end_s: float | None
-    text: str | None
-    inputs: Mapping[tuple[str, View], Prepared]
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedContent:
-    """A decoded content, ready to be encoded."""
-
-    modality: Modality
-    segments: tuple[PreparedSegment, ...]
-    failures: tuple[Failure, ...]
-
+_KILLED = -9
+_BREAKS = 3
+"""How often in a row, without any result, the pool may break before the run gives up."""
 
 Outcome = tuple[Task, PreparedContent | Failure]
 
@@ -58,118 +33,105 @@ def decode_all(
     profile: Profile,
     settings: Settings,
     stopped: Callable[[], bool],
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Decode tasks in worker processes and yield what became of each, in order, with a bounded look-ahead.
 
-    When `stopped` says so, no further task begins, and those under way are still yielded.
+    When `stopped` says so, no further task begins, and those under way are still yielded. Raises `MMSearchError` where
+    no process can be kept alive, which is no file's fault.
     """
     front_ends = {(space.name, view): end for space in profile.spaces for view, end in space.front_ends.items()}
-    pool = ProcessPool(
-        max_workers=settings.workers,
-        max_tasks=_TASKS_PER_WORKER,
-        initializer=_start_worker,
-        initargs=[front_ends, settings.limits],
-        context=_WorkerContext(),
-    )
-    waiting: deque[tuple[Task, Future[PreparedContent]]] = deque()
+    decoding = _Decoding(Crew(front_ends, settings), settings.limits)
     try:
         for task in tasks:
-            waiting.append((task, pool.schedule(_work, args=[task], timeout=settings.limits.decode_s)))
-            while len(waiting) >= settings.workers * _AHEAD or (waiting and waiting[0][1].done()):
-                yield _collect(*waiting.popleft(), settings.limits)
+            decoding.begin(task)
+            while decoding.waiting and (len(decoding.waiting) >= settings.workers * _AHEAD or decoding.is_ready()):
+                yield decoding.finish()
             if stopped():
                 break
-        while waiting:
-            yield _collect(*waiting.popleft(), settings.limits)
-        pool.close()  # type: ignore[no-untyped-call]
+        while decoding.waiting:
+            yield decoding.finish()
     finally:
-        if pool.active:
-            pool.stop()  # type: ignore[no-untyped-call]
-        pool.join()
+        decoding.crew.stop()
 
 
-def _collect(task: Task, future: Future[PreparedContent], limits: Limits) -> Outcome:
-    try:
-        return task, future.result()
-    except MediaError as error:
-        reason = str(error)
-    except TimeoutError:
-        reason = f"decoding took more than {limits.decode_s:.0f} s; convert or shorten the file"
-    except ProcessExpired as error:
-        reason = f"the decoder crashed (exit code {error.exitcode}); the file is damaged or hostile"
-    except MemoryError:
-        reason = f"decoding needs more than {limits.worker_bytes / 2**30:.0f} GB; save the file smaller"
-    except Exception as error:  # whatever a decoder raises on a hostile file is that file's failure
-        reason = f"can't be decoded: {type(error).__name__}: {' '.join(str(error).split())[:160]}"
-    return task, Failure(Path(os.fsdecode(task.entry.path)), Stage.DECODE, reason)
+@dataclass(slots=True)
+class _Decoding:
+    """The tasks under way, in order; a broken pool is replaced and its tasks are begun again."""
 
+    crew: Crew
+    limits: Limits
+    waiting: deque[tuple[Task, Future[PreparedContent]]] = field(default_factory=deque)
+    breaks: int = 0
+    killed: set[bytes] = field(default_factory=set)
 
-# What runs in a worker process
+    def is_ready(self) -> bool:
+        return self.waiting[0][1].done()
 
-_front_ends: FrontEnds = {}
-_options: DecodeOptions | None = None
+    def begin(self, task: Task) -> None:
+        try:
+            self.waiting.append((task, self.crew.submit(task)))
+        except BrokenProcessPool as error:
+            self._recover([*(waiting for waiting, _ in self.waiting), task], error)
 
-
-def _start_worker(front_ends: FrontEnds, limits: Limits) -> None:
-    global _front_ends, _options
-    _front_ends, _options = front_ends, DecodeOptions(limits, *decoding_needs(front_ends.values()))
-    warnings.simplefilter("ignore")  # a decoder's warnings about a file have no reader here
-    if sys.platform != "win32":
-        import resource
-
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        bound = limits.worker_bytes if hard == resource.RLIM_INFINITY else min(limits.worker_bytes, hard)
-        resource.setrlimit(resource.RLIMIT_AS, (bound, hard))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _work(task: Task) -> PreparedContent:
-    assert _options is not None
-    before = os.stat(task.entry.path)  # noqa: PTH116  paths are bytes here
-    decoded = decode(task.entry.path, task.entry.sidecars, _options)
-    if (before.st_size, before.st_mtime_ns) != (task.entry.size_bytes, task.entry.mtime_ns):
-        raise MediaError("it changed while it was read; run 'mmsearch index' again")
-    segments = tuple(
-        PreparedSegment(
-            segment.start_s,
-            segment.end_s,
-            segment.text,
-            {
-                (space, view): end(segment.views[view])
-                for (space, view), end in _front_ends.items()
-                if view in segment.views
-            },
-        )
-        for segment in decoded.segments
-    )
-    return PreparedContent(decoded.modality, segments, decoded.failures)
-
-
-# How a worker process is started
-
-_starting = threading.Lock()
-
-
-class _Worker(SpawnProcess):
-    """A spawned process that doesn't import the user's script, and that Ctrl-C doesn't reach while it starts.
-
-    A plain spawned process runs `__main__` again, so a script that indexes at its top level would start itself over
-    and over; a forked one would copy onnxruntime's threads half-way through their work.
-    """
-
-    def start(self) -> None:
-        with _starting:
-            script = sys.modules["__main__"]
-            sys.modules["__main__"] = types.ModuleType("__main__")
-            masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if sys.platform != "win32" else set()
+    def finish(self) -> Outcome:
+        """Wait for the first task and return what became of it."""
+        while True:
+            task, future = self.waiting[0]
             try:
-                super().start()
-            finally:
-                if sys.platform != "win32":
-                    signal.pthread_sigmask(signal.SIG_SETMASK, masked)
-                sys.modules["__main__"] = script
+                outcome = self._outcome(task, future)
+            except BrokenProcessPool as error:
+                self._recover([waiting for waiting, _ in self.waiting], error)
+                continue
+            self.waiting.popleft()
+            self.breaks = 0
+            if outcome is None:
+                self._begin_again(task)
+                continue
+            return task, outcome
 
+    def _begin_again(self, task: Task) -> None:
+        try:
+            self.waiting.appendleft((task, self.crew.submit(task)))
+        except BrokenProcessPool as error:
+            self._recover([task, *(waiting for waiting, _ in self.waiting)], error)
 
-class _WorkerContext(SpawnContext):
-    Process = _Worker
+    def _recover(self, tasks: list[Task], error: BrokenProcessPool) -> None:
+        """Start new processes and begin the tasks again. Raises `MMSearchError` where that keeps failing."""
+        while True:
+            self.breaks += 1
+            if self.breaks >= _BREAKS:
+                reason = " ".join(str(error).split()) or "they die at once"
+                raise MMSearchError(
+                    f"the decoding processes can't be kept alive ({reason}); free some memory, or use --workers 1"
+                ) from error
+            self.crew.renew()
+            self.waiting.clear()
+            try:
+                self.waiting.extend((task, self.crew.submit(task)) for task in tasks)
+            except BrokenProcessPool as again:
+                error = again
+            else:
+                return
+
+    def _outcome(self, task: Task, future: Future[PreparedContent]) -> PreparedContent | Failure | None:
+        """Return what became of a task; None for one that was killed from outside and gets a second try."""
+        try:
+            return self.crew.result(future)
+        except BrokenProcessPool:
+            raise
+        except MediaError as error:
+            reason = str(error)
+        except TimeoutError:
+            reason = f"decoding took more than {self.limits.decode_s:.0f} s; convert or shorten the file"
+        except ProcessExpired as error:
+            if error.exitcode == _KILLED and task.hash not in self.killed:
+                self.killed.add(task.hash)
+                return None
+            reason = f"the decoder crashed (exit code {error.exitcode}); the file is damaged or hostile"
+            if error.exitcode == _KILLED:
+                reason = "the decoder was killed twice, most likely for want of memory; free some and use --retry"
+        except MemoryError:
+            reason = f"decoding needs more than {self.limits.worker_bytes / 2**30:.0f} GB; save the file smaller"
+        except Exception as error:  # whatever a decoder raises on a hostile file is that file's failure
+            reason = f"can't be decoded: {type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        return Failure(Path(os.fsdecode(task.entry.path)), Stage.DECODE, reason)

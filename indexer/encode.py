@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.decode import PreparedContent
+from indexer.workers import PreparedContent
 from mmsearch.errors import MMSearchError
 from mmsearch.spaces import Prepared, Profile
 from mmsearch.types import View

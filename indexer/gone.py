@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 
 from indexer.scan import Scan
@@ -33,8 +33,17 @@ class Gone:
                 if not found and not self._unscanned(root, row.path) and (self.prune or not self._keeps(root, row)):
                     yield row.path
 
+    def healed(self, failing: Container[bytes]) -> Iterator[bytes]:
+        """Yield the paths whose recorded failure no longer holds: they are gone, or nothing fails there any more."""
+        for root in self.scan.roots:
+            for failure in self.catalog.failures_under(root):
+                kept = any(folder in self.kept for folder in _folders(root, failure.path))
+                if failure.path not in failing and not kept and not self._unscanned(root, failure.path):
+                    yield failure.path
+
     def _unscanned(self, root: bytes, path: bytes) -> bool:
-        return any(folder in self.scan.incomplete for folder in _folders(root, path))
+        unseen = self.scan.incomplete
+        return bool(unseen) and (path in unseen or any(folder in unseen for folder in _folders(root, path)))
 
     def _keeps(self, root: bytes, row: MediaRow) -> bool:
         devices = self.scan.devices

@@ -12,7 +12,8 @@ from pathlib import Path
 from indexer.scan import Entry
 from mmsearch.catalog import Catalog, FailureRow, MediaRow, NewMedia
 from mmsearch.errors import MediaError
-from mmsearch.media import content_digest
+from mmsearch.media import by_name, content_digest
+from mmsearch.settings import Limits
 from mmsearch.types import Failure, Stage
 
 _CHUNK = 256
@@ -33,12 +34,13 @@ class Plan:
     """Compares entries with the catalog; iterate `tasks` for what has to be decoded.
 
     `key` is the profile's: contents embedded under another are done anew. `version` is the program's: failures of an
-    older one are tried again, and with `retry` all of them.
+    older one are tried again, as are files that couldn't be opened, and with `retry` all of them.
     """
 
     catalog: Catalog
     key: str
     version: str
+    limits: Limits
     retry: bool = False
     unchanged: int = 0
     reused: int = 0
@@ -51,13 +53,21 @@ class Plan:
     copies: list[Entry] = field(default_factory=list)
     """Entries whose content was in flight under another name; to be planned again, by `last_tasks`, after it."""
     _in_flight: set[bytes] = field(default_factory=set)
+    _remounted: dict[NewMedia, int] = field(default_factory=dict)
 
     def tasks(self, entries: Iterable[Entry]) -> Iterator[Task]:
         """Yield what has to be decoded, one task a content; everything else is settled on the way."""
         rest = iter(entries)
-        with ThreadPoolExecutor(_HASHING_THREADS, thread_name_prefix="hash") as pool:
+        pool = ThreadPoolExecutor(_HASHING_THREADS, thread_name_prefix="hash")
+        try:
             while chunk := list(islice(rest, _CHUNK)):
                 yield from self._settle(chunk, pool)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def landed(self, digests: Iterable[bytes]) -> None:
+        """Note that contents are in the catalog, where a later copy of one finds it."""
+        self._in_flight.difference_update(digests)
 
     def last_tasks(self) -> Iterator[Task]:
         """Yield those copies whose first name didn't decode: each is tried by itself, the others are known by now."""
@@ -77,12 +87,15 @@ class Plan:
             if not self._settled(entry, rows.get(entry.path), failed.get(entry.path)) or entry in due
         ]
         hashed: list[tuple[Entry, bytes]] = []
-        for entry, outcome in zip(unsettled, pool.map(_try_hash, unsettled), strict=True):
+        for entry, outcome in zip(unsettled, pool.map(self._try_hash, unsettled), strict=True):
             if isinstance(outcome, bytes):
                 hashed.append((entry, outcome))
             else:
                 self.failures.append((outcome, entry))
         known = self.catalog.contents_by_hash({digest for _, digest in hashed}, self.key)
+        if self._remounted:
+            self.catalog.point(self._remounted)
+            self._remounted = {}
         known = {digest: known[digest] for entry, digest in hashed if digest in known and entry not in due}
         again = {as_media(entry): known[digest] for entry, digest in hashed if digest in known}
         if again:
@@ -108,38 +121,44 @@ class Plan:
                 self.key,
             ):
                 if row.device != entry.device:
-                    self.catalog.point({as_media(entry): row.content_id})
+                    self._remounted[as_media(entry)] = row.content_id
                 self.seen_failures.update(entry.sidecars)
                 self.unchanged += 1
                 return True
-        if failure is None or self.retry:
+        if failure is None or self._due(failure):
             return False
-        if failure.stamp == entry.stamp and failure.version == self.version:
+        if failure.stamp == entry.stamp:
             self.seen_failures.add(entry.path)
             self.unchanged += 1
             return True
         return False
 
     def _due(self, failure: FailureRow | None) -> bool:
-        """Return whether a caption that couldn't be read is to be tried again."""
-        return failure is not None and (self.retry or failure.version != self.version)
+        """Return whether what failed is worth another try although its file didn't change.
+
+        A file that couldn't be opened always is: mended permissions show in neither size nor mtime.
+        """
+        return failure is not None and (self.retry or failure.version != self.version or failure.stage == Stage.READ)
 
     def _see(self, media_id: int) -> None:
         if media_id >= len(self.seen):
             self.seen.extend(bytes(media_id + 1 - len(self.seen) + 4096))
         self.seen[media_id] = 1
 
+    def _try_hash(self, entry: Entry) -> bytes | Failure:
+        path = Path(os.fsdecode(entry.path))
+        most = self.limits.file_bytes(by_name(entry.path))
+        if entry.size_bytes > most:
+            return Failure(path, Stage.DECODE, f"the file is larger than {most / 2**20:,.0f} MB; make it smaller")
+        try:
+            return content_digest(entry.path, entry.sidecars)
+        except MediaError as error:
+            reason = str(error)
+        except OSError as error:
+            reason = f"can't be read: {(error.strerror or str(error)).lower()}; check the disk"
+        return Failure(path, Stage.READ, reason)
+
 
 def as_media(entry: Entry) -> NewMedia:
     """Return the catalog's row for an entry."""
     return NewMedia(entry.path, entry.size_bytes, entry.mtime_ns, entry.sidecar_stamp, entry.device)
-
-
-def _try_hash(entry: Entry) -> bytes | Failure:
-    try:
-        return content_digest(entry.path, entry.sidecars)
-    except MediaError as error:
-        reason = str(error)
-    except OSError as error:
-        reason = f"can't be read: {(error.strerror or str(error)).lower()}"
-    return Failure(Path(os.fsdecode(entry.path)), Stage.READ, reason)

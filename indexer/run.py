@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from importlib import metadata
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 
-from indexer.decode import Outcome, PreparedContent, decode_all
+from indexer.decode import Outcome, decode_all
 from indexer.encode import encode
 from indexer.gone import Gone
 from indexer.plan import Plan, Task, as_media
 from indexer.scan import Entry, Scan
+from indexer.workers import PreparedContent
 from mmsearch.catalog import Catalog, FailureRow, NewContent, NewSegment
 from mmsearch.errors import UsageError
 from mmsearch.media import DECODER_VERSION
@@ -25,7 +26,8 @@ from mmsearch.settings import Settings
 from mmsearch.spaces import Profile
 from mmsearch.types import Failure, IndexReport, Progress, Stage, View
 
-log = logging.getLogger(__name__)
+_BATCH_SEGMENTS = 4_096
+"""A batch ends with the content that brings it here: what a long text costs in memory, and in a kill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +81,12 @@ class _Run:
         began = time.monotonic()
         run_id = self.catalog.start_run()
         if self.progress:
-            self.total = sum(1 for _ in self._scan())
+            self.total = sum(1 for _ in self._until_stopped(self._scan()))
         first_new_id = self.catalog.next_media_id()
-        scan, plan = self._scan(), Plan(self.catalog, self.profile.key, self.version, self.options.retry)
+        scan, plan = (
+            self._scan(),
+            Plan(self.catalog, self.profile.key, self.version, self.settings.limits, self.options.retry),
+        )
         self._index(plan.tasks(self._until_stopped(scan)), plan)
         if not self.stop.is_set():
             self._index(plan.last_tasks(), plan)
@@ -119,15 +124,16 @@ class _Run:
         self._note(plan)
         if first is None:  # nothing to decode: no worker is started
             return
-        outcomes = decode_all(_chain(first, tasks), self.profile, self.settings, self.stop.is_set)
         waited = time.monotonic()
-        while batch := list(islice(outcomes, self.settings.batch)):
-            decoded = time.monotonic()
-            self._commit(batch)
-            self.decode_s += decoded - waited
-            waited = time.monotonic()
-            self.encode_s += waited - decoded
-            self._note(plan)
+        with closing(decode_all(chain([first], tasks), self.profile, self.settings, self.stop.is_set)) as outcomes:
+            for batch in _batches(outcomes, self.settings.batch):
+                decoded = time.monotonic()
+                self._commit(batch)
+                plan.landed(task.hash for task, _ in batch)
+                self.decode_s += decoded - waited
+                waited = time.monotonic()
+                self.encode_s += waited - decoded
+                self._note(plan)
 
     def _commit(self, batch: Sequence[Outcome]) -> None:
         ready: list[tuple[Task, PreparedContent]] = []
@@ -161,9 +167,13 @@ class _Run:
             self.report = replace(
                 self.report, added=self.report.added + (not known), updated=self.report.updated + known
             )
-        # A file that no longer decodes has no content any more; its path goes in the same step that says why.
-        self.catalog.remove([entry.path for failure, entry in failed if os.fsencode(failure.path) == entry.path])
-        self.catalog.commit(contents, self.profile.key, [self._row(failure, entry.stamp) for failure, entry in failed])
+        self._write(contents, failed)
+
+    def _write(self, contents: Sequence[NewContent], failed: Sequence[tuple[Failure, Entry]]) -> None:
+        # A file that no longer decodes has no content any more. One that can't be read may have: its row stays.
+        gone = [e.path for f, e in failed if os.fsencode(f.path) == e.path and f.stage is not Stage.READ]
+        rows = [self._row(failure, entry.stamp) for failure, entry in failed]
+        self.catalog.commit(contents, self.profile.key, rows, gone)
         self.failures += [failure for failure, _ in failed]
 
     def _record(self, failures: Iterable[Failure], stamp: str = "") -> None:
@@ -179,23 +189,29 @@ class _Run:
         gone = Gone(self.catalog, scan, plan.seen, first_new_id, self.options.prune)
         removed = self.catalog.remove(list(gone.paths()))
         current = plan.seen_failures | {os.fsencode(failure.path) for failure in self.failures}
-        healed = [f.path for root in self.roots for f in self.catalog.failures_under(root) if f.path not in current]
-        self.catalog.remove(healed)
+        self.catalog.remove(list(gone.healed(current)))
         kept = tuple(Path(os.fsdecode(folder)) for folder in sorted(gone.kept))
         self.report = replace(self.report, removed=removed, kept=kept)
 
     def _note(self, plan: Plan) -> None:
         unread, plan.failures = plan.failures, []
         if unread:
-            self.catalog.remove([entry.path for _, entry in unread])
-            self.catalog.commit([], self.profile.key, [self._row(failure, entry.stamp) for failure, entry in unread])
-            self.failures += [failure for failure, _ in unread]
+            self._write([], unread)
         if self.progress:
             done = plan.unchanged + plan.reused + self.report.added + self.report.updated + len(self.failures)
             bound = "decode" if self.decode_s > self.encode_s else "encode"
             self.progress(Progress(min(done, self.total), self.total, len(self.failures), bound))
 
 
-def _chain(first: Task, rest: Iterator[Task]) -> Iterator[Task]:
-    yield first
-    yield from rest
+def _batches(outcomes: Iterator[Outcome], most: int) -> Iterator[list[Outcome]]:
+    """Cut what was decoded into batches of so many contents, or fewer where they are long texts."""
+    batch: list[Outcome] = []
+    segments = 0
+    for outcome in outcomes:
+        batch.append(outcome)
+        segments += 0 if isinstance(outcome[1], Failure) else len(outcome[1].segments)
+        if len(batch) == most or segments >= _BATCH_SEGMENTS:
+            yield batch
+            batch, segments = [], 0
+    if batch:
+        yield batch

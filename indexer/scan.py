@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -9,13 +10,15 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from mmsearch.media import SUPPORTED, by_name, find_sidecars, sidecar_names
+from mmsearch.errors import MediaError
+from mmsearch.media import HEAD_BYTES, SUPPORTED, by_name, find_sidecars, open_regular, resolve, sidecar_names
 from mmsearch.types import Failure, Stage
 
 _NEVER = frozenset(
     {b"@eaDir", b"__pycache__", b"$RECYCLE.BIN", b"#recycle", b"System Volume Information", b"lost+found"}
 )
 """Folders that systems and network storage fill by themselves. Hidden ones (".", "._*") are left out as well."""
+_SEPARATOR = os.fsencode(os.sep)
 _CACHE_MARK = b"CACHEDIR.TAG"  # https://bford.info/cachedir/
 
 
@@ -53,89 +56,112 @@ class Scan:
     occupied: set[bytes] = field(default_factory=set)
     """Folders at or below which media were found."""
     incomplete: set[bytes] = field(default_factory=set)
-    """Folders that couldn't be listed to the end."""
+    """Folders and files that couldn't be looked at, so that nothing there is known to be gone."""
     skipped: int = 0
     _visited: set[tuple[int, int]] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[Entry]:
         """Yield the media below the roots, folder by folder, in byte order within each."""
-        if self.skip is not None and self.skip.exists():
-            status = self.skip.stat()
-            self._visited.add((status.st_dev, status.st_ino))
+        self._leave_out_the_library()
         found: set[bytes] = set()
-        for root in self.roots:
-            for entry in self._walk(root):
-                if entry.path not in found:
-                    if len(self.roots) > 1:
-                        found.add(entry.path)
-                    yield entry
-
-    def _walk(self, root: bytes) -> Iterator[Entry]:
-        if not os.path.isdir(root):  # noqa: PTH112  paths are bytes here
-            folder, name = os.path.split(root)
-            try:
-                beside = os.listdir(folder or b".")  # noqa: PTH208
-            except OSError:  # a folder may let us open a file and yet not list it
-                beside = [name, *map(os.path.basename, find_sidecars(root))]
-            yield from self._media_in(root, folder, [name], beside)
-            return
-        pending, linked = [root], list[bytes]()
-        while pending or linked:
-            folder = pending.pop() if pending else linked.pop()
-            names = self._list(folder)
-            if names is None:
-                continue
-            files, below = list[bytes](), list[bytes]()
-            for name in names:
-                path = os.path.join(folder, name)  # noqa: PTH118
-                if self._excluded(root, path, name):
+        for entry in self._walk():
+            if len(self.roots) > 1:  # only then can a file be met twice: by its folder and by its own name
+                if entry.path in found:
                     continue
-                if not os.path.isdir(path):  # noqa: PTH112
-                    files.append(name)
-                elif os.path.islink(path):  # noqa: PTH114
-                    linked.append(path)
-                else:
-                    below.append(path)
-            yield from self._media_in(root, folder, files, files)
+                found.add(entry.path)
+            yield entry
+
+    def _leave_out_the_library(self) -> None:
+        if self.skip is not None and self.skip.exists():
+            own = _identity(self.skip.stat())
+            roots = (os.stat(root) for root in self.roots if os.path.exists(root))  # noqa: PTH110, PTH116
+            if own not in map(_identity, roots):  # unless it is what is asked for
+                self._visited.add(own)
+
+    def _walk(self) -> Iterator[Entry]:
+        """Walk the real folders of all roots, then the linked ones."""
+        linked: list[tuple[bytes, bytes]] = []
+        for root in self.roots:
+            if _is_folder(root):
+                yield from self._walk_below(root, root, linked)
+            elif not os.path.lexists(root):
+                self._fail(root, "it vanished while the run began; run 'mmsearch index' again")
+            elif reason := _refused(root):
+                self._fail(root, reason)
+            else:
+                yield from self._single(root)
+        while linked:
+            yield from self._walk_below(*linked.pop(0), linked)
+
+    def _single(self, root: bytes) -> Iterator[Entry]:
+        folder, name = os.path.split(root)
+        try:
+            beside = os.listdir(folder or b".")  # noqa: PTH208  paths are bytes here
+        except OSError:  # a folder may let us open a file and yet not list it
+            beside = [name, *map(os.path.basename, find_sidecars(root))]
+        yield from self._media_in(folder, [name], beside, named=True)
+
+    def _walk_below(self, root: bytes, top: bytes, linked: list[tuple[bytes, bytes]]) -> Iterator[Entry]:
+        pending = [top]
+        while pending:
+            folder = pending.pop()
+            listed = self._list(folder)
+            files, below = list[bytes](), list[bytes]()
+            for entry in listed or ():
+                if self._excluded(root, entry.path, entry.name):
+                    continue
+                try:
+                    if not entry.is_dir():
+                        files.append(entry.name)
+                    elif entry.is_symlink():
+                        linked.append((root, entry.path))
+                    else:
+                        below.append(entry.path)
+                except OSError as error:
+                    self._unseen(entry.path, error)
+            yield from self._media_in(folder, files, files)
             pending += reversed(below)
 
-    def _list(self, folder: bytes) -> list[bytes] | None:
-        """Return the sorted names in a folder, or None where it was walked before or isn't to be walked."""
+    def _list(self, folder: bytes) -> list[os.DirEntry[bytes]] | None:
+        """Return the sorted entries of a folder, or None where it was walked before or isn't to be walked."""
         try:
-            status = os.stat(folder)  # noqa: PTH116
-            identity = (status.st_dev, status.st_ino)
-            if identity in self._visited:
+            status = os.stat(folder)  # noqa: PTH116  paths are bytes here
+            if _identity(status) in self._visited:
                 return None
-            self._visited.add(identity)
-            names = sorted(os.listdir(folder))  # noqa: PTH208
+            self._visited.add(_identity(status))
+            with os.scandir(folder) as entries:
+                listed = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            self.incomplete.add(folder)
-            self._fail(folder, f"the folder can't be listed: {(error.strerror or str(error)).lower()}")
+            self._unseen(folder, error)
             return None
         self.devices[folder] = str(status.st_dev)
-        return None if _CACHE_MARK in names else names
+        return None if any(entry.name == _CACHE_MARK for entry in listed) else listed
 
     def _excluded(self, root: bytes, path: bytes, name: bytes) -> bool:
         if name.startswith(b".") or name in _NEVER:
             return True
-        below = os.fsdecode(path[len(root.rstrip(b"/")) + 1 :])
+        below = os.fsdecode(path[len(root.rstrip(_SEPARATOR)) + 1 :]).replace(os.sep, "/")
         last = os.fsdecode(name)
-        return any(fnmatchcase(last, glob) or fnmatchcase(below, glob) for glob in self.exclude)
+        globs = (glob.removeprefix("./").rstrip("/") for glob in self.exclude)
+        return any(fnmatchcase(last, glob) or fnmatchcase(below, glob) for glob in globs)
 
-    def _media_in(self, root: bytes, folder: bytes, files: Sequence[bytes], beside: Sequence[bytes]) -> Iterator[Entry]:
+    def _media_in(
+        self, folder: bytes, files: Sequence[bytes], beside: Sequence[bytes], *, named: bool = False
+    ) -> Iterator[Entry]:
+        """Yield the media among the files of a folder; `named` are taken whatever they are called."""
         names = set(beside)
         captions = {sidecar for name in names for sidecar in sidecar_names(name)}
         for name in files:
             modality = by_name(name)
-            if modality is None or name in captions:
+            if not named and (modality is None or name in captions):
                 continue
-            if modality not in SUPPORTED:
+            if modality is not None and modality not in SUPPORTED:
                 self.skipped += 1
                 continue
-            beside = [s for s in sidecar_names(name) if s in names and _is_file(folder, s)]
-            entry = self._entry(folder, name, beside)
+            sidecars = [s for s in sidecar_names(name) if s in names and _is_file(folder, s)]
+            entry = self._entry(folder, name, sidecars)
             if entry is not None:
-                self._occupy(root, folder)
+                self._occupy(folder)
                 yield entry
 
     def _entry(self, folder: bytes, name: bytes, sidecars: Sequence[bytes]) -> Entry | None:
@@ -147,24 +173,55 @@ class Scan:
             beside = [os.path.join(folder, sidecar) for sidecar in sidecars]  # noqa: PTH118
             stamps = [os.stat(sidecar) for sidecar in beside]  # noqa: PTH116
         except OSError as error:
-            self._fail(path, f"the file can't be looked at: {(error.strerror or str(error)).lower()}")
+            self._unseen(path, error)
             return None
         return Entry(
             path=path,
             size_bytes=status.st_size,
-            mtime_ns=status.st_mtime_ns,
+            mtime_ns=mtime_ns(status),
             device=self.devices.get(folder, str(status.st_dev)),
             sidecars=tuple(beside),
             sidecar_stamp=";".join(f"{s.st_size}:{s.st_mtime_ns}" for s in stamps),
         )
 
-    def _occupy(self, root: bytes, folder: bytes) -> None:
-        while folder not in self.occupied and len(folder) >= len(root):
+    def _occupy(self, folder: bytes) -> None:
+        while folder not in self.occupied:
             self.occupied.add(folder)
             folder = os.path.dirname(folder)  # noqa: PTH120
 
+    def _unseen(self, path: bytes, error: OSError) -> None:
+        """Note what couldn't be looked at: unless it just isn't there, nothing at or below it is known to be gone."""
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            self.incomplete.add(path)
+            self._fail(path, f"it can't be looked at: {(error.strerror or str(error)).lower()}; check its permissions")
+        elif by_name(path) and os.path.islink(path):  # noqa: PTH114
+            self._fail(path, "a link that leads nowhere; mend or remove it")
+
     def _fail(self, path: bytes, reason: str) -> None:
         self.failures.append(Failure(Path(os.fsdecode(path)), Stage.SCAN, reason))
+
+
+def mtime_ns(status: os.stat_result) -> int:
+    """Return a file's time of change in nanoseconds, within the 64 bits that a catalog holds (years 1677 to 2262)."""
+    return min(max(status.st_mtime_ns, -(2**63)), 2**63 - 1)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _is_folder(path: bytes) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112  paths are bytes here
+
+
+def _refused(path: bytes) -> str | None:
+    """Return why a file that was named by itself can't be taken in, None if it can; its content may say its kind."""
+    try:
+        with open_regular(path) as file:
+            known = resolve(path, file.read(HEAD_BYTES))
+    except (MediaError, OSError):
+        return None if by_name(path) else "not a file that can be read"
+    return None if known else "not a kind of file that mmsearch knows; see the README for the list"
 
 
 def _is_file(folder: bytes, name: bytes) -> bool:

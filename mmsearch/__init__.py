@@ -1,39 +1,46 @@
 """mmsearch: find photos, videos, sounds and notes by what they mean.
 
-import mmsearch
+    import mmsearch
 
-library = mmsearch.open("~/photos.mmsearch")
-library.index("photos")
-hits = library.query("red car", k=10)
+    library = mmsearch.open("~/photos.mmsearch")
+    library.index("photos")
+    hits = library.query("red car", k=10)
+
+Importing the package loads nothing; each public name loads what it needs when it is first used.
 """
 
-from mmsearch.errors import (
-    CatalogError,
-    LibraryError,
-    LockedError,
-    MediaError,
-    MMSearchError,
-    ModelError,
-    NoLibraryError,
-    QueryError,
-    UsageError,
-)
-from mmsearch.library import Library, embed
-from mmsearch.library import open_library as open
-from mmsearch.settings import Limits, Settings
-from mmsearch.types import (
-    Failure,
-    Hit,
-    IndexReport,
-    IndexStatus,
-    Modality,
-    Progress,
-    Segment,
-    Stage,
-    Status,
-    Term,
-    View,
-)
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmsearch.errors import (
+        CatalogError,
+        LibraryError,
+        LockedError,
+        MediaError,
+        MMSearchError,
+        ModelError,
+        NoLibraryError,
+        QueryError,
+        UsageError,
+    )
+    from mmsearch.library import Library, embed, open
+    from mmsearch.settings import Limits, Settings
+    from mmsearch.types import (
+        Failure,
+        Hit,
+        IndexReport,
+        IndexStatus,
+        Modality,
+        Progress,
+        Segment,
+        Stage,
+        Status,
+        Term,
+        View,
+    )
 
 __all__ = [
     "CatalogError",
@@ -62,3 +69,16 @@ __all__ = [
     "embed",
     "open",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        for room in ("types", "errors", "settings", "library"):
+            module = importlib.import_module(f"mmsearch.{room}")
+            if name in vars(module):
+                return vars(module)[name]
+    raise AttributeError(f"module 'mmsearch' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

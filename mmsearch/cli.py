@@ -23,12 +23,12 @@ from mmsearch.spaces import known_models
 from mmsearch.types import Modality, Term
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Find photos, videos, sounds and notes by what they mean. Everything runs on this machine.",
 )
-model_app = typer.Typer(no_args_is_help=True, help="The models that a library can use.")
+model_app = typer.Typer(help="The models that a library can use.")
 app.add_typer(model_app, name="model")
 
 LibraryOption = Annotated[
@@ -75,7 +75,7 @@ def index(
     if device not in ("auto", "cpu", "cuda"):
         raise typer.BadParameter(f"{device!r} is not one of auto, cpu, cuda", param_hint="--device")
     settings = Settings(workers=workers or default_workers(), batch=batch, device=device)
-    missing = [path for path in paths if not os.path.lexists(path.expanduser())]
+    missing = [path for path in paths if not os.path.lexists(os.path.expanduser(path))]  # noqa: PTH111
     if missing:  # before a library is made for nothing
         raise typer.BadParameter(
             f"{output.printable(missing[0])} doesn't exist; nothing was changed", param_hint="PATH"
@@ -83,7 +83,7 @@ def index(
     with Library(library, model, settings=settings) as opened, _stop_on_ctrl_c() as stop:
         with output.progress_bar(quiet=json) as progress:
             report = opened.index(*paths, exclude=exclude or (), prune=prune, retry=retry, progress=progress, stop=stop)
-        output.show_report(report, as_json=json)
+        output.show_report(report, len(opened.failures()), as_json=json)
     if report.interrupted:
         raise typer.Exit(130)
 
@@ -114,6 +114,8 @@ def query(
     json: JsonOption = False,
 ) -> None:
     """Find what is like these texts and files. Exit code 1 where nothing is found."""
+    if json and (paths or nul):
+        raise typer.BadParameter("choose either --json or --paths", param_hint="--json")
     asked = [
         *(parse_term(term) for term in terms or ()),
         *(Term(words) for words in text or ()),
@@ -148,7 +150,7 @@ def forget(
 ) -> None:
     """Take files out of the library. The files themselves stay."""
     with Library(library, create=False) as opened:
-        output.say(f"{opened.forget(*paths):,} files forgotten")
+        output.say(f"{output.count(opened.forget(*paths), 'file')} forgotten")
 
 
 @model_app.command("list")
@@ -176,7 +178,7 @@ def _stop_on_ctrl_c() -> Iterator[threading.Event]:
 
 def main() -> None:
     """Run the command line: exit codes 0, 1 (nothing found), 2 (any failure), 130 (Ctrl-C)."""
-    output.quiet_libraries()
+    output.prepare_streams()
     try:
         code: Any = app(standalone_mode=False)
         sys.stdout.flush()
@@ -188,18 +190,28 @@ def main() -> None:
         code = 130
     except typer.Exit as leave:
         code = leave.exit_code
-    except (MMSearchError, OSError) as error:
+    except MMSearchError as error:
         code = _failed(error, str(error))
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        code = _failed(error, f"{named}{(error.strerror or str(error)).lower()}; mend that and run it again")
     except Exception as error:
-        if said := getattr(error, "format_message", None):  # typer's usage errors share no public base class
-            context = getattr(error, "ctx", None)
-            command = context.command_path if context else "mmsearch"
-            code = _failed(error, f"{said().rstrip('.')}; see '{command} --help'")
-        else:  # a defect of ours is said in one line too
-            code = _failed(error, f"unexpected {type(error).__name__}: {error}; MMSEARCH_DEBUG=1 shows where")
+        code = _failed(
+            error, _usage_error(error) or f"unexpected {type(error).__name__}: {error}; MMSEARCH_DEBUG=1 shows where"
+        )
     sys.stderr.flush()
     # Everything is closed and written; taking FAISS and onnxruntime down again would cost a query 0.15 s more.
     os._exit(code if isinstance(code, int) else 0)
+
+
+def _usage_error(error: Exception) -> str | None:
+    """Return one line for a wrong call, None for any other error; typer's usage errors share no public base class."""
+    said = getattr(error, "format_message", None)
+    if said is None:
+        return None
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "mmsearch"
+    return f"{said().rstrip('.') or 'a command is missing'}; see '{command} --help'"
 
 
 def _failed(error: Exception, message: str) -> int:

@@ -28,7 +28,7 @@ from mmsearch.ranking import (
 from mmsearch.settings import Limits
 from mmsearch.spaces import Profile, Space, Vectors
 from mmsearch.terms import Asked, combine, read_item
-from mmsearch.types import Hit, View
+from mmsearch.types import Hit, Modality, View
 
 SAMPLE = 512
 """How many contents of a library its background is estimated from."""
@@ -83,7 +83,7 @@ class Engine:
         """Return the hits of a query, best first. Raises `QueryError`, `MediaError`, `ModelError`."""
         asked = [read_item(term.item, self._profile, self._limits) for term in query.terms]
         routes = self._routes(query, asked)
-        own = self._own_content(query)
+        own = self._own_contents(query)
         found = self._candidates(query, routes, own)
         if not found.rows:
             return Answer([])
@@ -91,9 +91,8 @@ class Engine:
         order = best_of_each(scores, [row.content_id for row in found.rows], [row.path for row in found.rows])
         if query.rerank:
             order, scores = self._rerank(found, routes, order, scores)
-        if own is not None:
-            mine = [i for i in order if found.rows[i].content_id == own]
-            order = mine + [i for i in order if found.rows[i].content_id != own]
+        if mine := [i for content in own for i in order if found.rows[i].content_id == content]:
+            order = mine + [i for i in order if i not in mine]
             scores[mine] = scores.max()
         hidden = 0
         if query.cut:
@@ -129,37 +128,45 @@ class Engine:
             known = self._samples[key] = (revision, self._catalog.sample(space_id, view, SAMPLE, space.dim))
         return known[1]
 
-    def _own_content(self, query: Query) -> int | None:
-        """Return the content that is asked with, where a single file asks and the library holds it."""
-        if len(query.terms) != 1 or not isinstance(query.terms[0].item, Path):
-            return None
-        path = os.fsencode(query.terms[0].item)
-        try:
-            return self._catalog.content_with_hash(content_digest(path, find_sidecars(path)))
-        except (MediaError, OSError):
-            return None
+    def _own_contents(self, query: Query) -> list[int]:
+        """Return the contents that are asked with, where files alone ask: those of them that the library holds.
 
-    def _candidates(self, query: Query, routes: Sequence[_Route], own: int | None) -> _Candidates:
-        """Search every route, deeper until `k` contents are found with all that tie, or there are no more."""
+        A text beside a file, or something to steer away from, asks for something else than the file.
+        """
+        found: list[int | None] = []
+        for term in query.terms:
+            item = term.item
+            if isinstance(item, str) or term.weight < 0:
+                return []
+            path = os.fsencode(os.path.expanduser(item))  # noqa: PTH111
+            try:
+                found.append(self._catalog.content_with_hash(content_digest(path, find_sidecars(path))))
+            except (MediaError, OSError):
+                continue  # it was read a moment ago; it just doesn't come first
+        return [content for content in dict.fromkeys(found) if content is not None]
+
+    def _candidates(self, query: Query, routes: Sequence[_Route], own: Sequence[int]) -> _Candidates:
+        """Search every route as deep as it takes, and score what they found."""
+        rows: dict[int, SegmentRow] = {}
+        for route in routes:
+            rows.update(self._search(query, route))
+        rows.update(self._catalog.segment_rows(s for content in own for s in self._catalog.segment_ids(content)))
+        wanted = query.modalities or frozenset(Modality)
+        return self._with_views([row for row in rows.values() if row.modality in wanted], routes)
+
+    def _search(self, query: Query, route: _Route) -> dict[int, SegmentRow]:
+        """Return the segments that a route finds: of at least `k` contents with all that tie, or all there are."""
+        index = self._indexes.get(route.space, route.view)
+        allowed = self._indexes.allowed(route.space, route.view, query.modalities)
+        contents = 2 * query.k if query.cut else query.k
         depth = 2 * query.k + 50
         while True:
-            ids: list[int] = []
-            more = tied = False
-            for route in routes:
-                index = self._indexes.get(route.space, route.view)
-                allowed = self._indexes.allowed(route.space, route.view, query.modalities)
-                scores, best = index.search(route.vector[None], depth, allowed)
-                ids += best[best >= 0].tolist()
-                if best[0, -1] >= 0 and depth < index.count:
-                    more = True
-                    tied |= bool(scores[0, -1] == scores[0, query.k - 1]) and depth < TIES
-            segments = set(self._catalog.segments_of(ids).values())
-            segments.update(self._catalog.segment_ids(own) if own is not None else ())
-            rows = list(self._catalog.segment_rows(segments).values())
-            if query.modalities:
-                rows = [row for row in rows if row.modality in query.modalities]
-            if not more or (not tied and len({row.content_id for row in rows}) >= 2 * query.k):
-                return self._with_views(rows, routes)
+            scores, ids = index.search(route.vector[None], depth, allowed)
+            rows = self._catalog.segment_rows(self._catalog.segments_of(ids[ids >= 0].tolist()).values())
+            exhausted = ids[0, -1] < 0 or depth >= index.count
+            tied = depth < TIES and scores[0, -1] == scores[0, query.k - 1]
+            if exhausted or (not tied and len({row.content_id for row in rows.values()}) >= contents):
+                return rows
             depth *= 4
 
     def _with_views(self, rows: list[SegmentRow], routes: Sequence[_Route]) -> _Candidates:

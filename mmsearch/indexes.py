@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,6 +17,8 @@ from mmsearch.types import IndexStatus, Modality, View
 from mmsearch.vectors import Bitmap, ExactIndex, IndexStore, VectorIndex, bitmap
 
 KIND = "flat-fp16"
+STALE_S = 5.0
+"""How long an index in memory serves that another process is about to write, before it is made anew."""
 
 
 class Indexes:
@@ -30,48 +34,58 @@ class Indexes:
         self._catalog = catalog
         self._folder = folder
         self._write_lock = write_lock
+        self._guard = threading.Lock()
         self._open: dict[tuple[str, View], tuple[int, VectorIndex]] = {}
-        self._bitmaps: dict[tuple[str, View, frozenset[Modality]], tuple[int, Bitmap]] = {}
+        self._behind: dict[tuple[str, View], tuple[float, VectorIndex]] = {}
+        self._bitmaps: dict[tuple[str, View, frozenset[Modality]], tuple[int, Bitmap | None]] = {}
 
     def get(self, space: Space, view: View) -> VectorIndex:
         """Return the index of a view in a space.
 
         Behind the catalog, it is caught up first. While another process writes, the index is handed out as that
-        process's last finished run left it, or, where there is none yet, made in memory from what is committed.
+        process's last finished run left it, or, where there is none yet, made in memory from what is committed; the
+        latter serves for `STALE_S` seconds before the writer is looked for again.
         """
-        key, revision = (space.name, view), self._catalog.revision
-        known = self._open.get(key)
-        if known and known[0] == revision:
-            return known[1]
-        store = self._store(space, view)
-        index: VectorIndex | None = store.open() if store.revision() == revision else None
-        if index is None:
-            try:
-                with self._write_lock():
-                    revision = self._catalog.revision
-                    index = self._catch_up(space, view, revision)
-            except LibraryError:
-                # Not kept open: the next query looks again whether the writer has finished.
-                return store.open() or self._in_memory(space, view)
-        self._open[key] = (revision, index)
-        return index
+        key = (space.name, view)
+        with self._guard:  # of several threads, one catches up
+            revision = self._catalog.revision
+            known = self._open.get(key)
+            if known and known[0] == revision:
+                return known[1]
+            store = self._store(space, view)
+            index: VectorIndex | None = store.open() if store.revision() == revision else None
+            if index is None:
+                try:
+                    with self._write_lock():
+                        revision = self._catalog.revision
+                        index = self._catch_up(space, view, revision)
+                except LibraryError:
+                    return self._as_it_is(space, view)
+            self._behind.pop(key, None)
+            self._open[key] = (revision, index)
+            return index
 
     def catch_up(self, profile: Profile) -> None:
         """Bring every index of a profile to the catalog; the caller holds the lock."""
         revision = self._catalog.revision
         for space in profile.spaces:
             for view in space.front_ends:
-                self._open[space.name, view] = (revision, self._catch_up(space, view, revision))
+                index = self._catch_up(space, view, revision)
+                with self._guard:
+                    self._behind.pop((space.name, view), None)
+                    self._open[space.name, view] = (revision, index)
 
     def allowed(self, space: Space, view: View, modalities: frozenset[Modality]) -> Bitmap | None:
         """Return the bitmap of a view's embeddings whose content is of one of these modalities; None if all are."""
-        space_id = self._catalog.space_id(space.name, space.fingerprint, space.dim)
-        if not modalities or space_id is None or not self._catalog.has_other(space_id, view, modalities):
+        if not modalities:
             return None
         key, revision = (space.name, view, modalities), self._catalog.revision
         known = self._bitmaps.get(key)
         if known is None or known[0] != revision:
-            known = self._bitmaps[key] = (revision, bitmap(self._live(space, view, modalities)))
+            space_id = self._catalog.space_id(space.name, space.fingerprint, space.dim)
+            some = space_id is not None and self._catalog.has_other(space_id, view, modalities)
+            allowed = bitmap(self._live(space, view, modalities)) if some else None
+            known = self._bitmaps[key] = (revision, allowed)
         return known[1]
 
     def status(self, profile: Profile) -> tuple[IndexStatus, ...]:
@@ -89,6 +103,11 @@ class Indexes:
     def _catch_up(self, space: Space, view: View, revision: int) -> VectorIndex:
         store = self._store(space, view)
         try:
+            held = store.revision()
+            if held == revision and (index := store.open()) is not None:
+                return index
+            if held is not None and not self._catalog.had_revision(held):
+                store.discard()  # it holds another catalog's vectors, or those of a state that was rolled back
             return store.catch_up(self._live(space, view), revision, lambda ids: self._catalog.vectors(ids, space.dim))
         except OSError as error:
             raise LibraryError(
@@ -96,8 +115,17 @@ class Indexes:
                 "so mend that and run 'mmsearch index' again"
             ) from error
 
-    def _in_memory(self, space: Space, view: View) -> VectorIndex:
-        return ExactIndex(*self._catalog.vectors(self._live(space, view), space.dim))
+    def _as_it_is(self, space: Space, view: View) -> VectorIndex:
+        """Return what can be had without writing: the index of a finished run, or one in memory."""
+        store = self._store(space, view)
+        held = store.revision()
+        if held is not None and self._catalog.had_revision(held) and (index := store.open()) is not None:
+            return index
+        since, kept = self._behind.get((space.name, view), (0.0, None))
+        if kept is None or time.monotonic() - since > STALE_S:
+            kept = ExactIndex(*self._catalog.vectors(self._live(space, view), space.dim))
+            self._behind[space.name, view] = (time.monotonic(), kept)
+        return kept
 
     def _live(self, space: Space, view: View, modalities: Iterable[Modality] | None = None) -> Ids:
         space_id = self._catalog.space_id(space.name, space.fingerprint, space.dim)

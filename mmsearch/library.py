@@ -53,25 +53,30 @@ class Library:
         Raises `NoLibraryError` where there is none, `ModelError` for an unknown model or for one that differs from an
         existing library's.
         """
-        self.folder = Path(folder).expanduser() if folder is not None else default_folder()
+        self.folder = _home(folder) if folder is not None else default_folder()
+        try:
+            str(self.folder).encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{self.folder} isn't valid UTF-8, which FAISS needs; choose another --library") from None
         self._settings = settings or Settings()
         name = resolve_name(model)
         if not create and not (self.folder / CATALOG).is_file():
-            raise NoLibraryError(f"there is no library in {self.folder}; make one with 'mmsearch index PATH'")
+            raise NoLibraryError(
+                f"there is no library in {self.folder}; make one with 'mmsearch index PATH --library {self.folder}'"
+            )
+        load_profile(name, self._settings.device)  # what can't be used makes no library
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise LibraryError(f"{self.folder} can't be made: {error.strerror}; choose another --library") from error
         self._catalog = Catalog(self.folder / CATALOG, create=create)
-        known = self._catalog.profile
-        if known is None:
-            self._catalog.set_profile(name)
-        elif model != "auto" and known != name:
+        known = self._catalog.profile or self._catalog.set_profile(name)
+        if model != "auto" and known != name:
             self.close()
             raise ModelError(
                 f"{self.folder} uses the model {known!r}, not {name!r}; leave --model out, or choose another --library"
             )
-        self._profile = load_profile(known or name, self._settings.device)
+        self._profile = load_profile(known, self._settings.device)
         self._indexes = Indexes(self._catalog, self.folder / "indexes", lambda: self._lock(0.0))
         self._engine = Engine(self._catalog, self._profile, self._indexes, self._settings.limits)
 
@@ -101,7 +106,7 @@ class Library:
         if not paths:
             raise UsageError("nothing to index; name at least one file or folder")
         options = IndexOptions(tuple(exclude), prune, retry, skip=self.folder)
-        roots = [Path(path).expanduser() for path in paths]
+        roots = [_home(path) for path in paths]
         with self._lock(_LOCK_WAIT_S):
             report = run(self._catalog, self._profile, roots, self._settings, options, progress, stop)
             self._indexes.catch_up(self._profile)
@@ -112,7 +117,7 @@ class Library:
         terms: str | Path | Term | Sequence[str | Path | Term],
         k: int = 10,
         *,
-        modalities: Collection[str | Modality] | None = None,
+        modalities: str | Collection[str | Modality] | None = None,
         rerank: bool | None = None,
         cut: bool = False,
     ) -> list[Hit]:
@@ -128,7 +133,7 @@ class Library:
         """Return the hits of a query, and how many were hidden."""
         return self._engine.answer(query)
 
-    def embed(self, items: Sequence[str | Path]) -> Vectors:
+    def embed(self, items: str | Path | Iterable[str | Path]) -> Vectors:
         """Return (n, dim) float32, L2-normalised, in input order: see `mmsearch.embed`."""
         return embed_items(items, self._profile, self._settings.limits)
 
@@ -137,7 +142,7 @@ class Library:
 
         Raises `UsageError`, before anything changes, where the library holds nothing at a path.
         """
-        roots = [os.path.abspath(os.fsencode(Path(path).expanduser())) for path in paths]  # noqa: PTH100
+        roots = [os.path.abspath(os.fsencode(_home(path))) for path in paths]  # noqa: PTH100
         with self._lock(_LOCK_WAIT_S):
             known: list[bytes] = []
             for root in roots:
@@ -160,7 +165,7 @@ class Library:
             segments=self._catalog.count_segments(),
             failures=len(self._catalog.failures_under()),
             indexes=self._indexes.status(self._profile),
-            bytes=sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file()),
+            bytes=sum(_size(file) for file in self.folder.rglob("*")),
             outdated=self.outdated(),
         )
 
@@ -190,16 +195,34 @@ class Library:
     def _lock(self, wait_s: float) -> Iterator[None]:
         from filelock import FileLock, Timeout  # only writers pay for it
 
+        lock = FileLock(self.folder / "write.lock")
         try:
-            with FileLock(self.folder / "write.lock", timeout=wait_s):
-                yield
+            lock.acquire(timeout=wait_s)
         except Timeout:
             raise LockedError(
                 f"another process is writing to {self.folder}; wait until it has finished, then run this again"
             ) from None
+        except (OSError, NotImplementedError) as error:  # filelock knows file systems that can't lock
+            reason = getattr(error, "strerror", None) or error
+            raise LibraryError(f"{self.folder} can't be locked for writing ({reason}); make it writable") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
 
-def open_library(path: str | Path | None = None, model: str = "auto", *, settings: Settings | None = None) -> Library:
+def _home(path: str | Path) -> Path:
+    return Path(os.path.expanduser(path))  # noqa: PTH111  Path's own raises where there is no such user
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size if file.is_file() else 0
+    except OSError:  # a writer has just replaced it
+        return 0
+
+
+def open(path: str | Path | None = None, model: str = "auto", *, settings: Settings | None = None) -> Library:
     """Open the library at `path`, making it on first use; None is the default library.
 
     `model` names the profile of a new library: "auto", "mini", ... An existing one keeps its own.
@@ -208,7 +231,7 @@ def open_library(path: str | Path | None = None, model: str = "auto", *, setting
     return Library(path, model, settings=settings)
 
 
-def embed(items: Sequence[str | Path], model: str = "auto") -> Vectors:
+def embed(items: str | Path | Iterable[str | Path], model: str = "auto") -> Vectors:
     """Embed texts (str) and files (Path) in one space, without a library.
 
     Returns (n, dim) float32, L2-normalised rows, in input order, by the profile's first space that takes every item.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
 import sys
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,13 +19,25 @@ from mmsearch.spaces import ModelInfo
 from mmsearch.types import Failure, Hit, IndexReport, Progress, Status
 
 _SHOWN_FAILURES = 10
+_EXCERPT = 160
 
 
-def quiet_libraries() -> None:
-    """Keep what libraries log or warn about off the terminal."""
-    logging.basicConfig(level=logging.DEBUG if os.environ.get("MMSEARCH_DEBUG") == "1" else logging.ERROR)
-    if os.environ.get("MMSEARCH_DEBUG") != "1":
+def prepare_streams() -> None:
+    """Make both streams take any text, and keep what libraries log or warn about off the terminal."""
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115  None where the caller closed it
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    debugging = os.environ.get("MMSEARCH_DEBUG") == "1"
+    logging.basicConfig(level=logging.DEBUG if debugging else logging.ERROR)
+    if not debugging:
         warnings.simplefilter("ignore")
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun: 1 file, 2,000 files."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def warn(line: str) -> None:
@@ -81,8 +93,8 @@ def progress_bar(*, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
         yield show
 
 
-def show_report(report: IndexReport, *, as_json: bool) -> None:
-    """Print what an index run did."""
+def show_report(report: IndexReport, standing: int, *, as_json: bool) -> None:
+    """Print what an index run did; `standing` are the files that can't be indexed, of this run and before."""
     if as_json:
         _print_json(
             {
@@ -104,8 +116,10 @@ def show_report(report: IndexReport, *, as_json: bool) -> None:
             warn(f"{failure.path}: {failure.reason}")
         if len(report.failures) > _SHOWN_FAILURES:
             warn(f"and {len(report.failures) - _SHOWN_FAILURES:,} more; 'mmsearch status' lists them")
+        if standing > len(report.failures):
+            warn(f"{count(standing, 'file')} in all can't be indexed as they are; 'mmsearch status' lists them")
         if report.skipped:
-            warn(f"{report.skipped:,} videos and sounds left out: this version indexes images and texts")
+            warn(f"left out {count(report.skipped, 'video and sound file')}: this version indexes images and texts")
     for folder in report.kept:
         warn(f"{folder} shows no media any more; what the library holds there is kept (drop it with --prune)")
     if report.interrupted:
@@ -138,42 +152,50 @@ def show_paths(hits: Sequence[Hit], end: str) -> None:
 
 
 def show_hits(answer: Answer, outdated: int = 0) -> None:
-    """Print hits as a table, with thumbnails where the terminal shows them."""
+    """Print hits: as a table, with thumbnails where the terminal shows them, or a line each, with tabs, into a pipe."""
+    if not answer.hits:
+        warn("nothing found")
+    elif not sys.stdout.isatty():
+        for hit in answer.hits:
+            say("\t".join([str(hit.rank), f"{hit.score:.2f}", hit.view, *(words for words, _ in _where(hit))]))
+    else:
+        _show_table(answer.hits)
+    if answer.hidden:
+        warn(f"{count(answer.hidden, 'near-duplicate')} hidden; show them with --all")
+    if outdated:
+        warn(f"{count(outdated, 'file')} embedded by another version of the model; run 'mmsearch index' on them again")
+
+
+def _show_table(hits: Sequence[Hit]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console()
-    if not answer.hits:
-        warn("nothing found")
-    elif (protocol := thumbnails.protocol(sys.stdout)) is not None:
-        for hit in answer.hits:
-            picture = thumbnails.escape(hit, protocol)
-            console.print(Text.assemble((f"{hit.rank:>3}  {hit.score:.2f}  ", "bold"), *_where(hit)))
-            if picture:
-                sys.stdout.write(f"     {picture}\n")
-    else:
-        table = Table(box=None, pad_edge=False, header_style="dim")
-        table.add_column("", justify="right", style="dim", no_wrap=True)
-        table.add_column("score", justify="right", no_wrap=True)
-        table.add_column("", style="dim", no_wrap=True)
-        table.add_column("found", overflow="fold")
-        for hit in answer.hits:
-            table.add_row(str(hit.rank), f"{hit.score:.2f}", hit.view, Text.assemble(*_where(hit)))
+    protocol = thumbnails.protocol(sys.stdout)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("", justify="right", style="dim", no_wrap=True)
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("by", style="dim", no_wrap=True)
+    table.add_column("found", overflow="fold")
+    for hit in hits:
+        parts = [(words if n == 0 else f"\n{words}", style) for n, (words, style) in enumerate(_where(hit))]
+        if protocol is None:
+            table.add_row(str(hit.rank), f"{hit.score:.2f}", hit.view, Text.assemble(*parts))
+        else:
+            console.print(Text.assemble((f"{hit.rank:>3}  {hit.score:.2f}  {hit.view:<6}  ", "dim"), *parts))
+            sys.stdout.write(f"     {thumbnails.escape(hit, protocol)}\n")
+    if protocol is None:
         console.print(table)
-    if answer.hidden:
-        warn(f"{answer.hidden:,} near-duplicates hidden (show them with --all)")
-    if outdated:
-        warn(f"{outdated:,} files were embedded by another version of the model; run 'mmsearch index' on them again")
 
 
 def _where(hit: Hit) -> list[tuple[str, str]]:
-    parts = [(printable(_short(hit.path)), "bold" if hit.text is None else "")]
-    if hit.start_s is not None and hit.end_s is not None:
-        parts.append((f"  {_clock(hit.start_s)}-{_clock(hit.end_s)}", "cyan"))
+    """Return where a hit is and what it says, each with its style."""
+    moment = f"  {_clock(hit.start_s)}-{_clock(hit.end_s)}" if hit.start_s is not None and hit.end_s is not None else ""
+    parts = [(printable(_short(hit.path)) + moment, "")]
     if hit.text:
         text = " ".join(hit.text.split())
-        parts.append((f"\n{printable(text[:160])}{'…' if len(text) > 160 else ''}", "dim"))
+        parts.append((f"{printable(text[:_EXCERPT])}{'…' if len(text) > _EXCERPT else ''}", "dim"))
     return parts
 
 
@@ -217,14 +239,22 @@ def show_status(status: Status, failures: Sequence[Failure], *, as_json: bool) -
     say(f"segments  {status.segments:,}")
     for index in status.indexes:
         state = " (behind; the next query or index run catches it up)" if index.stale else ""
-        say(f"index     {index.space} {index.view}: {index.count:,} vectors, {index.kind}{state}")
+        say(f"index     {index.space} {index.view}: {count(index.count, 'vector')}, {index.kind}{state}")
     if status.outdated:
-        say(f"outdated  {status.outdated:,} files; run 'mmsearch index' on them again")
+        say(f"outdated  {count(status.outdated, 'file')}; run 'mmsearch index' on them again")
     say(f"failures  {status.failures:,}")
-    for reason, count in Counter(failure.reason for failure in failures).most_common():
-        first = next(failure.path for failure in failures if failure.reason == reason)
-        others = f" and {count - 1:,} more" if count > 1 else ""
-        say(f"          {first}{others}: {reason}")
+    for reason, paths in _by_reason(failures).items():
+        say(f"  {reason}")
+        for path in paths:
+            say(f"    {path}")
+
+
+def _by_reason(failures: Sequence[Failure]) -> dict[str, list[Path]]:
+    """Return the failed paths by reason, the most frequent first."""
+    found: dict[str, list[Path]] = {}
+    for failure in failures:
+        found.setdefault(failure.reason, []).append(failure.path)
+    return dict(sorted(found.items(), key=lambda item: -len(item[1])))
 
 
 def show_models(models: Sequence[ModelInfo]) -> None:

@@ -44,18 +44,18 @@ class Query:
 def make_query(
     items: str | Path | Term | Sequence[str | Path | Term],
     k: int = 10,
-    modalities: Collection[str | Modality] | None = None,
+    modalities: str | Collection[str | Modality] | None = None,
     rerank: bool | None = None,
     cut: bool = False,
 ) -> Query:
     """Build a query as Python asks it: a str is always a text, a Path always a file. Raises `QueryError`."""
     several: Iterable[str | Path | Term] = [items] if isinstance(items, str | Path | Term) else items
     terms = tuple(item if isinstance(item, Term) else Term(item) for item in several)
+    names = [modalities] if isinstance(modalities, str) else modalities or ()
     try:
-        kinds = frozenset(Modality(name) for name in modalities or ())
+        kinds = frozenset(Modality(name) for name in names)
     except ValueError:
-        known = ", ".join(Modality)
-        raise QueryError(f"{sorted(map(str, modalities or ()))}: modalities are {known}") from None
+        raise QueryError(f"{', '.join(map(str, names))}: modalities are {', '.join(Modality)}") from None
     return Query(terms, k, kinds, rerank, cut)
 
 

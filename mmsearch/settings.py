@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
+from mmsearch.types import Modality
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -14,12 +16,18 @@ class Limits:
     """Largest picture, width times height. Cameras reach 200 million."""
     text_bytes: int = 32 * 2**20
     """Largest text file."""
+    image_bytes: int = 2**30
+    """Largest picture file."""
     passages: int = 20_000
     """Most passages of one text that are indexed."""
     decode_s: float = 60.0
     """Longest time to decode one file."""
     worker_bytes: int = 2 * 2**30
     """Address space of one decoding process."""
+
+    def file_bytes(self, modality: Modality | None) -> int:
+        """Return the largest file of a kind that is read at all."""
+        return self.text_bytes if modality is Modality.TEXT else self.image_bytes
 
 
 def default_workers() -> int:

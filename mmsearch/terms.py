@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +44,7 @@ def read_item(item: str | Path, profile: Profile, limits: Limits) -> Asked:
         found = tuple(passages(item, options.count_tokens, options.max_tokens))
         return Asked(View.TEXT, found or (item,))
     try:
-        segments = decode(os.fsencode(item), (), options).segments
+        segments = decode(os.fsencode(os.path.expanduser(item)), (), options).segments  # noqa: PTH111
     except MediaError as error:
         raise MediaError(f"{item}: {error}") from error
     view = next(view for view in (View.VISUAL, View.AUDIO, View.TEXT) if view in segments[0].views)
@@ -58,14 +58,16 @@ def vector_of(space: Space, asked: Asked) -> Vectors:
 
 def combine(space: Space, terms: Sequence[Term], asked: Sequence[Asked]) -> Vectors:
     """Return (dim,) float32: normalise(Σ wᵢ eᵢ). Raises `QueryError` where the terms cancel each other out."""
-    total = np.sum([term.weight * vector_of(space, a) for term, a in zip(terms, asked, strict=True)], axis=0)
+    largest = max(abs(term.weight) for term in terms)  # only ratios count, and float32 overflows
+    total = np.sum([term.weight / largest * vector_of(space, a) for term, a in zip(terms, asked, strict=True)], axis=0)
     if float(np.linalg.norm(total)) < 1e-4:
         raise QueryError("the terms cancel each other out; leave one out or change a weight")
     return normalise(total)
 
 
-def embed_items(items: Sequence[str | Path], profile: Profile, limits: Limits) -> Vectors:
+def embed_items(items: str | Path | Iterable[str | Path], profile: Profile, limits: Limits) -> Vectors:
     """Return (n, dim) float32, L2-normalised, in input order, by the profile's first space that takes every item."""
+    items = [items] if isinstance(items, str | Path) else items
     asked = [read_item(item, profile, limits) for item in items]
     views = {a.view for a in asked}
     space = profile.space_for(*views)

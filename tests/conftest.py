@@ -35,7 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("MMSEARCH_") and k != "XDG_DATA_HOME"}
         named = {"MMSEARCH_LIBRARY": str(library)} if library is not None else {}
         return subprocess.run(
-            [sys.executable, "-m", "mmsearch.cli", *map(str, arguments)],
+            [sys.executable, "-m", "mmsearch", *map(str, arguments)],
             capture_output=True,
             text=True,
             errors="surrogateescape",

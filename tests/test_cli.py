@@ -128,7 +128,7 @@ def test_paths_are_printed_as_bytes_with_newlines_or_nul(run: Run, tmp_path: Pat
     odd = tmp_path / "media" / os.fsdecode(b"caf\xe9\nred.png")
     paint(odd, "red")
     assert run("index", odd.parent, "--model", "hashing", library=tmp_path / "l").returncode == 0
-    command = [sys.executable, "-m", "mmsearch.cli", "query", "red", "--library", str(tmp_path / "l")]
+    command = [sys.executable, "-m", "mmsearch", "query", "red", "--library", str(tmp_path / "l")]
     assert subprocess.check_output([*command, "--paths", "-0"]) == os.fsencode(odd) + b"\0"
     assert subprocess.check_output([*command, "--paths"]) == os.fsencode(odd) + b"\n"
     (hit,) = [json.loads(line) for line in subprocess.check_output([*command, "--json"]).splitlines()]
@@ -153,7 +153,7 @@ def test_near_duplicates_are_hidden_unless_all_is_asked_for(run: Run, tmp_path: 
     run("index", tmp_path / "media", "--model", "hashing", library=tmp_path / "l")
     shown = run("query", "red", library=tmp_path / "l")
     assert ("again.png" in shown.stdout) != ("one.png" in shown.stdout)
-    assert "1 near-duplicates hidden" in shown.stderr
+    assert "1 near-duplicate hidden" in shown.stderr
     everything = run("query", "red", "--all", "--paths", library=tmp_path / "l")
     assert len(everything.stdout.splitlines()) == 2
 
@@ -245,7 +245,7 @@ def test_a_second_index_while_one_writes_is_refused(run: Run, library: Path, med
 
 
 def test_a_broken_pipe_is_silent(library: Path) -> None:
-    command = f"{sys.executable} -m mmsearch.cli query red --json --library {library} | true"
+    command = f"{sys.executable} -m mmsearch query red --json --library {library} | true"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("", "")
 
@@ -262,7 +262,7 @@ def test_ctrl_c_commits_what_is_ready_and_the_next_run_goes_on(run: Run, tmp_pat
     for number in range(600):
         paint(folder / f"{number:03d}.png", f"#{number * 7919 % 0xFFFFFF:06x}")
     library = tmp_path / "l"
-    command = [sys.executable, "-m", "mmsearch.cli", "index", str(folder), "--batch", "8", "--workers", "1"]
+    command = [sys.executable, "-m", "mmsearch", "index", str(folder), "--batch", "8", "--workers", "1"]
     process = subprocess.Popen(
         [*command, "--model", "hashing", "--library", str(library)],
         stdout=subprocess.PIPE,

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import multiprocessing
 import os
 import random
 import re
@@ -41,7 +42,7 @@ from media_maker import (
 
 import mmsearch
 from indexer import IndexOptions, run
-from mmsearch import Failure, IndexReport, Library, Limits, Modality, Settings, Stage, View
+from mmsearch import Failure, IndexReport, Library, Limits, MMSearchError, Modality, Progress, Settings, Stage, View
 from mmsearch.catalog import Catalog
 from mmsearch.media import EXTENSIONS
 from mmsearch.spaces import FrontEnd, Prepared, Profile, Vectors, load_profile
@@ -336,7 +337,7 @@ def test_the_reason_names_what_is_wrong(indexed: Indexed) -> None:
         "liars/clip.png": "video",
         "liars/sound.jpg": "audio",
         "truncated/png-40.png": "truncated",
-        "odd/dangling.jpg": "no such file",
+        "odd/dangling.jpg": "leads nowhere",
     }.items():
         assert words in reasons[name], name
 
@@ -403,7 +404,7 @@ def test_retry_tries_broken_captions_again(indexed: Indexed, retried: tuple[Inde
 
 
 def mmsearch_cli(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mmsearch.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "mmsearch", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[1])
 
 
@@ -498,7 +499,7 @@ def test_a_decoder_that_hangs_dies_or_swallows_memory_costs_only_its_own_file(tm
     assert {failure.stage for failure in report.failures} == {Stage.DECODE}
     assert "more than 2 s" in reasons["hang"]
     assert "more than 2 s" in reasons["spin"]
-    assert "crashed" in reasons["die"]
+    assert "killed twice" in reasons["die"]
     assert "crashed" in reasons["leave"]
     assert "more than 2 GB" in reasons["swallow"]
     assert "KeyError" in reasons["raise"]
@@ -519,3 +520,48 @@ def test_a_broken_caption_stays_a_failure_when_its_picture_is_touched(tmp_path: 
         assert library.index(folder).failed == 0
         assert library.failures() == []
         assert library.query("mended", k=1)[0].text == "mended"
+
+
+class Stillborn(Trap):
+    """A front end that no worker survives receiving."""
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return _die_unless, (os.getpid(),)
+
+
+def _die_unless(parent: int) -> Stillborn:
+    if os.getpid() != parent:
+        os._exit(7)
+    return Stillborn()
+
+
+def test_workers_that_cannot_live_are_no_files_fault(tmp_path: Path) -> None:
+    for i in range(40):
+        put(tmp_path / "folder", f"good-{i}.txt", f"note {i}")
+    space = TrapSpace()
+    space.front_ends = {View.TEXT: Stillborn()}
+    with closing(Catalog(tmp_path / "catalog.sqlite", create=True)) as catalog:
+        with pytest.raises(MMSearchError, match="can't be kept alive"):
+            run(catalog, Profile("trap", (space,)), [tmp_path / "folder"], Settings(workers=2), IndexOptions())
+        assert catalog.failures_under() == []
+        report = run(catalog, Profile("trap", (TrapSpace(),)), [tmp_path / "folder"], Settings(), IndexOptions())
+    assert (report.added, report.failed) == (40, 0)
+
+
+def test_a_worker_killed_from_outside_costs_no_file(tmp_path: Path) -> None:
+    for i in range(60):
+        put(tmp_path / "folder", f"good-{i}.txt", f"note {i}")
+    killed: list[int] = []
+
+    def kill_one(_state: Progress) -> None:
+        workers = multiprocessing.active_children()
+        if workers and len(killed) < 3 and workers[0].pid is not None:
+            killed.append(workers[0].pid)
+            os.kill(workers[0].pid, signal.SIGKILL)
+
+    with closing(Catalog(tmp_path / "catalog.sqlite", create=True)) as catalog:
+        profile = Profile("trap", (TrapSpace(),))
+        settings = Settings(workers=2, batch=4)
+        report = run(catalog, profile, [tmp_path / "folder"], settings, IndexOptions(), progress=kill_one)
+    assert killed
+    assert (report.added, report.failed) == (60, 0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from PIL import Image, ImageDraw
 
 import mmsearch
 from indexer import scan as scan_module
-from mmsearch import IndexReport, Library, LockedError, Modality, ModelError, UsageError
+from mmsearch import CatalogError, IndexReport, Library, LockedError, Modality, ModelError, UsageError, View
 
 COLOURS = ["red", "green", "blue", "yellow", "orange", "purple", "brown", "black"]
 
@@ -165,7 +167,7 @@ def test_a_folder_whose_device_changed_and_shows_nothing_is_kept(
 ) -> None:
     listed = scan_module.Scan._list
 
-    def on_a_disk(self: scan_module.Scan, folder: bytes) -> list[bytes] | None:
+    def on_a_disk(self: scan_module.Scan, folder: bytes) -> list[os.DirEntry[bytes]] | None:
         names = listed(self, folder)
         if os.path.basename(folder) == b"red" and names:  # noqa: PTH119
             self.devices[folder] = "another disk"
@@ -186,14 +188,14 @@ def test_a_folder_that_cannot_be_listed_loses_nothing(
     library: Library, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library.index(photos)
-    listdir = os.listdir
+    scandir = os.scandir
 
-    def refuse(folder: bytes) -> list[bytes]:
+    def refuse(folder: bytes) -> AbstractContextManager[Iterator[os.DirEntry[bytes]]]:
         if os.path.basename(folder) == b"red":  # noqa: PTH119
             raise PermissionError(13, "Permission denied")
-        return listdir(folder)
+        return scandir(folder)
 
-    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     report = library.index(photos)
     assert (report.removed, report.failed) == (0, 1)
     assert report.failures[0].path == photos / "red"
@@ -287,3 +289,133 @@ def test_a_script_without_a_main_guard_can_index(photos: Path, tmp_path: Path) -
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=60)
     assert (done.stdout, done.stderr) == ("8\n", "")
+
+
+def assert_every_photo_finds_itself(library: Library, photos: Path) -> None:
+    for file in sorted(photos.rglob("*.png")):
+        vector = library.embed([file])
+        index = library._indexes.get(library._profile.spaces[0], View.VISUAL)
+        (nearest,) = index.search(vector, 1)[1][0].tolist()
+        (row,) = library._catalog.segment_rows(library._catalog.segments_of([nearest]).values()).values()
+        assert row.path == os.fsencode(file)
+
+
+def test_an_index_of_another_catalog_is_not_trusted(library: Library, photos: Path) -> None:
+    library.index(photos)
+    library.close()
+    for file in library.folder.glob("catalog.sqlite*"):
+        file.unlink()
+    (photos / "red" / "photo.png").rename(photos / "zred.png")  # the ids now stand for other photos
+    with mmsearch.open(library.folder, model="hashing") as again:
+        assert again.index(photos).added == 8
+        assert_every_photo_finds_itself(again, photos)
+
+
+def test_an_index_ahead_of_a_restored_catalog_is_not_trusted(library: Library, photos: Path, tmp_path: Path) -> None:
+    library.index(photos / "red", photos / "blue")
+    library.close()
+    shutil.copy(library.folder / "catalog.sqlite", tmp_path / "backup.sqlite")
+    with mmsearch.open(library.folder) as later:
+        later.index(photos)
+    shutil.copy(tmp_path / "backup.sqlite", library.folder / "catalog.sqlite")
+    for name in ("catalog.sqlite-wal", "catalog.sqlite-shm"):
+        (library.folder / name).unlink(missing_ok=True)
+    shutil.rmtree(photos / "green")
+    with mmsearch.open(library.folder) as restored:
+        assert restored.index(photos).added == 5
+        assert_every_photo_finds_itself(restored, photos)
+
+
+def test_dates_beyond_what_a_catalog_holds_stop_nothing(library: Library, photos: Path) -> None:
+    os.utime(photos / "red" / "photo.png", (10_413_792_000, 10_413_792_000))  # the year 2300
+    assert counts(library.index(photos)) == (8, 0, 0, 0, 0)
+    assert counts(library.index(photos)) == (0, 0, 0, 0, 0)
+
+
+def test_a_file_that_cannot_be_looked_at_loses_nothing(
+    library: Library, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.index(photos)
+    stat = os.stat
+
+    def refuse(path: bytes | int | str, **options: bool) -> os.stat_result:
+        if isinstance(path, bytes) and path.endswith(b"red/photo.png"):
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    report = library.index(photos)
+    assert (report.removed, report.failed) == (0, 1)
+    monkeypatch.undo()
+    assert library.query("red", k=1)[0].path == photos / "red" / "photo.png"
+    assert counts(library.index(photos)) == (0, 0, 0, 0, 0)
+    assert library.failures() == []
+
+
+def test_a_file_that_cannot_be_read_keeps_its_row_and_is_tried_again(
+    library: Library, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.index(photos)
+    os.utime(photos / "red" / "photo.png", ns=(1, 1))
+    with monkeypatch.context() as patch:
+        patch.setattr("indexer.plan.content_digest", lambda *_: (_ for _ in ()).throw(OSError(5, "I/O error")))
+        assert counts(library.index(photos)) == (0, 0, 0, 0, 1)
+    assert library.query("red", k=1)[0].path == photos / "red" / "photo.png"
+    assert counts(library.index(photos)) == (0, 0, 1, 0, 0)
+    assert library.failures() == []
+
+
+def test_a_file_that_is_too_large_is_not_even_read(library: Library, photos: Path) -> None:
+    with (photos / "huge.jpg").open("wb") as file:
+        file.truncate(2**40)  # a hole: it takes no space
+    report = library.index(photos)
+    assert counts(report) == (8, 0, 0, 0, 1)
+    assert "larger than 1,024 MB" in report.failures[0].reason
+
+
+@pytest.mark.parametrize("order", [["", "red"], ["red", ""]])
+def test_roots_inside_each_other_lose_nothing(library: Library, photos: Path, order: list[str]) -> None:
+    roots = [photos / name for name in order]
+    assert counts(library.index(*roots)) == (8, 0, 0, 0, 0)
+    for colour in COLOURS[1:]:
+        (photos / colour / "photo.png").unlink()
+    report = library.index(*roots)
+    assert (report.removed, report.kept) == (7, ())
+
+
+def test_a_root_that_another_root_links_to_keeps_its_own_names(library: Library, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "link").symlink_to(photos)
+    library.index(photos)
+    report = library.index(tmp_path / "other", photos)
+    assert (counts(report), report.kept) == ((0, 0, 0, 0, 0), ())
+
+
+def test_an_unmounted_root_keeps_its_failures(library: Library, photos: Path) -> None:
+    (photos / "bad.jpg").write_bytes(b"\xff\xd8\xff")
+    library.index(photos)
+    photos.rename(photos.with_name("elsewhere"))
+    photos.mkdir()
+    assert library.index(photos).kept == (photos,)
+    assert [failure.path for failure in library.failures()] == [photos / "bad.jpg"]
+
+
+def test_a_closed_library_says_so(library: Library, photos: Path) -> None:
+    library.index(photos)
+    library.close()
+    with pytest.raises(CatalogError, match="closed"):
+        library.query("red")
+
+
+def test_a_query_for_a_text_behind_a_long_book_finds_it_at_any_k(library: Library, tmp_path: Path) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "book.txt").write_text("\n\n".join(f"zebra zebra zebra chapter {n}." for n in range(400)))
+    (folder / "note.txt").write_text("zebra grass.")
+    for number in range(80):
+        (folder / f"other{number}.txt").write_text(f"nothing of the kind, {number} times.")
+        paint(folder / f"{number}.png", COLOURS[number % 8], number % 50)
+    library.index(folder)
+    for k in (2, 3, 10, 200):
+        names = [hit.path.name for hit in library.query("zebra", k=k) if hit.modality == "text"]
+        assert names[:2] == ["book.txt", "note.txt"]

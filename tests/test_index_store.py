@@ -491,11 +491,15 @@ def test_while_another_process_writes_the_last_finished_index_answers_and_catche
     assert shelf.stale() == [False]
 
 
-def test_while_another_process_writes_the_first_index_it_is_made_in_memory(shelf: Shelf) -> None:
+def test_while_another_process_writes_the_first_index_it_is_made_in_memory(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shelf.lock.held = True
     shelf.add("a", "b")
     assert shelf.found() == [1, 2]
     shelf.add("c")
+    assert shelf.found() == [1, 2]  # it isn't made anew for every query
+    monkeypatch.setattr("mmsearch.indexes.STALE_S", 0.0)
     assert shelf.found() == [1, 2, 3]
     assert not shelf.folder.exists()
     query = shelf.catalog.vectors(np.asarray([3]), shelf.space.dim)[1]

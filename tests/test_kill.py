@@ -60,7 +60,7 @@ def test_kills_at_random_moments_change_nothing_in_the_end(run: Run, tmp_path: P
     chance = random.Random(7)
     killed = 0
     for _ in range(KILLS):
-        command = [sys.executable, "-m", "mmsearch.cli", *arguments, "--library", str(tmp_path / "killed")]
+        command = [sys.executable, "-m", "mmsearch", *arguments, "--library", str(tmp_path / "killed")]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(chance.uniform(0.3, 2.5))
         process.send_signal(signal.SIGKILL)
@@ -77,7 +77,7 @@ def test_kills_at_random_moments_change_nothing_in_the_end(run: Run, tmp_path: P
 
 def test_workers_die_with_a_killed_parent(tmp_path: Path) -> None:
     make_media(tmp_path / "media")
-    command = [sys.executable, "-m", "mmsearch.cli", "index", str(tmp_path / "media"), "--batch", "4", "--workers", "1"]
+    command = [sys.executable, "-m", "mmsearch", "index", str(tmp_path / "media"), "--batch", "4", "--workers", "1"]
     process = subprocess.Popen([*command, "--library", str(tmp_path / "l")], start_new_session=True)
     deadline = time.monotonic() + 30
     while len(members(process.pid)) < 2 and time.monotonic() < deadline:

@@ -110,7 +110,7 @@ def on_a_terminal(command: list[str], environment: dict[str, str]) -> str:
 
 
 def test_a_person_sees_a_bar_a_table_and_thumbnails(photo: Path, tmp_path: Path) -> None:
-    mmsearch_command = [sys.executable, "-m", "mmsearch.cli"]
+    mmsearch_command = [sys.executable, "-m", "mmsearch"]
     library = {"MMSEARCH_LIBRARY": str(tmp_path / "library")}
     bar = on_a_terminal([*mmsearch_command, "index", str(photo), "--model", "hashing"], library)
     assert "indexing" in bar

@@ -219,7 +219,7 @@ def test_an_empty_text_is_an_error_in_any_place(text: str) -> None:
             make_query(items)
 
 
-@pytest.mark.parametrize("modalities", [{"photo"}, ["image", "Image"], "image", {""}])
+@pytest.mark.parametrize("modalities", [{"photo"}, ["image", "Image"], "photo", {""}])
 def test_an_unknown_modality_is_an_error_that_names_the_known_ones(modalities: Sequence[str]) -> None:
     with pytest.raises(QueryError, match="audio, image, text, video") as caught:
         make_query("x", modalities=modalities)

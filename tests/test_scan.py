@@ -167,7 +167,7 @@ def test_a_dangling_link_is_reported(folder: Path) -> None:
     walk = scan(folder)
     assert found(walk, folder) == ["a.jpg"]
     assert [(failure.path, failure.stage) for failure in walk.failures] == [(folder / "gone.jpg", Stage.SCAN)]
-    assert "no such file" in walk.failures[0].reason
+    assert "leads nowhere" in walk.failures[0].reason
 
 
 @posix
@@ -386,8 +386,9 @@ def test_folders_with_media_below_are_occupied_and_empty_ones_are_not(folder: Pa
     put(folder, "empty/readme.pdf")
     walk = scan(folder)
     assert found(walk, folder) == ["sub/deeper/a.jpg"]
-    assert walk.occupied == {os.fsencode(folder / name) for name in ("", "sub", "sub/deeper")}
-    assert set(walk.devices) == walk.occupied | {os.fsencode(folder / "empty")}
+    below = {path for path in walk.occupied if path.startswith(os.fsencode(folder))}
+    assert below == {os.fsencode(folder / name) for name in ("", "sub", "sub/deeper")}
+    assert set(walk.devices) == below | {os.fsencode(folder / "empty")}
 
 
 def test_a_deep_tree_is_walked_to_its_end(folder: Path) -> None:

@@ -48,6 +48,6 @@ def test_the_installed_wheel_answers_a_query_outside_the_checkout(wheel: Path, t
         return done.stdout
 
     assert run("-c", "import mmsearch, indexer; print(mmsearch.__file__, indexer.__file__)").count(str(site)) == 2
-    run("-m", "mmsearch.cli", "index", str(samples / "photos"))
-    hits = run("-m", "mmsearch.cli", "query", "musicians playing", "-k", "1", "--json").splitlines()
+    run("-m", "mmsearch", "index", str(samples / "photos"))
+    hits = run("-m", "mmsearch", "query", "musicians playing", "-k", "1", "--json").splitlines()
     assert json.loads(hits[0])["path"] == str(samples / "photos" / "orchestra.jpg")

@@ -11,23 +11,28 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Select, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Select, bindparam, func, insert, or_, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
 
 from mmsearch.catalog import schema
 from mmsearch.catalog.rows import Embeddings, FailureRow, Ids, MediaRow, NewContent, NewMedia, SegmentRow
-from mmsearch.catalog.schema import content, embedding, failure, media, run, segment, setting, space
+from mmsearch.catalog.schema import content, embedding, failure, media, revision, run, segment, setting, space
 from mmsearch.catalog.writing import (
+    FIRST_DRAWS,
     PART,
     drop_orphans,
     insert_contents,
     parts,
     point,
-    put_setting,
     raise_revision,
     record_failures,
+    take_out,
 )
 from mmsearch.errors import CatalogError
 from mmsearch.types import Modality, View
+
+SAMPLE_FLOOR = 32
+"""How many vectors a sample has at least, if there are so many."""
 
 
 class Catalog:
@@ -36,18 +41,24 @@ class Catalog:
     def __init__(self, file: Path, *, create: bool = False) -> None:
         self._file = file
         self._engine = schema.connect(file, create=create)
+        self._closed = False
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close every connection; the catalog can't be used afterwards."""
+        self._closed = True
         self._engine.dispose()
 
     @contextmanager
     def _read(self) -> Iterator[Connection]:
+        if self._closed:
+            raise CatalogError(f"{self._file} was closed; open the library again")
         with schema.mapped_errors(self._file), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
+        if self._closed:
+            raise CatalogError(f"{self._file} was closed; open the library again")
         with schema.mapped_errors(self._file), self._engine.begin() as connection:
             yield connection
 
@@ -59,16 +70,28 @@ class Catalog:
         with self._read() as connection:
             return connection.execute(select(setting.c.value).where(setting.c.key == "profile")).scalar()
 
-    def set_profile(self, name: str) -> None:
-        """Keep the profile's name."""
+    def set_profile(self, name: str) -> str:
+        """Keep the profile's name, unless one is kept already; return the one that is."""
         with self._write() as connection:
-            put_setting(connection, "profile", name)
+            connection.execute(upsert(setting).values(key="profile", value=name).on_conflict_do_nothing())
+            return str(connection.execute(select(setting.c.value).where(setting.c.key == "profile")).scalar_one())
 
     @property
     def revision(self) -> int:
-        """A number that rises with every change of embeddings: an index of an older one is stale."""
+        """A random number that is another after every change of embeddings; 0 before the first.
+
+        An index of another revision is stale, and one of a revision that this catalog never had (it was restored from
+        a copy, or made anew) isn't to be trusted at all: see `had_revision`.
+        """
         with self._read() as connection:
-            return int(connection.execute(select(setting.c.value).where(setting.c.key == "revision")).scalar() or 0)
+            latest = select(revision.c.token).order_by(revision.c.id.desc()).limit(1)
+            return int(connection.execute(latest).scalar() or 0)
+
+    def had_revision(self, token: int) -> bool:
+        """Return whether the catalog was ever of this revision."""
+        with self._read() as connection:
+            known = connection.execute(select(revision.c.id).where(revision.c.token == token)).first()
+            return token == 0 or known is not None
 
     def space_id(self, name: str, fingerprint: str, dim: int) -> int | None:
         """Return the id under which a space's embeddings stand, None if there are none."""
@@ -136,9 +159,14 @@ class Catalog:
         contents: Sequence[NewContent],
         embedded_by: str,
         failures: Sequence[FailureRow] = (),
+        gone: Iterable[bytes] = (),
     ) -> None:
-        """Write contents, their segments and vectors, their paths, and failures, in one transaction."""
+        """Write contents, their segments and vectors, their paths, and failures, in one transaction.
+
+        Paths that are `gone` are taken out first; their contents stay until `drop_orphans`.
+        """
         with self._write() as connection:
+            take_out(connection, gone)
             insert_contents(connection, contents, embedded_by)
             record_failures(connection, failures)
             if contents:
@@ -154,12 +182,8 @@ class Catalog:
 
         Their contents stay until `drop_orphans`, for another path of the same run may still name them.
         """
-        removed = 0
         with self._write() as connection:
-            for part in parts(paths):
-                removed += connection.execute(delete(media).where(media.c.path.in_(part))).rowcount
-                connection.execute(delete(failure).where(failure.c.path.in_(part)))
-        return removed
+            return take_out(connection, paths)
 
     def drop_orphans(self) -> None:
         """Delete contents that no path names any more, with their segments and vectors."""
@@ -233,17 +257,16 @@ class Catalog:
     def sample(self, space_id: int, view: View, size: int, dim: int) -> NDArray[np.float32]:
         """Return up to `size` vectors of a view, chosen by the hash of their content: (n, dim) float32.
 
-        The choice depends on what the library holds and not on when it was put there. Every content gives one segment
-        before any gives another.
+        The choice depends on what the library holds and not on when it was put there. Every content gives one, so that
+        a book isn't the measure of all notes; only where that makes fewer than `SAMPLE_FLOOR` do some give more.
         """
-        query = (
-            select(embedding.c.vector)
-            .where(embedding.c.space_id == space_id, embedding.c.view == view)
-            .order_by(embedding.c.draw)
-            .limit(size)
-        )
+        query = select(embedding.c.vector).where(embedding.c.space_id == space_id, embedding.c.view == view)
+        ordered = query.order_by(embedding.c.draw)
         with self._read() as connection:
-            return self._unpack([row.vector for row in connection.execute(query)], dim)
+            rows = connection.execute(ordered.where(embedding.c.draw < FIRST_DRAWS).limit(size)).all()
+            if len(rows) < SAMPLE_FLOOR:
+                rows = connection.execute(ordered.limit(min(size, SAMPLE_FLOOR))).all()
+        return self._unpack([row.vector for row in rows], dim)
 
     def has_other(self, space_id: int, view: View, modalities: Iterable[Modality]) -> bool:
         """Return whether a view has embeddings of contents that are of none of these modalities."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import (
+    URL,
     Column,
     Connection,
     Engine,
@@ -38,7 +41,10 @@ def _table(name: str, *columns: Column[Any] | Index) -> Table:
 
 
 setting = Table("setting", metadata, Column("key", String, primary_key=True), Column("value", Text, nullable=False))
-"""What belongs to the library as a whole: `profile`, and `revision`, which every change of embeddings raises."""
+"""What belongs to the library as a whole: `profile`."""
+
+revision = _table("revision", Column("token", Integer, nullable=False, unique=True))
+"""Every state that the embeddings were in: by its random token an index knows which one it holds."""
 
 space = _table(
     "space",
@@ -109,8 +115,13 @@ def connect(file: Path, *, create: bool) -> Engine:
     """Open a catalog, making or migrating its tables. Raises `CatalogError`."""
     if not create and not file.is_file():
         raise CatalogError(f"{file} is missing; run 'mmsearch index' to make it anew")
-    engine = create_engine(f"sqlite:///{file}", connect_args={"timeout": 30})
-    event.listen(engine, "connect", _set_up)
+    if not create and _is_read_only(file):
+        # SQLite couldn't make its shared memory there; but then nothing changes there either.
+        name = f"file:{quote(os.fsencode(file.absolute()))}"
+        engine = create_engine(URL.create("sqlite", database=name, query={"immutable": "1", "uri": "true"}))
+    else:
+        engine = create_engine(URL.create("sqlite", database=str(file)), connect_args={"timeout": 30})
+        event.listen(engine, "connect", _set_up)
     with mapped_errors(file), engine.connect() as connection:
         version = _version(connection)
         if version > SCHEMA_VERSION:
@@ -118,6 +129,14 @@ def connect(file: Path, *, create: bool) -> Engine:
         if version < SCHEMA_VERSION:
             _bring_up(connection)
     return engine
+
+
+def _is_read_only(file: Path) -> bool:
+    """Return whether a catalog lies on a medium that nobody can write, and was closed properly before it came there."""
+    log = file.with_name(f"{file.name}-wal")
+    if not hasattr(os, "statvfs") or (log.exists() and log.stat().st_size):
+        return False
+    return bool(os.statvfs(file).f_flag & os.ST_RDONLY)
 
 
 def _version(connection: Connection) -> int:
@@ -158,6 +177,7 @@ def mapped_errors(file: Path) -> Iterator[None]:
         reason = " ".join(str(error.orig).split())
         remedy = {
             "database or disk is full": "free some space and run the same command again; what was committed is kept",
+            "disk I/O error": "check the disk and its free space, then run the same command again",
             "file is not a database": "move it away and run 'mmsearch index' to build it anew",
             "database disk image is malformed": "move it away and run 'mmsearch index' to build it anew",
             "attempt to write a readonly database": "make the library's folder writable",

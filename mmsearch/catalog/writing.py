@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -11,9 +12,13 @@ from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from mmsearch.catalog.rows import FailureRow, NewContent, NewMedia
-from mmsearch.catalog.schema import content, embedding, failure, media, segment, setting
+from mmsearch.catalog.schema import content, embedding, failure, media, revision, segment
 
 PART = 5_000
+FIRST_DRAWS = 2**31
+"""Below this lie the draws of first segments, from here on those of all others."""
+REVISIONS = 10_000
+"""How many past states are remembered: an index that is further behind is rebuilt."""
 
 
 def insert_contents(connection: Connection, contents: Sequence[NewContent], embedded_by: str) -> None:
@@ -63,7 +68,7 @@ def _storable(text: str | None) -> str | None:
 def _draw(digest: bytes, number: int) -> int:
     """Return the place of a content's n-th segment in a sample: all first segments come before any other."""
     place = zlib.crc32(number.to_bytes(4, "little"), zlib.crc32(digest)) >> 1
-    return place if number == 0 else place + 2**31
+    return place if number == 0 else place + FIRST_DRAWS
 
 
 def point(connection: Connection, names: Mapping[NewMedia, int]) -> None:
@@ -107,16 +112,20 @@ def drop_orphans(connection: Connection) -> int:
     return connection.execute(delete(content).where(~named)).rowcount
 
 
+def take_out(connection: Connection, paths: Iterable[bytes]) -> int:
+    """Delete paths and their failures; return how many were media."""
+    removed = 0
+    for part in parts(paths):
+        removed += connection.execute(delete(media).where(media.c.path.in_(part))).rowcount
+        connection.execute(delete(failure).where(failure.c.path.in_(part)))
+    return removed
+
+
 def raise_revision(connection: Connection) -> None:
-    """Note that embeddings changed."""
-    current = connection.execute(select(setting.c.value).where(setting.c.key == "revision")).scalar()
-    put_setting(connection, "revision", str(int(current or 0) + 1))
-
-
-def put_setting(connection: Connection, key: str, value: str) -> None:
-    """Keep a value under a key."""
-    row = {"key": key, "value": value}
-    connection.execute(upsert(setting).values(row).on_conflict_do_update(index_elements=["key"], set_=row))
+    """Note that embeddings changed: no other state of this catalog, nor of any other, goes by the same number."""
+    added = insert(revision).values(token=secrets.randbits(62) + 1).returning(revision.c.id)
+    newest = int(connection.execute(added).scalar_one())
+    connection.execute(delete(revision).where(revision.c.id <= newest - REVISIONS))
 
 
 def parts(values: Iterable[Any]) -> Iterator[list[Any]]:

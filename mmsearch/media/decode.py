@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 DECODER_VERSION = 1
 """Raised when a change here may make a file decode that failed before; failures of an older one are tried again."""
+
+
+_CAPTION_PASSAGES = 64
+"""How much of what stands beside a picture is read: a caption, not a novel of the same name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +93,16 @@ def _decode_picture(file: io.BufferedReader, sidecars: Sequence[bytes], options:
     captions: list[str] = []
     failures: list[Failure] = []
     for sidecar in sidecars:
+        stage = Stage.READ
         try:
             with open_regular(sidecar) as beside:
-                captions += read_sidecar(sidecar, beside.read(options.limits.text_bytes))
+                raw = beside.read(options.limits.text_bytes)
+            stage = Stage.DECODE
+            captions += read_sidecar(sidecar, raw)
         except MediaError as error:
-            failures.append(Failure(Path(os.fsdecode(sidecar)), Stage.DECODE, str(error)))
+            failures.append(Failure(Path(os.fsdecode(sidecar)), stage, str(error)))
     words = "\n".join(dict.fromkeys(captions + descriptions))
-    written = _passages(words, options)
+    written = list(islice(passages(words, options.count_tokens, options.max_tokens), _CAPTION_PASSAGES))
     views: dict[View, Payload] = {View.VISUAL: picture}
     if written:
         views[View.TEXT] = written[0]

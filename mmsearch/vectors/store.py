@@ -11,6 +11,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -74,6 +75,10 @@ class IndexStore:
         except (LibraryError, OSError, ValueError, TypeError):  # what a garbled manifest or file may lead to
             return None
 
+    def discard(self) -> None:
+        """Forget the index: the next catch-up builds it anew."""
+        (self._folder / "manifest.json").unlink(missing_ok=True)
+
     def catch_up(self, live: Ids, revision: int, fetch: Fetch) -> FaissIndex:
         """Bring the index to the catalog's sorted `live` ids: by a small generation, or by a rewrite past 10 %."""
         manifest, index = self._manifest(), self.open()
@@ -122,7 +127,7 @@ class IndexStore:
 
     def _install(self, temporary: Path) -> int:
         """Sync a finished temporary file, give it its name, and return its check."""
-        with temporary.open("rb") as file:
+        with temporary.open("rb+") as file:  # Windows syncs only what is open for writing
             os.fsync(file.fileno())
         check = _check(temporary)
         temporary.replace(temporary.with_suffix(""))
@@ -139,7 +144,8 @@ class IndexStore:
         named = {file.name for file in (*manifest.generations, manifest.deleted) if file} | {"manifest.json"}
         for file in self._folder.iterdir():
             if file.name not in named:
-                file.unlink(missing_ok=True)  # a reader that has it mapped keeps it
+                with suppress(OSError):  # a reader that has it mapped keeps it; Windows lets it go another time
+                    file.unlink()
         return index
 
     def _manifest(self) -> Manifest | None:
