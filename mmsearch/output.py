@@ -157,7 +157,8 @@ def show_hits(answer: Answer, outdated: int = 0) -> None:
         warn("nothing found")
     elif not sys.stdout.isatty():
         for hit in answer.hits:
-            say("\t".join([str(hit.rank), f"{hit.score:.2f}", hit.view, *(words for words, _ in _where(hit))]))
+            fields = [str(hit.rank), f"{hit.score:.2f}", hit.view, *(words for words, _ in _where(hit))]
+            sys.stdout.write("\t".join(fields) + "\n")
     else:
         _show_table(answer.hits)
     if answer.hidden:

@@ -137,6 +137,14 @@ def test_paths_are_printed_as_bytes_with_newlines_or_nul(run: Run, tmp_path: Pat
     assert r"caf\udce9\nred.png" in table.stdout
 
 
+def test_into_a_pipe_a_hit_is_one_line_of_fields_with_tabs(library: Path, media: Path, run: Run) -> None:
+    done = run("query", "red", "--in", "text", library=library, cwd=media)
+    (line,) = done.stdout.splitlines()
+    rank, score, view, path, text = line.split("\t")
+    assert (rank, view, path, text) == ("1", "text", "note.txt", "The red door.")
+    assert float(score) > 0
+
+
 def test_the_table_cannot_steer_the_terminal(run: Run, tmp_path: Path) -> None:
     paint(tmp_path / "media" / "\x1b]0;owned\x07red.png", "red")
     (tmp_path / "media" / "note.txt").write_text("red \x1b[31m [bold]markup[/bold]")
