@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.context import SpawnContext, SpawnProcess
+from typing import Any
 
 from pebble import ProcessPool
 
@@ -61,12 +62,13 @@ class Crew:
         self._pool = self._make()
 
     def _make(self) -> ProcessPool:
+        self._context = _WorkerContext()
         return ProcessPool(
             max_workers=self._settings.workers,
             max_tasks=_TASKS_PER_WORKER,
             initializer=_start_worker,
             initargs=[self._front_ends, self._settings.limits],
-            context=_WorkerContext(),
+            context=self._context,
         )
 
     def submit(self, task: Task) -> Future[PreparedContent]:
@@ -99,6 +101,7 @@ class Crew:
         """End every process."""
         self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join()
+        self._context.end()
 
 
 # What runs in a worker process
@@ -170,4 +173,32 @@ class _Worker(SpawnProcess):
 
 
 class _WorkerContext(SpawnContext):
-    Process = _Worker
+    """Makes workers, and keeps what they were given until they have ended.
+
+    The pool drops its locks before it ends its workers; one that is just starting would look for them in vain, and say
+    so on the terminal.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.workers: list[_Worker] = []
+        self._locks: list[object] = []
+
+    def Process(self, *arguments: Any, **options: Any) -> _Worker:  # type: ignore[override]  # noqa: ANN401
+        self.workers = [worker for worker in self.workers if worker.is_alive() or worker.pid is None]
+        self.workers.append(_Worker(*arguments, **options))
+        return self.workers[-1]
+
+    def RLock(self) -> Any:  # noqa: ANN401
+        lock = super().RLock()
+        self._locks.append(lock)
+        return lock
+
+    def end(self) -> None:
+        """Kill the workers that are left, and wait for them."""
+        for worker in self.workers:
+            if worker.pid is not None and worker.is_alive():
+                worker.kill()
+                worker.join()
+        self.workers.clear()
+        self._locks.clear()  # now they may go, and take their semaphores with them

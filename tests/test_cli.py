@@ -69,6 +69,11 @@ def test_index_reports_one_json_object_and_a_second_run_finds_nothing_to_do(
     assert [again[key] for key in ("added", "updated", "reused", "removed", "failed")] == [0, 0, 0, 0, 0]
 
 
+def test_a_run_that_ends_while_workers_start_is_silent(media: Path, run: Run, tmp_path: Path) -> None:
+    done = run("index", media / "note.txt", "--model", "hashing", "--workers", "10", library=tmp_path / "l")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_query_prints_one_json_object_a_hit_with_the_keys_of_the_contract(library: Path, media: Path, run: Run) -> None:
     done = run("query", "red", "-k", "3", "--json", library=library)
     assert done.returncode == 0
