@@ -45,7 +45,7 @@ class Plan:
     unchanged: int = 0
     reused: int = 0
     failures: list[tuple[Failure, Entry]] = field(default_factory=list)
-    """What couldn't be read; taken away and recorded by the run."""
+    """What couldn't be read; recorded, and taken away, by the run."""
     seen: bytearray = field(default_factory=bytearray)
     """One byte a media id: whether its file was found."""
     seen_failures: set[bytes] = field(default_factory=set)
@@ -53,6 +53,7 @@ class Plan:
     copies: list[Entry] = field(default_factory=list)
     """Entries whose content was in flight under another name; to be planned again, by `last_tasks`, after it."""
     _in_flight: set[bytes] = field(default_factory=set)
+    _landed: set[bytes] = field(default_factory=set)
     _remounted: dict[NewMedia, int] = field(default_factory=dict)
 
     def tasks(self, entries: Iterable[Entry]) -> Iterator[Task]:
@@ -66,8 +67,8 @@ class Plan:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def landed(self, digests: Iterable[bytes]) -> None:
-        """Note that contents are in the catalog, where a later copy of one finds it."""
-        self._in_flight.difference_update(digests)
+        """Note that contents were committed: from the next chunk on, a copy of one finds it in the catalog."""
+        self._landed.update(digests)
 
     def last_tasks(self) -> Iterator[Task]:
         """Yield those copies whose first name didn't decode: each is tried by itself, the others are known by now."""
@@ -92,6 +93,8 @@ class Plan:
                 hashed.append((entry, outcome))
             else:
                 self.failures.append((outcome, entry))
+        self._in_flight -= self._landed
+        self._landed.clear()
         known = self.catalog.contents_by_hash({digest for _, digest in hashed}, self.key)
         if self._remounted:
             self.catalog.point(self._remounted)

@@ -7,7 +7,7 @@ import re
 import typer
 from typer.core import TyperCommand
 
-_SHORT = re.compile(r"-k(?:\d+)?|-0")
+_SHORT = re.compile(r"-k(?:\d+)?|-0|-h")
 
 
 class QueryCommand(TyperCommand):

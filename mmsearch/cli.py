@@ -180,7 +180,7 @@ def main() -> None:
     """Run the command line: exit codes 0, 1 (nothing found), 2 (any failure), 130 (Ctrl-C)."""
     output.prepare_streams()
     try:
-        code: Any = app(standalone_mode=False)
+        code: Any = app(prog_name="mmsearch", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read us has enough; what Python would still flush has nowhere to go.

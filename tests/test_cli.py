@@ -171,6 +171,14 @@ def test_near_duplicates_are_hidden_unless_all_is_asked_for(run: Run, tmp_path: 
     assert len(everything.stdout.splitlines()) == 2
 
 
+@pytest.mark.parametrize("command", [[], ["index"], ["query"], ["status"], ["forget"], ["model", "list"]])
+def test_every_command_has_help(command: list[str], run: Run) -> None:
+    for flag in ("-h", "--help"):
+        done = run(*command, flag)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "Usage: mmsearch" in done.stdout
+
+
 def test_every_command_on_a_missing_library_is_one_line_and_exit_2(run: Run, tmp_path: Path) -> None:
     for arguments in (["query", "red"], ["status"], ["forget", "x"]):
         assert "mmsearch index" in one_line(run(*arguments, library=tmp_path / "none"))

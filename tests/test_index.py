@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 import mmsearch
 from indexer import scan as scan_module
-from mmsearch import CatalogError, IndexReport, Library, LockedError, Modality, ModelError, UsageError, View
+from mmsearch import CatalogError, IndexReport, Library, LockedError, Modality, ModelError, Settings, UsageError, View
 
 COLOURS = ["red", "green", "blue", "yellow", "orange", "purple", "brown", "black"]
 
@@ -101,6 +101,17 @@ def test_copies_in_one_first_run_are_embedded_once(library: Library, photos: Pat
     assert counts(library.index(photos)) == (8, 0, 5, 0, 0)
     assert len(embedding_ids(library)) == 8
     assert len(library.query("red", k=50)) == 8
+
+
+def test_copies_are_found_again_however_far_apart_they_are(photos: Path, tmp_path: Path) -> None:
+    for number in range(120):
+        paint(photos / f"{number:03d}.png", f"#{number * 40_009 % 0xFFFFFF:06x}", mark=9)
+    for number in range(40):
+        shutil.copy(photos / f"{number:03d}.png", photos / f"z{number:03d}.png")
+    settings = Settings(workers=1, batch=2)
+    with mmsearch.open(tmp_path / "small batches", model="hashing", settings=settings) as library:
+        assert counts(library.index(photos)) == (128, 0, 40, 0, 0)
+        assert len(embedding_ids(library)) == 128
 
 
 def test_copies_of_a_broken_file_fail_each_and_are_not_tried_again(library: Library, photos: Path) -> None:
