@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from importlib import metadata
@@ -83,14 +83,13 @@ class _Run:
         if self.progress:
             self.total = sum(1 for _ in self._until_stopped(self._scan()))
         first_new_id = self.catalog.next_media_id()
-        scan, plan = (
-            self._scan(),
-            Plan(self.catalog, self.profile.key, self.version, self.settings.limits, self.options.retry),
-        )
+        scan = self._scan()
+        plan = Plan(self.catalog, self.profile.key, self.version, self.settings.limits, self.options.retry)
         self._index(plan.tasks(self._until_stopped(scan)), plan)
         if not self.stop.is_set():
             self._index(plan.last_tasks(), plan)
-        self._record(scan.failures)
+        self.catalog.commit([], self.profile.key, [self._row(failure, "") for failure in scan.failures])
+        self.failures += scan.failures
         if not self.stop.is_set():
             self._sweep(scan, plan, first_new_id)
         self.catalog.drop_orphans()
@@ -103,10 +102,8 @@ class _Run:
             skipped=scan.skipped,
             interrupted=self.stop.is_set(),
         )
-        counts = {
-            name: getattr(report, name) for name in ("added", "updated", "reused", "removed", "failed", "seconds")
-        }
-        self.catalog.end_run(run_id, json.dumps(counts))
+        named = ("added", "updated", "reused", "removed", "failed", "seconds", "interrupted")
+        self.catalog.end_run(run_id, json.dumps({name: getattr(report, name) for name in named}))
         return report
 
     def _scan(self) -> Scan:
@@ -175,11 +172,6 @@ class _Run:
         rows = [self._row(failure, entry.stamp) for failure, entry in failed]
         self.catalog.commit(contents, self.profile.key, rows, gone)
         self.failures += [failure for failure, _ in failed]
-
-    def _record(self, failures: Iterable[Failure], stamp: str = "") -> None:
-        rows = [self._row(failure, stamp) for failure in failures]
-        self.catalog.commit([], self.profile.key, rows)
-        self.failures += failures
 
     def _row(self, failure: Failure, stamp: str) -> FailureRow:
         return FailureRow(os.fsencode(failure.path), failure.stage, failure.reason, stamp, self.version)
