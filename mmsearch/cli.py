@@ -17,6 +17,7 @@ from mmsearch import output
 from mmsearch.arguments import QueryCommand
 from mmsearch.errors import MMSearchError
 from mmsearch.library import Library
+from mmsearch.paths import expand
 from mmsearch.query import Query, parse_file, parse_term
 from mmsearch.settings import Settings, default_workers
 from mmsearch.spaces import known_models
@@ -75,7 +76,7 @@ def index(
     if device not in ("auto", "cpu", "cuda"):
         raise typer.BadParameter(f"{device!r} is not one of auto, cpu, cuda", param_hint="--device")
     settings = Settings(workers=workers or default_workers(), batch=batch, device=device)
-    missing = [path for path in paths if not os.path.lexists(os.path.expanduser(path))]  # noqa: PTH111
+    missing = [path for path in paths if not os.path.lexists(expand(path))]
     if missing:  # before a library is made for nothing
         raise typer.BadParameter(
             f"{output.printable(missing[0])} doesn't exist; nothing was changed", param_hint="PATH"

@@ -15,6 +15,7 @@ from mmsearch.catalog import Catalog, SegmentRow
 from mmsearch.errors import MediaError
 from mmsearch.indexes import Indexes
 from mmsearch.media import content_digest, find_sidecars
+from mmsearch.paths import expand
 from mmsearch.query import Query
 from mmsearch.ranking import (
     Background,
@@ -138,7 +139,7 @@ class Engine:
             item = term.item
             if isinstance(item, str) or term.weight < 0:
                 return []
-            path = os.fsencode(os.path.expanduser(item))  # noqa: PTH111
+            path = os.fsencode(expand(item))
             try:
                 found.append(self._catalog.content_with_hash(content_digest(path, find_sidecars(path))))
             except (MediaError, OSError):

@@ -14,6 +14,7 @@ from mmsearch.catalog import Catalog
 from mmsearch.engine import Answer, Engine
 from mmsearch.errors import LibraryError, LockedError, ModelError, NoLibraryError, UsageError
 from mmsearch.indexes import Indexes
+from mmsearch.paths import expand
 from mmsearch.query import Query, make_query
 from mmsearch.settings import Limits, Settings
 from mmsearch.spaces import Vectors, load_profile, resolve_name
@@ -53,7 +54,7 @@ class Library:
         Raises `NoLibraryError` where there is none, `ModelError` for an unknown model or for one that differs from an
         existing library's.
         """
-        self.folder = _home(folder) if folder is not None else default_folder()
+        self.folder = expand(folder) if folder is not None else default_folder()
         try:
             str(self.folder).encode()
         except UnicodeEncodeError:
@@ -64,7 +65,7 @@ class Library:
             raise NoLibraryError(
                 f"there is no library in {self.folder}; make one with 'mmsearch index PATH --library {self.folder}'"
             )
-        load_profile(name, self._settings.device)  # what can't be used makes no library
+        profile = load_profile(name, self._settings.device)  # what can't be used makes no library
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -76,7 +77,7 @@ class Library:
             raise ModelError(
                 f"{self.folder} uses the model {known!r}, not {name!r}; leave --model out, or choose another --library"
             )
-        self._profile = load_profile(known, self._settings.device)
+        self._profile = profile if known == name else load_profile(known, self._settings.device)
         self._indexes = Indexes(self._catalog, self.folder / "indexes", lambda: self._lock(0.0))
         self._engine = Engine(self._catalog, self._profile, self._indexes, self._settings.limits)
 
@@ -106,7 +107,7 @@ class Library:
         if not paths:
             raise UsageError("nothing to index; name at least one file or folder")
         options = IndexOptions(tuple(exclude), prune, retry, skip=self.folder)
-        roots = [_home(path) for path in paths]
+        roots = [expand(path) for path in paths]
         with self._lock(_LOCK_WAIT_S):
             report = run(self._catalog, self._profile, roots, self._settings, options, progress, stop)
             self._indexes.catch_up(self._profile)
@@ -142,7 +143,7 @@ class Library:
 
         Raises `UsageError`, before anything changes, where the library holds nothing at a path.
         """
-        roots = [os.path.abspath(os.fsencode(_home(path))) for path in paths]  # noqa: PTH100
+        roots = [os.path.abspath(os.fsencode(expand(path))) for path in paths]  # noqa: PTH100
         with self._lock(_LOCK_WAIT_S):
             known: list[bytes] = []
             for root in roots:
@@ -209,10 +210,6 @@ class Library:
             yield
         finally:
             lock.release()
-
-
-def _home(path: str | Path) -> Path:
-    return Path(os.path.expanduser(path))  # noqa: PTH111  Path's own raises where there is no such user
 
 
 def _size(file: Path) -> int:

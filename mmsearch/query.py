@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mmsearch.errors import QueryError
 from mmsearch.media import by_name
+from mmsearch.paths import expand
 from mmsearch.types import Modality, Term
 
 _WEIGHT = re.compile(r"^(\d+(?:\.\d+)?):(?=\D)")
@@ -69,7 +70,7 @@ def parse_term(raw: str, sign: int = 1) -> Term:
     weight, rest = (float(match[1]), raw[match.end() :]) if match else (1.0, raw)
     if match and weight == 0:
         raise QueryError(f"{raw}: a weight of 0 asks for nothing; leave the term out")
-    path = Path(os.path.expanduser(rest))  # noqa: PTH111  Path.expanduser raises for a text such as "~someone"
+    path = expand(rest)
     named = by_name(path.name) is not None
     if _is_file(path) and (named or any(mark in rest for mark in (os.sep, os.altsep) if mark)):
         return Term(path, sign * weight)
@@ -80,7 +81,7 @@ def parse_term(raw: str, sign: int = 1) -> Term:
 
 def parse_file(raw: str) -> Term:
     """Read a `--like FILE`: always a file."""
-    path = Path(os.path.expanduser(raw))  # noqa: PTH111
+    path = expand(raw)
     if not _is_file(path):
         raise QueryError(f"{raw}: there is no such file; give an existing one")
     return Term(path)

@@ -12,6 +12,7 @@ import numpy as np
 
 from mmsearch.errors import MediaError, ModelError, QueryError
 from mmsearch.media import DecodeOptions, decode
+from mmsearch.paths import expand
 from mmsearch.settings import Limits
 from mmsearch.spaces import Profile, Space, Vectors, decoding_needs, embed, normalise
 from mmsearch.types import Term, View
@@ -31,8 +32,8 @@ class Asked:
 def read_item(item: str | Path, profile: Profile, limits: Limits) -> Asked:
     """Return the payloads of a text (str) or a file (Path): a picture's visual view, a text's passages.
 
-    A str that is longer than the tower is cut into passages too. Raises `MediaError`
-    naming the file.
+    A str that is longer than the tower is cut into passages too. Raises `MediaError` naming the
+    file.
     """
     ends = [end for space in profile.spaces for end in space.front_ends.values()]
     options = DecodeOptions(limits, *decoding_needs(ends))
@@ -44,7 +45,7 @@ def read_item(item: str | Path, profile: Profile, limits: Limits) -> Asked:
         found = tuple(passages(item, options.count_tokens, options.max_tokens))
         return Asked(View.TEXT, found or (item,))
     try:
-        segments = decode(os.fsencode(os.path.expanduser(item)), (), options).segments  # noqa: PTH111
+        segments = decode(os.fsencode(expand(item)), (), options).segments
     except MediaError as error:
         raise MediaError(f"{item}: {error}") from error
     view = next(view for view in (View.VISUAL, View.AUDIO, View.TEXT) if view in segments[0].views)

@@ -14,7 +14,7 @@ from conftest import REPOSITORY
 import mmsearch
 
 LAYERS = [
-    {"mmsearch.types", "mmsearch.errors"},
+    {"mmsearch.types", "mmsearch.errors", "mmsearch.paths"},
     {"mmsearch.settings"},
     {"mmsearch.media", "mmsearch.spaces", "mmsearch.catalog", "mmsearch.vectors", "mmsearch.ranking"},
     {"mmsearch.query", "mmsearch.terms", "mmsearch.indexes"},

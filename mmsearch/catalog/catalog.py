@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Select, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, Select, bindparam, func, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from mmsearch.catalog import schema
@@ -48,18 +48,19 @@ class Catalog:
         self._closed = True
         self._engine.dispose()
 
-    @contextmanager
-    def _read(self) -> Iterator[Connection]:
+    def _opened(self) -> Engine:
         if self._closed:
             raise CatalogError(f"{self._file} was closed; open the library again")
-        with schema.mapped_errors(self._file), self._engine.connect() as connection:
+        return self._engine
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        with schema.mapped_errors(self._file), self._opened().connect() as connection:
             yield connection
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
-        if self._closed:
-            raise CatalogError(f"{self._file} was closed; open the library again")
-        with schema.mapped_errors(self._file), self._engine.begin() as connection:
+        with schema.mapped_errors(self._file), self._opened().begin() as connection:
             yield connection
 
     # What belongs to the library as a whole

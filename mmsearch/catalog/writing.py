@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, Table, delete, insert, select
+from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from mmsearch.catalog.rows import FailureRow, NewContent, NewMedia
@@ -26,10 +27,8 @@ def insert_contents(connection: Connection, contents: Sequence[NewContent], embe
     rows = [{"hash": new.hash, "modality": new.modality.value, "embedded_by": embedded_by} for new in contents]
     if not rows:
         return
-    statement = upsert(content)
-    changed = {key: statement.excluded[key] for key in ("modality", "embedded_by")}
-    inserted = statement.on_conflict_do_update(index_elements=["hash"], set_=changed)
-    ids = {row.hash: row.id for row in connection.execute(inserted.returning(content.c.hash, content.c.id), rows)}
+    inserted = _replacing(content, "hash", rows[0]).returning(content.c.hash, content.c.id)
+    ids = {row.hash: row.id for row in connection.execute(inserted, rows)}
     for part in parts(ids.values()):
         connection.execute(delete(segment).where(segment.c.content_id.in_(part)))
     # Two tasks may have met the same content under two names; one of them is enough.
@@ -60,6 +59,13 @@ def insert_contents(connection: Connection, contents: Sequence[NewContent], embe
     point(connection, {name: ids[new.hash] for new in contents for name in new.names})
 
 
+def _replacing(table: Table, unique: str, columns: Iterable[str]) -> Insert:
+    """Return the statement that writes rows of these columns, each in place of the one with the same `unique` value."""
+    statement = upsert(table)
+    changed = {name: statement.excluded[name] for name in columns if name != unique}
+    return statement.on_conflict_do_update(index_elements=[unique], set_=changed)
+
+
 def _storable(text: str | None) -> str | None:
     """Return a text as UTF-8 can hold it: a byte of a file's name that isn't UTF-8 is escaped."""
     return text and text.encode("utf-8", "backslashreplace").decode("utf-8")
@@ -86,9 +92,7 @@ def point(connection: Connection, names: Mapping[NewMedia, int]) -> None:
         }
         for name, content_id in names.items()
     ]
-    statement = upsert(media)
-    changed = {key: statement.excluded[key] for key in rows[0] if key != "path"}
-    connection.execute(statement.on_conflict_do_update(index_elements=["path"], set_=changed), rows)
+    connection.execute(_replacing(media, "path", rows[0]), rows)
     for part in parts([name.path for name in names]):
         connection.execute(delete(failure).where(failure.c.path.in_(part)))
 
@@ -101,9 +105,7 @@ def record_failures(connection: Connection, failures: Sequence[FailureRow]) -> N
         {"path": f.path, "stage": f.stage, "reason": _storable(f.reason), "stamp": f.stamp, "version": f.version}
         for f in failures
     ]
-    statement = upsert(failure)
-    changed = {key: statement.excluded[key] for key in rows[0] if key != "path"}
-    connection.execute(statement.on_conflict_do_update(index_elements=["path"], set_=changed), rows)
+    connection.execute(_replacing(failure, "path", rows[0]), rows)
 
 
 def drop_orphans(connection: Connection) -> int:
