@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pebble import ProcessExpired
@@ -36,11 +36,12 @@ def decode_all(
 ) -> Generator[Outcome, None, None]:
     """Decode tasks in worker processes and yield what became of each, in order, with a bounded look-ahead.
 
-    When `stopped` says so, no further task begins, and those under way are still yielded. Raises `MMSearchError` where
+    A long content is yielded in parts, in their order, with those of others in between. When `stopped` says so, no
+    further task or part begins, and those under way are still yielded. Raises `MMSearchError` where
     no process can be kept alive, which is no file's fault.
     """
     front_ends = {(space.name, view): end for space in profile.spaces for view, end in space.front_ends.items()}
-    decoding = _Decoding(Crew(front_ends, settings), settings.limits)
+    decoding = _Decoding(Crew(front_ends, settings), settings.limits, stopped)
     try:
         for task in tasks:
             decoding.begin(task)
@@ -60,6 +61,7 @@ class _Decoding:
 
     crew: Crew
     limits: Limits
+    stopped: Callable[[], bool]
     waiting: deque[tuple[Task, Future[PreparedContent]]] = field(default_factory=deque)
     breaks: int = 0
     killed: set[bytes] = field(default_factory=set)
@@ -87,6 +89,10 @@ class _Decoding:
             if outcome is None:
                 self._begin_again(task)
                 continue
+            if isinstance(outcome, Failure) and task.modality is not None:
+                outcome = PreparedContent(task.modality, (), (outcome,))  # what came before it is kept
+            if isinstance(outcome, PreparedContent) and outcome.resume_s is not None and not self.stopped():
+                self.begin(replace(task, from_s=outcome.resume_s, modality=outcome.modality))
             return task, outcome
 
     def _begin_again(self, task: Task) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from indexer.workers import PreparedContent
 from mmsearch.errors import MMSearchError
-from mmsearch.spaces import Prepared, Profile
+from mmsearch.spaces import Prepared, Profile, normalise
 from mmsearch.types import View
 
 SegmentVectors = Mapping[tuple[str, View], NDArray[np.float32]]
@@ -35,14 +35,18 @@ def _encode(profile: Profile, contents: Sequence[PreparedContent]) -> list[list[
     vectors: list[list[dict[tuple[str, View], NDArray[np.float32]]]] = [[{} for _ in c.segments] for c in contents]
     for space in profile.spaces:
         for view in space.front_ends:
-            where: list[tuple[int, int]] = []
+            where: list[tuple[int, int, int]] = []
             inputs: list[Prepared] = []
             for i, content in enumerate(contents):
                 for j, segment in enumerate(content.segments):
-                    if (space.name, view) in segment.inputs:
-                        where.append((i, j))
-                        inputs.append(segment.inputs[space.name, view])
-            for (i, j), vector in zip(where, space.encode(view, inputs) if inputs else (), strict=True):
+                    if prepared := segment.inputs.get((space.name, view)):
+                        where.append((i, j, len(inputs)))
+                        inputs += prepared
+            if not inputs:
+                continue
+            # A shot is the normalised mean of its frames, a moment that of its lines; most views have but one input.
+            sums = np.add.reduceat(space.encode(view, inputs), [first for _, _, first in where], axis=0)
+            for (i, j, _), vector in zip(where, normalise(sums), strict=True):
                 vectors[i][j][space.name, view] = vector
     return [_checked(segments) for segments in vectors]
 

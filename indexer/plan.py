@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -14,7 +14,7 @@ from mmsearch.catalog import Catalog, FailureRow, MediaRow, NewMedia
 from mmsearch.errors import MediaError
 from mmsearch.media import by_name, content_digest
 from mmsearch.settings import Limits
-from mmsearch.types import Failure, Stage
+from mmsearch.types import Failure, Modality, Stage
 
 _CHUNK = 256
 _HASHING_THREADS = 4
@@ -22,11 +22,16 @@ _HASHING_THREADS = 4
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A content to be decoded: the file it is read from, and the hash it goes by."""
+    """A content to be decoded, or a part of it: the file it is read from, and the hash it goes by.
+
+    `from_s` is where a part begins that isn't the first; `modality` is then what the first one was.
+    """
 
     entry: Entry
     hash: bytes
     known_path: bool
+    from_s: float = 0.0
+    modality: Modality | None = None
 
 
 @dataclass(slots=True)
@@ -81,7 +86,7 @@ class Plan:
     def _settle(self, chunk: list[Entry], pool: ThreadPoolExecutor) -> Iterator[Task]:
         rows = self.catalog.media_at(entry.path for entry in chunk)
         failed = self.catalog.failures_at(path for entry in chunk for path in (entry.path, *entry.sidecars))
-        due = {entry for entry in chunk if any(self._due(failed.get(sidecar)) for sidecar in entry.sidecars)}
+        due = {entry for entry in chunk if self._partly_due(entry, rows, failed)}
         unsettled = [
             entry
             for entry in chunk
@@ -100,32 +105,47 @@ class Plan:
             self.catalog.point(self._remounted)
             self._remounted = {}
         known = {digest: known[digest] for entry, digest in hashed if digest in known and entry not in due}
-        again = {as_media(entry): known[digest] for entry, digest in hashed if digest in known}
+        whole = {digest for digest, content in known.items() if content.resume_s is None}
+        again = {as_media(entry): known[digest].id for entry, digest in hashed if digest in whole}
         if again:
             self.catalog.point(again)
             self.reused += len(again)
         for entry, digest in hashed:
-            if digest in known:
+            if digest in whole:
                 self.seen_failures.update(entry.sidecars)
                 continue
             if digest in self._in_flight:
                 self.copies.append(entry)
+                continue
+            self._in_flight.add(digest)
+            row, part = rows.get(entry.path), known.get(digest)
+            known_path = row is not None and row.resume_s is None  # what was begun was counted by no run yet
+            if part is None:
+                yield Task(entry, digest, known_path)
             else:
-                self._in_flight.add(digest)
-                yield Task(entry, digest, entry.path in rows)
+                yield Task(entry, digest, known_path, part.resume_s or 0.0, part.modality)
+
+    def _partly_due(self, entry: Entry, rows: Mapping[bytes, MediaRow], failed: Mapping[bytes, FailureRow]) -> bool:
+        """Return whether a part of an indexed file is worth another try: a sidecar of it, or its broken tail."""
+        own = failed.get(entry.path) if entry.path in rows else None
+        broken = own if _is_partial(own) else None
+        return self._due(broken) or any(self._due(failed.get(path)) for path in entry.sidecars)
 
     def _settled(self, entry: Entry, row: MediaRow | None, failure: FailureRow | None) -> bool:
         if row is not None:
             self._see(row.id)
-            if (row.size_bytes, row.mtime_ns, row.sidecars, row.embedded_by) == (
+            if (row.size_bytes, row.mtime_ns, row.sidecars, row.embedded_by, row.resume_s) == (
                 entry.size_bytes,
                 entry.mtime_ns,
                 entry.sidecar_stamp,
                 self.key,
+                None,
             ):
                 if row.device != entry.device:
                     self._remounted[as_media(entry)] = row.content_id
                 self.seen_failures.update(entry.sidecars)
+                if _is_partial(failure):
+                    self.seen_failures.add(entry.path)
                 self.unchanged += 1
                 return True
         if failure is None or self._due(failure):
@@ -160,6 +180,11 @@ class Plan:
         except OSError as error:
             reason = f"can't be read: {(error.strerror or str(error)).lower()}; check the disk"
         return Failure(path, Stage.READ, reason)
+
+
+def _is_partial(failure: FailureRow | None) -> bool:
+    """Return whether the recorded failure of an indexed file is one of its content: a tail that can't be decoded."""
+    return failure is not None and failure.stage in (Stage.DECODE, Stage.ENCODE)
 
 
 def as_media(entry: Entry) -> NewMedia:

@@ -27,7 +27,8 @@ from mmsearch.spaces import Profile
 from mmsearch.types import Failure, IndexReport, Progress, Stage, View
 
 _BATCH_SEGMENTS = 4_096
-"""A batch ends with the content that brings it here: what a long text costs in memory, and in a kill."""
+_BATCH_BYTES = 16 * 2**20
+"""A batch ends with the content, or the part of one, that brings it here: what a kill loses, and what memory holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,6 @@ class _Run:
             failed=len(self.failures),
             seconds=round(time.monotonic() - began, 3),
             failures=tuple(self.failures),
-            skipped=scan.skipped,
             interrupted=self.stop.is_set(),
         )
         named = ("added", "updated", "reused", "removed", "failed", "seconds", "interrupted")
@@ -126,7 +126,7 @@ class _Run:
             for batch in _batches(outcomes, self.settings.batch):
                 decoded = time.monotonic()
                 self._commit(batch)
-                plan.landed(task.hash for task, _ in batch)
+                plan.landed(task.hash for task, outcome in batch if _is_whole(outcome))
                 self.decode_s += decoded - waited
                 waited = time.monotonic()
                 self.encode_s += waited - decoded
@@ -134,13 +134,14 @@ class _Run:
 
     def _commit(self, batch: Sequence[Outcome]) -> None:
         ready: list[tuple[Task, PreparedContent]] = []
-        failed: list[tuple[Failure, Entry]] = []
+        lost: list[tuple[Failure, Entry]] = []  # contents that give nothing
+        partly: list[tuple[Failure, Entry]] = []  # parts of contents that give something
         for task, outcome in batch:
             if isinstance(outcome, Failure):
-                failed.append((outcome, task.entry))
+                lost.append((outcome, task.entry))
             else:
                 ready.append((task, outcome))
-                failed += [(failure, task.entry) for failure in outcome.failures]
+                partly += [(failure, task.entry) for failure in outcome.failures]
         spaces = {
             space.name: self.catalog.add_space(space.name, space.fingerprint, space.dim)
             for space in self.profile.spaces
@@ -148,30 +149,41 @@ class _Run:
         contents: list[NewContent] = []
         for (task, content), vectors in zip(ready, encode(self.profile, [c for _, c in ready]), strict=True):
             if isinstance(vectors, str):
-                failed.append((Failure(Path(os.fsdecode(task.entry.path)), Stage.ENCODE, vectors), task.entry))
-                continue
+                failure = Failure(Path(os.fsdecode(task.entry.path)), Stage.ENCODE, vectors)
+                (partly if task.from_s else lost).append((failure, task.entry))
+                if not task.from_s:
+                    continue
+                content, vectors = replace(content, segments=()), []
             segments = [
                 NewSegment(
                     segment.start_s,
                     segment.end_s,
                     segment.text,
                     {(spaces[name], View(view)): vector for (name, view), vector in found.items()},
+                    segment.silent,
                 )
                 for segment, found in zip(content.segments, vectors, strict=True)
             ]
-            contents.append(NewContent(task.hash, content.modality, segments, [as_media(task.entry)]))
-            known = task.known_path
-            self.report = replace(
-                self.report, added=self.report.added + (not known), updated=self.report.updated + known
-            )
-        self._write(contents, failed)
+            names = [as_media(task.entry)]
+            contents.append(NewContent(task.hash, content.modality, segments, names, task.from_s, content.resume_s))
+            if _is_whole(content):
+                known = task.known_path
+                self.report = replace(
+                    self.report, added=self.report.added + (not known), updated=self.report.updated + known
+                )
+        self._write(contents, lost, partly)
 
-    def _write(self, contents: Sequence[NewContent], failed: Sequence[tuple[Failure, Entry]]) -> None:
+    def _write(
+        self,
+        contents: Sequence[NewContent],
+        lost: Sequence[tuple[Failure, Entry]],
+        partly: Sequence[tuple[Failure, Entry]] = (),
+    ) -> None:
         # A file that no longer decodes has no content any more. One that can't be read may have: its row stays.
-        gone = [e.path for f, e in failed if os.fsencode(f.path) == e.path and f.stage is not Stage.READ]
-        rows = [self._row(failure, entry.stamp) for failure, entry in failed]
+        gone = [entry.path for failure, entry in lost if failure.stage is not Stage.READ]
+        rows = [self._row(failure, entry.stamp) for failure, entry in (*lost, *partly)]
         self.catalog.commit(contents, self.profile.key, rows, gone)
-        self.failures += [failure for failure, _ in failed]
+        self.failures += [failure for failure, _ in (*lost, *partly)]
 
     def _row(self, failure: Failure, stamp: str) -> FailureRow:
         return FailureRow(os.fsencode(failure.path), failure.stage, failure.reason, stamp, self.version)
@@ -196,14 +208,21 @@ class _Run:
 
 
 def _batches(outcomes: Iterator[Outcome], most: int) -> Iterator[list[Outcome]]:
-    """Cut what was decoded into batches of so many contents, or fewer where they are long texts."""
+    """Cut what was decoded into batches of so many contents, or fewer where they are large."""
     batch: list[Outcome] = []
-    segments = 0
+    segments, size = 0, 0
     for outcome in outcomes:
         batch.append(outcome)
-        segments += 0 if isinstance(outcome[1], Failure) else len(outcome[1].segments)
-        if len(batch) == most or segments >= _BATCH_SEGMENTS:
+        if isinstance(outcome[1], PreparedContent):
+            segments += len(outcome[1].segments)
+            size += outcome[1].bytes
+        if len(batch) == most or segments >= _BATCH_SEGMENTS or size >= _BATCH_BYTES:
             yield batch
-            batch, segments = [], 0
+            batch, segments, size = [], 0, 0
     if batch:
         yield batch
+
+
+def _is_whole(outcome: PreparedContent | Failure) -> bool:
+    """Return whether nothing more comes of a content."""
+    return isinstance(outcome, Failure) or outcome.resume_s is None

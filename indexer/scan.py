@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from mmsearch.errors import MediaError
-from mmsearch.media import HEAD_BYTES, SUPPORTED, by_name, find_sidecars, open_regular, resolve, sidecar_names
+from mmsearch.media import HEAD_BYTES, by_name, find_sidecars, open_regular, resolve, sidecar_names
 from mmsearch.types import Failure, Stage
 
 _NEVER = frozenset(
@@ -57,7 +57,6 @@ class Scan:
     """Folders at or below which media were found."""
     incomplete: set[bytes] = field(default_factory=set)
     """Folders and files that couldn't be looked at, so that nothing there is known to be gone."""
-    skipped: int = 0
     _visited: set[tuple[int, int]] = field(default_factory=set)
 
     def __iter__(self) -> Iterator[Entry]:
@@ -154,9 +153,6 @@ class Scan:
         for name in files:
             modality = by_name(name)
             if not named and (modality is None or name in captions):
-                continue
-            if modality is not None and modality not in SUPPORTED:
-                self.skipped += 1
                 continue
             sidecars = [s for s in sidecar_names(name) if s in names and _is_file(folder, s)]
             entry = self._entry(folder, name, sidecars)

@@ -40,16 +40,23 @@ class PreparedSegment:
     start_s: float | None
     end_s: float | None
     text: str | None
-    inputs: Mapping[tuple[str, View], Prepared]
+    silent: bool
+    inputs: Mapping[tuple[str, View], tuple[Prepared, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedContent:
-    """A decoded content, ready to be encoded."""
+    """A decoded content, or a part of one, ready to be encoded. `resume_s` is where the next part begins, if any."""
 
     modality: Modality
     segments: tuple[PreparedSegment, ...]
     failures: tuple[Failure, ...]
+    resume_s: float | None = None
+
+    @property
+    def bytes(self) -> int:
+        """How much memory it takes until it is encoded."""
+        return sum(p.nbytes for segment in self.segments for prepared in segment.inputs.values() for p in prepared)
 
 
 class Crew:
@@ -127,7 +134,7 @@ def _start_worker(front_ends: FrontEnds, limits: Limits) -> None:
 
 def _work(task: Task) -> PreparedContent:
     assert _options is not None
-    decoded = decode(task.entry.path, task.entry.sidecars, _options)
+    decoded = decode(task.entry.path, task.entry.sidecars, _options, task.from_s)
     after = os.stat(task.entry.path)  # noqa: PTH116  paths are bytes here
     if (after.st_size, mtime_ns(after)) != (task.entry.size_bytes, task.entry.mtime_ns):
         raise MediaError("it changed while it was read; run 'mmsearch index' again")
@@ -136,15 +143,16 @@ def _work(task: Task) -> PreparedContent:
             segment.start_s,
             segment.end_s,
             segment.text,
+            segment.silent,
             {
-                (space, view): end(segment.views[view])
+                (space, view): tuple(end(payload) for payload in segment.views[view])
                 for (space, view), end in _front_ends.items()
                 if view in segment.views
             },
         )
         for segment in decoded.segments
     )
-    return PreparedContent(decoded.modality, segments, decoded.failures)
+    return PreparedContent(decoded.modality, segments, decoded.failures, decoded.resume_s)
 
 
 # How a worker process is started

@@ -108,9 +108,12 @@ def query(
         typer.Option("--rerank/--no-rerank", help="Let hits that agree with each other rise.", show_default="off"),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Show near-duplicates too.")] = False,
-    paths: Annotated[bool, typer.Option("--paths", help="Print only the paths.")] = False,
+    paths: Annotated[
+        bool,
+        typer.Option("--paths", help="Print only the paths, with the moments of sounds and videos: clip.mp4#t=5,9"),
+    ] = False,
     nul: Annotated[
-        bool, typer.Option("-0", help="End each path with NUL instead of a newline; implies --paths.")
+        bool, typer.Option("-0", help="End each path with NUL and leave out its moment, for xargs -0; implies --paths.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
@@ -130,7 +133,7 @@ def query(
     if json:
         output.show_json(answer.hits)
     elif paths or nul:
-        output.show_paths(answer.hits, "\0" if nul else "\n")
+        output.show_paths(answer.hits, nul=nul)
     else:
         output.show_hits(answer, outdated)
     if not answer.hits:

@@ -22,13 +22,14 @@ from mmsearch.ranking import (
     agreement,
     best_of_each,
     estimate_background,
+    fuse,
     near_duplicates,
     rerank,
     standardise,
 )
 from mmsearch.settings import Limits
 from mmsearch.spaces import Profile, Space, Vectors
-from mmsearch.terms import Asked, combine, read_item
+from mmsearch.terms import Encoder, read_item
 from mmsearch.types import Hit, Modality, View
 
 SAMPLE = 512
@@ -83,12 +84,13 @@ class Engine:
     def answer(self, query: Query) -> Answer:
         """Return the hits of a query, best first. Raises `QueryError`, `MediaError`, `ModelError`."""
         asked = [read_item(term.item, self._profile, self._limits) for term in query.terms]
-        routes = self._routes(query, asked)
+        routes = self._routes(Encoder(query.terms, asked))
         own = self._own_contents(query)
         found = self._candidates(query, routes, own)
         if not found.rows:
             return Answer([])
-        scores = np.nanmax(found.z, axis=1)
+        several = {view for each in asked if len(each.views) > 1 for view in each.views}
+        scores = fuse(found.z, [route.view in several for route in routes])
         order = best_of_each(scores, [row.content_id for row in found.rows], [row.path for row in found.rows])
         if query.rerank:
             order, scores = self._rerank(found, routes, order, scores)
@@ -100,26 +102,24 @@ class Engine:
             order, hidden = self._collapse(found, order, query.k)
         return Answer([self._hit(found, routes, scores, rank, i) for rank, i in enumerate(order[: query.k], 1)], hidden)
 
-    def _routes(self, query: Query, asked: Sequence[Asked]) -> list[_Route]:
+    def _routes(self, encoder: Encoder) -> list[_Route]:
         """One space a pair: each item view is asked in the first space that covers it and every term of the query."""
-        asking = {a.view for a in asked}
         routes: list[_Route] = []
-        vectors: dict[str, Vectors] = {}
         for view in View:
-            space = self._profile.space_for(*asking, view)
+            sides = encoder.sides(view)
+            space = self._profile.space_for(*sides, view)
             if space is None:
                 continue
             space_id = self._catalog.space_id(space.name, space.fingerprint, space.dim)
             if space_id is None:
                 continue
-            if space.name not in vectors:
-                vectors[space.name] = combine(space, query.terms, asked)
-            priors = np.mean([space.background(side, view) for side in asking], axis=0)
             sample = self._sample(space, space_id, view)
             if not len(sample):
                 continue
-            background = estimate_background(sample @ vectors[space.name], Background(*priors))
-            routes.append(_Route(space, space_id, view, vectors[space.name], background))
+            vector = encoder.vector(space, view)
+            priors = np.mean([space.background(side, view) for side in sides], axis=0)
+            background = estimate_background(sample @ vector, Background(*priors))
+            routes.append(_Route(space, space_id, view, vector, background))
         return routes
 
     def _sample(self, space: Space, space_id: int, view: View) -> NDArray[np.float32]:
@@ -153,7 +153,7 @@ class Engine:
             rows.update(self._search(query, route))
         rows.update(self._catalog.segment_rows(s for content in own for s in self._catalog.segment_ids(content)))
         wanted = query.modalities or frozenset(Modality)
-        return self._with_views([row for row in rows.values() if row.modality in wanted], routes)
+        return self._with_views([row for row in rows.values() if row.modality in wanted], routes, own)
 
     def _search(self, query: Query, route: _Route) -> dict[int, SegmentRow]:
         """Return the segments that a route finds: of at least `k` contents with all that tie, or all there are."""
@@ -163,15 +163,20 @@ class Engine:
         depth = 2 * query.k + 50
         while True:
             scores, ids = index.search(route.vector[None], depth, allowed)
-            rows = self._catalog.segment_rows(self._catalog.segments_of(ids[ids >= 0].tolist()).values())
+            found = self._catalog.segment_rows(self._catalog.segments_of(ids[ids >= 0].tolist()).values())
+            rows = {i: row for i, row in found.items() if not (row.silent and route.view is View.AUDIO)}
             exhausted = ids[0, -1] < 0 or depth >= index.count
             tied = depth < TIES and scores[0, -1] == scores[0, query.k - 1]
             if exhausted or (not tied and len({row.content_id for row in rows.values()}) >= contents):
                 return rows
             depth *= 4
 
-    def _with_views(self, rows: list[SegmentRow], routes: Sequence[_Route]) -> _Candidates:
-        """Score every view of the candidates, also those by which they weren't found."""
+    def _with_views(self, rows: list[SegmentRow], routes: Sequence[_Route], own: Sequence[int]) -> _Candidates:
+        """Score every view of the candidates, also those by which they weren't found.
+
+        Silence sounds like nothing, so it answers only the file that it is.
+        """
+        mute = [i for i, row in enumerate(rows) if row.silent and row.content_id not in own]
         place = {row.id: i for i, row in enumerate(rows)}
         z = np.full((len(rows), len(routes)), np.nan, np.float32)
         vectors = [np.full((len(rows), route.space.dim), np.nan, np.float32) for route in routes]
@@ -182,6 +187,8 @@ class Engine:
             at = [place[segment] for segment in embeddings.segment_ids[mine].tolist()]
             vectors[r][at] = embeddings.vectors[mine]
             z[at, r] = standardise(embeddings.vectors[mine] @ route.vector, route.background)
+            if route.view is View.AUDIO:
+                z[mute, r], vectors[r][mute] = np.nan, np.nan
         scored = [i for i in range(len(rows)) if not np.isnan(z[i]).all()]
         return _Candidates([rows[i] for i in scored], z[scored], [part[scored] for part in vectors])
 

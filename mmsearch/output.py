@@ -118,8 +118,6 @@ def show_report(report: IndexReport, standing: int, *, as_json: bool) -> None:
             warn(f"and {len(report.failures) - _SHOWN_FAILURES:,} more; 'mmsearch status' lists them")
         if standing > len(report.failures):
             warn(f"{count(standing, 'file')} in all can't be indexed as they are; 'mmsearch status' lists them")
-        if report.skipped:
-            warn(f"left out {count(report.skipped, 'video and sound file')}: this version indexes images and texts")
     for folder in report.kept:
         warn(f"{folder} shows no media any more; what the library holds there is kept (drop it with --prune)")
     if report.interrupted:
@@ -145,10 +143,21 @@ def show_json(hits: Sequence[Hit]) -> None:
         )
 
 
-def show_paths(hits: Sequence[Hit], end: str) -> None:
-    """Print the bytes of each hit's path, and nothing else."""
-    sys.stdout.buffer.write(b"".join(os.fsencode(hit.path) + end.encode() for hit in hits))
+def show_paths(hits: Sequence[Hit], *, nul: bool) -> None:
+    """Print the bytes of each hit's path, and nothing else.
+
+    A line ends with the moment of the hit, as a media fragment (`#t=725,731`, https://www.w3.org/TR/media-frags/).
+    What ends with `nul` goes to programs that open files, and is a path and no more.
+    """
+    lines = (os.fsencode(hit.path) + (b"\0" if nul else f"{_fragment(hit)}\n".encode()) for hit in hits)
+    sys.stdout.buffer.write(b"".join(lines))
     sys.stdout.buffer.flush()
+
+
+def _fragment(hit: Hit) -> str:
+    if hit.start_s is None or hit.end_s is None:
+        return ""
+    return "#t=" + ",".join(f"{seconds:.2f}".rstrip("0").rstrip(".") for seconds in (hit.start_s, hit.end_s))
 
 
 def show_hits(answer: Answer, outdated: int = 0) -> None:

@@ -14,6 +14,10 @@ class Limits:
 
     pixels: int = 250_000_000
     """Largest picture, width times height. Cameras reach 200 million."""
+    frame_pixels: int = 8_192 * 4_608
+    """Largest frame of a video: what is larger needs more memory than a worker may take."""
+    duration_s: float = 48 * 3600.0
+    """What lies beyond this in a sound or video isn't read."""
     text_bytes: int = 32 * 2**20
     """Largest text file."""
     image_bytes: int = 2**30
@@ -21,12 +25,14 @@ class Limits:
     passages: int = 20_000
     """Most passages of one text that are indexed."""
     decode_s: float = 60.0
-    """Longest time to decode one file."""
+    """Longest time to decode one file, or one part of a long sound or video."""
     worker_bytes: int = 2 * 2**30
     """Address space of one decoding process."""
 
     def file_bytes(self, modality: Modality | None) -> int:
-        """Return the largest file of a kind that is read at all."""
+        """Return the largest file of a kind that is read at all; sounds and videos are read in parts, however long."""
+        if modality in (Modality.AUDIO, Modality.VIDEO):
+            return 2**63
         return self.text_bytes if modality is Modality.TEXT else self.image_bytes
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,17 +23,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a text or a file asks with: the payloads of one view, several for the passages of a longer text."""
+    """What a text or a file asks with: for each of its views some payloads, whose mean it is.
 
-    view: View
-    payloads: tuple[Payload, ...]
+    A longer text has several passages, a clip the frames of its shots and their sound.
+    """
+
+    views: Mapping[View, tuple[Payload, ...]]
+
+    def sides(self, view: View) -> tuple[View, ...]:
+        """Return the views that ask for items of a view: the same one if it is there, else all of them together."""
+        return (view,) if view in self.views else tuple(self.views)
+
+    @property
+    def main(self) -> View:
+        """The view that stands for the whole where there can be but one: what is seen before what is heard."""
+        return next(view for view in (View.VISUAL, View.AUDIO, View.TEXT) if view in self.views)
 
 
 def read_item(item: str | Path, profile: Profile, limits: Limits) -> Asked:
-    """Return the payloads of a text (str) or a file (Path): a picture's visual view, a text's passages.
+    """Return what a text (str) or a file (Path) asks with.
 
-    A str that is longer than the tower is cut into passages too. Raises `MediaError` naming the
-    file.
+    A str that is longer than the tower is cut into passages. What is written beside or in a picture, a sound or a clip
+    doesn't ask, and of a long sound or clip only the first part does. Raises `MediaError` naming the file.
     """
     ends = [end for space in profile.spaces for end in space.front_ends.values()]
     options = DecodeOptions(limits, *decoding_needs(ends))
@@ -43,34 +54,61 @@ def read_item(item: str | Path, profile: Profile, limits: Limits) -> Asked:
         from mmsearch.media.text import passages
 
         found = tuple(passages(item, options.count_tokens, options.max_tokens))
-        return Asked(View.TEXT, found or (item,))
+        return Asked({View.TEXT: found or (item,)})
     try:
         segments = decode(os.fsencode(expand(item)), (), options).segments
     except MediaError as error:
         raise MediaError(f"{item}: {error}") from error
-    view = next(view for view in (View.VISUAL, View.AUDIO, View.TEXT) if view in segments[0].views)
-    return Asked(view, tuple(segment.views[view] for segment in segments if view in segment.views))
+    audible = [segment for segment in segments if not segment.silent] or segments
+    seen = tuple(payload for segment in segments for payload in segment.views.get(View.VISUAL, ()))
+    heard = tuple(payload for segment in audible for payload in segment.views.get(View.AUDIO, ()))
+    if seen or heard:
+        silent = bool(seen) and all(segment.silent for segment in segments)
+        views = {View.VISUAL: seen, View.AUDIO: () if silent else heard}
+    else:
+        views = {View.TEXT: tuple(payload for segment in segments for payload in segment.views.get(View.TEXT, ()))}
+    return Asked({view: payloads for view, payloads in views.items() if payloads})
 
 
-def vector_of(space: Space, asked: Asked) -> Vectors:
-    """Return (dim,) float32: the normalised mean of an item's payloads in a space."""
-    return normalise(embed(space, asked.view, asked.payloads).mean(axis=0))
+@dataclass(slots=True)
+class Encoder:
+    """The terms of a query as vectors, each payload embedded once for each space."""
 
+    terms: Sequence[Term]
+    asked: Sequence[Asked]
+    _known: dict[tuple[str, int, View], Vectors] = field(default_factory=dict)
 
-def combine(space: Space, terms: Sequence[Term], asked: Sequence[Asked]) -> Vectors:
-    """Return (dim,) float32: normalise(Σ wᵢ eᵢ). Raises `QueryError` where the terms cancel each other out."""
-    largest = max(abs(term.weight) for term in terms)  # only ratios count, and float32 overflows
-    total = np.sum([term.weight / largest * vector_of(space, a) for term, a in zip(terms, asked, strict=True)], axis=0)
-    if float(np.linalg.norm(total)) < 1e-4:
-        raise QueryError("the terms cancel each other out; leave one out or change a weight")
-    return normalise(total)
+    def sides(self, view: View) -> set[View]:
+        """Return the views of the terms that ask for items of a view."""
+        return {side for asked in self.asked for side in asked.sides(view)}
+
+    def vector(self, space: Space, view: View) -> Vectors:
+        """Return (dim,) float32, what asks for items of a view: normalise(Σ wᵢ eᵢ).
+
+        Raises `QueryError` where the terms cancel each other out.
+        """
+        largest = max(abs(term.weight) for term in self.terms)  # only ratios count, and float32 overflows
+        parts = [term.weight / largest * self._term(space, n, view) for n, term in enumerate(self.terms)]
+        total = np.sum(parts, axis=0)
+        if float(np.linalg.norm(total)) < 1e-4:
+            raise QueryError("the terms cancel each other out; leave one out or change a weight")
+        return normalise(total)
+
+    def _term(self, space: Space, n: int, view: View) -> Vectors:
+        return normalise(np.mean([self._side(space, n, side) for side in self.asked[n].sides(view)], axis=0))
+
+    def _side(self, space: Space, n: int, side: View) -> Vectors:
+        key = (space.name, n, side)
+        if key not in self._known:
+            self._known[key] = normalise(embed(space, side, self.asked[n].views[side]).mean(axis=0))
+        return self._known[key]
 
 
 def embed_items(items: str | Path | Iterable[str | Path], profile: Profile, limits: Limits) -> Vectors:
     """Return (n, dim) float32, L2-normalised, in input order, by the profile's first space that takes every item."""
     items = [items] if isinstance(items, str | Path) else items
     asked = [read_item(item, profile, limits) for item in items]
-    views = {a.view for a in asked}
+    views = {a.main for a in asked}
     space = profile.space_for(*views)
     if space is None:
         raise ModelError(f"no space of the model {profile.name} takes {' and '.join(sorted(views))}; use model='mini'")
@@ -79,8 +117,8 @@ def embed_items(items: str | Path | Iterable[str | Path], profile: Profile, limi
     # All payloads of one view go through its tower together; then each item is the mean of its own.
     out = np.zeros((len(asked), space.dim), np.float32)
     for view in views:
-        rows = [i for i, a in enumerate(asked) if a.view is view]
-        vectors = embed(space, view, [payload for i in rows for payload in asked[i].payloads])
-        ends = np.cumsum([len(asked[i].payloads) for i in rows])[:-1]
+        rows = [i for i, a in enumerate(asked) if a.main is view]
+        vectors = embed(space, view, [payload for i in rows for payload in asked[i].views[view]])
+        ends = np.cumsum([len(asked[i].views[view]) for i in rows])[:-1]
         out[rows] = [part.mean(axis=0) for part in np.split(vectors, ends)]
     return normalise(out)

@@ -6,7 +6,6 @@ import base64
 import io
 import os
 from enum import Enum
-from pathlib import Path
 from typing import TextIO
 
 from mmsearch.errors import MediaError
@@ -38,12 +37,12 @@ def protocol(stream: TextIO) -> Protocol | None:
 
 def escape(hit: Hit, how: Protocol) -> str:
     """Return the sequence that shows a hit's picture, "" where it has none that can be read."""
-    if hit.modality is not Modality.IMAGE:
-        return ""
     try:
-        png = _png(hit.path)
+        png = _png(hit)
     except (MediaError, OSError):
         return ""  # gone or broken since it was indexed; its path is printed all the same
+    if png is None:
+        return ""
     encoded = base64.standard_b64encode(png).decode("ascii")
     if how is Protocol.ITERM2:
         return f"\x1b]1337;File=inline=1;size={len(png)};height=6:{encoded}\x07"
@@ -53,11 +52,22 @@ def escape(hit: Hit, how: Protocol) -> str:
     return "".join(f"\x1b_G{head}m={m};{part}\x1b\\" for head, m, part in zip(control, more, parts, strict=True))
 
 
-def _png(path: Path) -> bytes:
-    from mmsearch.media.image import read_image
+def _png(hit: Hit) -> bytes | None:
+    if hit.modality not in (Modality.IMAGE, Modality.VIDEO):
+        return None
+    with open_regular(str(hit.path)) as file:
+        if hit.modality is Modality.IMAGE:
+            from mmsearch.media.image import read_image
 
-    with open_regular(str(path)) as file:
-        picture, _ = read_image(file, Limits(), _HEIGHT_PX)
+            picture, _ = read_image(file, Limits(), _HEIGHT_PX)
+        else:
+            from mmsearch.media.video import frame_at
+
+            middle_s = ((hit.start_s or 0.0) + (hit.end_s or 0.0)) / 2
+            shown = frame_at(file, middle_s, _HEIGHT_PX, Limits())
+            if shown is None:
+                return None
+            picture = shown
     picture.thumbnail((4 * _HEIGHT_PX, _HEIGHT_PX))
     out = io.BytesIO()
     picture.save(out, "PNG")

@@ -50,13 +50,15 @@ class Stage(StrEnum):
 class Segment:
     """What can be found: an image, a shot of a video, a window of sound, or a passage of text, before it is embedded.
 
-    Times are seconds from the start of the media, None for images and texts.
+    A view has one payload, or several whose mean stands for it: the frames of a shot. Times are seconds from the start
+    of the media, None for images and texts. `silent` marks a sound that nobody hears: peak below -74 dB of full scale.
     """
 
-    views: Mapping[View, Payload]
+    views: Mapping[View, tuple[Payload, ...]]
     start_s: float | None = None
     end_s: float | None = None
     text: str | None = None
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,7 @@ class IndexReport:
 
     `added` are paths new to the library, `updated` known paths with new content, `reused` new or touched paths whose
     content was already embedded (a rename, a move, a copy), `removed` paths that are gone. `kept` lists folders that
-    suddenly show nothing, whose files were kept until `prune` is asked for. `skipped` counts files of kinds that this
-    version doesn't index.
+    suddenly show nothing, whose files were kept until `prune` is asked for.
     """
 
     added: int = 0
@@ -86,7 +87,6 @@ class IndexReport:
     seconds: float = 0.0
     failures: tuple[Failure, ...] = ()
     kept: tuple[Path, ...] = ()
-    skipped: int = 0
     interrupted: bool = False
 
 

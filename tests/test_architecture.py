@@ -34,6 +34,8 @@ SEAMS = {
     "torch": {"mmsearch/spaces"},
     "open_clip": {"mmsearch/spaces"},
     "av": {"mmsearch/media/video.py"},
+    "soundfile": {"mmsearch/media/sound.py"},
+    "soxr": {"mmsearch/media/sound.py"},
     "pi_heif": {"mmsearch/media/image.py"},
     "pebble": {"indexer/decode.py", "indexer/workers.py"},
     "filelock": {"mmsearch/library.py"},
@@ -42,12 +44,13 @@ SEAMS = {
     "rich": {"mmsearch/output.py"},
     "PIL": {
         "mmsearch/media/image.py",
+        "mmsearch/media/video.py",
         "mmsearch/spaces/front_ends.py",
         "mmsearch/spaces/hashing.py",
         "mmsearch/types.py",
     },
 }
-HEAVY = {"torch", "librosa", "open_clip", "av", "transformers", "scipy", "numba"}
+HEAVY = {"torch", "librosa", "open_clip", "av", "soundfile", "soxr", "transformers", "scipy", "numba"}
 
 
 def modules() -> Iterator[tuple[Path, str]]:

@@ -13,7 +13,18 @@ import pytest
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from mmsearch.catalog import Catalog, FailureRow, MediaRow, NewContent, NewMedia, NewSegment, catalog, schema, writing
+from mmsearch.catalog import (
+    Catalog,
+    FailureRow,
+    Known,
+    MediaRow,
+    NewContent,
+    NewMedia,
+    NewSegment,
+    catalog,
+    schema,
+    writing,
+)
 from mmsearch.errors import CatalogError
 from mmsearch.types import Modality, View
 
@@ -288,10 +299,30 @@ def test_a_content_under_the_same_hash_is_replaced_whole(held: Catalog, space: i
 
 def test_contents_are_known_by_hash_and_by_who_embedded_them(held: Catalog, space: int) -> None:
     photo(held, "/a.jpg")
-    assert held.contents_by_hash([b"/a.jpg", b"other"], "key") == {b"/a.jpg": 1}
+    assert held.contents_by_hash([b"/a.jpg", b"other"], "key") == {b"/a.jpg": Known(1, Modality.IMAGE, None)}
     assert held.contents_by_hash([b"/a.jpg"], "another key") == {}
     assert held.count_outdated("key") == 0
     assert held.count_outdated("another key") == 1
+
+
+def test_the_parts_of_a_content_add_up_and_its_first_part_starts_it_anew(held: Catalog, space: int) -> None:
+    def part(seed: int, from_s: float, resume_s: float | None) -> NewContent:
+        piece = NewSegment(from_s, from_s + 5, None, {(space, View.AUDIO): vector(seed)}, silent=seed == 2)
+        return NewContent(b"h", Modality.AUDIO, [piece], [named("/a.wav")], from_s, resume_s)
+
+    def starts() -> list[float | None]:
+        return sorted(row.start_s or 0 for row in held.segment_rows(held.segment_ids(1)).values())
+
+    held.commit([part(1, 0.0, 5.0)], "key")
+    assert held.contents_by_hash([b"h"], "key") == {b"h": Known(1, Modality.AUDIO, 5.0)}
+    assert held.media_at([b"/a.wav"])[b"/a.wav"].resume_s == 5.0
+    held.commit([part(2, 5.0, 10.0), part(3, 10.0, None)], "key")  # two parts in one batch
+    assert starts() == [0, 5, 10]
+    assert [row.silent for row in held.segment_rows(held.segment_ids(1)).values()] == [False, True, False]
+    assert held.contents_by_hash([b"h"], "key") == {b"h": Known(1, Modality.AUDIO, None)}
+    assert len(held.sample(space, View.AUDIO, 10, DIM)) == 3
+    held.commit([part(4, 0.0, None)], "key")
+    assert starts() == [0]
 
 
 def test_failures_are_kept_replaced_and_forgotten_when_the_path_is_indexed(held: Catalog, space: int) -> None:
@@ -550,14 +581,32 @@ def test_the_file_is_set_up_for_vectors_and_for_readers_beside_a_writer(file: Pa
 
 
 def test_a_newer_schema_is_refused_in_one_sentence(file: Path) -> None:
-    asked(file, f"PRAGMA user_version = {schema.SCHEMA_VERSION + 1}")
-    with pytest.raises(CatalogError, match=r"newer mmsearch \(schema 2\); upgrade mmsearch") as caught:
+    newer = schema.SCHEMA_VERSION + 1
+    asked(file, f"PRAGMA user_version = {newer}")
+    with pytest.raises(CatalogError, match=rf"newer mmsearch \(schema {newer}\); upgrade mmsearch") as caught:
         Catalog(file)
     assert "\n" not in str(caught.value)
     asked(file, f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
     again = Catalog(file)
     assert len(list(again.media_under(b"/"))) == 20
     again.close()
+
+
+def test_a_catalog_of_version_1_is_brought_up_to_date_and_keeps_what_it_holds(file: Path) -> None:
+    asked(
+        file,
+        "ALTER TABLE content DROP COLUMN resume_s",
+        "ALTER TABLE segment DROP COLUMN silent",
+        "PRAGMA user_version = 1",
+    )
+    again = Catalog(file)
+    rows = list(again.media_under(b"/"))
+    assert len(rows) == 20
+    assert {row.resume_s for row in rows} == {None}
+    found = again.segment_rows(s for row in rows for s in again.segment_ids(row.content_id))
+    assert {row.silent for row in found.values()} == {False}
+    again.close()
+    assert asked(file, "PRAGMA user_version") == [(schema.SCHEMA_VERSION,)]
 
 
 def test_a_missing_file_is_an_error_unless_it_is_to_be_made(tmp_path: Path) -> None:

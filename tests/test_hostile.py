@@ -249,8 +249,10 @@ def make_odd_files(made: Hostile) -> None:
     for name, target in (("dangling.jpg", "nowhere"), ("self.jpg", "self.jpg"), ("long.png", "x" * 300)):
         (odd / name).symlink_to(target)
         made.broken.add(f"odd/{name}")
-    for name in ("._a.jpg", ".hidden.png", "notes.pdf", "noextension", "clip.mp4", "sound.wav"):
+    for name in ("._a.jpg", ".hidden.png", "notes.pdf", "noextension"):
         made.add(made.ignored, f"odd/{name}", b"whatever it is")
+    for name in ("clip.mp4", "sound.wav"):
+        made.add(made.broken, f"odd/{name}", b"whatever it is")
     made.add(made.readable, "odd/locked.png", encoded(noise(501), "PNG"))
     locked = made.path("odd/locked.png")
     locked.chmod(0)
@@ -334,8 +336,8 @@ def test_the_reason_names_what_is_wrong(indexed: Indexed) -> None:
         "blank/txt.txt": "no words",
         "zeros/txt.txt": "binary",
         "captions/invalid-json.json": "JSON",
-        "liars/clip.png": "video",
-        "liars/sound.jpg": "audio",
+        "liars/clip.png": "no sound or video",
+        "liars/sound.jpg": "no sound or video",
         "truncated/png-40.png": "truncated",
         "odd/dangling.jpg": "leads nowhere",
     }.items():

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from mmsearch.errors import MediaError
-from mmsearch.media.sidecar import read_sidecar, sidecar_names
+from mmsearch.media.sidecar import has_times, read_sidecar, sidecar_names
 
 
 def captions(fields: object) -> list[str]:
@@ -21,10 +21,18 @@ def captions(fields: object) -> list[str]:
     ],
 )
 def test_captions_stand_beside_pictures_and_clips(name: bytes, expected: tuple[bytes, ...]) -> None:
-    assert sidecar_names(name) == expected
+    assert tuple(beside for beside in sidecar_names(name) if not has_times(beside)) == expected
 
 
-@pytest.mark.parametrize("name", [b"note.txt", b"song.mp3", b"photo.json", b"photo", b"photo.pdf", b".jpg"])
+@pytest.mark.parametrize("name", [b"clip.mp4", b"talk.mp3"])
+def test_subtitles_stand_beside_clips_and_sounds_in_any_language(name: bytes) -> None:
+    stem = name[:4]
+    names = [beside for beside in sidecar_names(name) if has_times(beside)]
+    assert names[:4] == [stem + b".srt", stem + b".vtt", name + b".srt", name + b".vtt"]
+    assert {stem + b".de.srt", stem + b".eng.vtt"} <= set(names)
+
+
+@pytest.mark.parametrize("name", [b"note.txt", b"photo.json", b"photo", b"photo.pdf", b".jpg"])
 def test_nothing_else_has_captions(name: bytes) -> None:
     assert sidecar_names(name) == ()
 

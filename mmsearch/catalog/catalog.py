@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, Select, bindparam, func, insert, or_,
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from mmsearch.catalog import schema
-from mmsearch.catalog.rows import Embeddings, FailureRow, Ids, MediaRow, NewContent, NewMedia, SegmentRow
+from mmsearch.catalog.rows import Embeddings, FailureRow, Ids, Known, MediaRow, NewContent, NewMedia, SegmentRow
 from mmsearch.catalog.schema import content, embedding, failure, media, revision, run, segment, setting, space
 from mmsearch.catalog.writing import (
     FIRST_DRAWS,
@@ -147,13 +147,14 @@ class Catalog:
         with self._read() as connection:
             return list(connection.execute(select(segment.c.id).where(segment.c.content_id == content_id)).scalars())
 
-    def contents_by_hash(self, hashes: Iterable[bytes], embedded_by: str) -> dict[bytes, int]:
-        """Return the ids of those contents that the catalog holds, embedded by this profile key."""
-        query = select(content.c.hash, content.c.id).where(
+    def contents_by_hash(self, hashes: Iterable[bytes], embedded_by: str) -> dict[bytes, Known]:
+        """Return those contents that the catalog holds, embedded by this profile key."""
+        query = select(content.c.hash, content.c.id, content.c.modality, content.c.resume_s).where(
             content.c.hash.in_(bindparam("some", expanding=True)), content.c.embedded_by == embedded_by
         )
         with self._read() as connection:
-            return {row.hash: row.id for part in parts(hashes) for row in connection.execute(query, {"some": part})}
+            rows = (row for part in parts(hashes) for row in connection.execute(query, {"some": part}))
+            return {row.hash: Known(row.id, Modality(row.modality), row.resume_s) for row in rows}
 
     def commit(
         self,
@@ -306,6 +307,7 @@ class Catalog:
                 segment.c.start_s,
                 segment.c.end_s,
                 segment.c.text,
+                segment.c.silent,
             )
             .join_from(segment, content)
             .where(segment.c.id.in_(bindparam("some", expanding=True)))
@@ -356,6 +358,7 @@ def _media() -> Select[Any]:
         media.c.sidecars,
         media.c.device,
         content.c.embedded_by,
+        content.c.resume_s,
     )
     return select(*columns).join_from(media, content)
 

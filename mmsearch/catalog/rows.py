@@ -26,6 +26,7 @@ class MediaRow:
     sidecars: str
     device: str
     embedded_by: str
+    resume_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +48,22 @@ class NewSegment:
     end_s: float | None
     text: str | None
     vectors: Mapping[tuple[int, View], NDArray[np.float32]]
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class NewContent:
-    """A content to be committed with all its segments, replacing what the catalog holds under this hash."""
+    """A content to be committed, in place of what the catalog holds under this hash; or its next part, after that.
+
+    `from_s` is where the part begins, 0 for the first one; `resume_s` is where the next one does, None for the last.
+    """
 
     hash: bytes
     modality: Modality
     segments: Sequence[NewSegment]
     names: Sequence[NewMedia]
+    from_s: float = 0.0
+    resume_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +88,16 @@ class SegmentRow:
     start_s: float | None
     end_s: float | None
     text: str | None
+    silent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A content that the catalog holds, and where decoding it goes on: None where it was decoded to its end."""
+
+    id: int
+    modality: Modality
+    resume_s: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from sqlalchemy import (
     URL,
+    Boolean,
     Column,
     Connection,
     Engine,
@@ -25,12 +26,13 @@ from sqlalchemy import (
     Text,
     create_engine,
     event,
+    text,
 )
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
 from mmsearch.errors import CatalogError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 
@@ -59,6 +61,7 @@ content = _table(
     Column("hash", LargeBinary, nullable=False, unique=True),
     Column("modality", String, nullable=False),
     Column("embedded_by", String, nullable=False, index=True),  # Profile.key
+    Column("resume_s", Float),  # where decoding goes on, null where it reached the end
 )
 
 media = _table(
@@ -77,6 +80,7 @@ segment = _table(
     Column("start_s", Float),
     Column("end_s", Float),
     Column("text", Text),
+    Column("silent", Boolean, nullable=False, server_default=text("0")),  # there is sound, and nobody hears it
 )
 
 embedding = _table(
@@ -107,7 +111,14 @@ run = _table(
     Column("report", Text),
 )
 
-_MIGRATIONS: dict[int, Callable[[Connection], None]] = {}
+
+def _add_parts(connection: Connection) -> None:
+    """Version 2: sounds and videos, which are committed in parts."""
+    connection.exec_driver_sql("ALTER TABLE content ADD COLUMN resume_s FLOAT")
+    connection.exec_driver_sql("ALTER TABLE segment ADD COLUMN silent BOOLEAN DEFAULT 0 NOT NULL")
+
+
+_MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: _add_parts}
 """From each older schema version, the function that takes a catalog to the next one."""
 
 
@@ -149,7 +160,7 @@ def _bring_up(connection: Connection) -> None:
     version = _version(connection)
     if version == 0:
         metadata.create_all(connection)
-    for step in range(max(version, 1), SCHEMA_VERSION):
+    for step in range(version or SCHEMA_VERSION, SCHEMA_VERSION):
         _MIGRATIONS[step](connection)
     connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.commit()

@@ -23,20 +23,32 @@ REVISIONS = 10_000
 
 
 def insert_contents(connection: Connection, contents: Sequence[NewContent], embedded_by: str) -> None:
-    """Write contents with their segments, vectors and paths, each in place of what stands under its hash."""
-    rows = [{"hash": new.hash, "modality": new.modality.value, "embedded_by": embedded_by} for new in contents]
+    """Write contents with their segments, vectors and paths, each in place of what stands under its hash.
+
+    A part that isn't the first of its content is added to it instead.
+    """
+    # Two tasks may have met the same content under two names; one of them is enough.
+    unique = {(new.hash, new.from_s): new for new in contents}
+    rows = [
+        {"hash": h, "modality": new.modality.value, "embedded_by": embedded_by, "resume_s": new.resume_s}
+        for (h, _), new in unique.items()
+    ]
     if not rows:
         return
     inserted = _replacing(content, "hash", rows[0]).returning(content.c.hash, content.c.id)
     ids = {row.hash: row.id for row in connection.execute(inserted, rows)}
-    for part in parts(ids.values()):
+    for part in parts(ids[digest] for digest, from_s in unique if from_s == 0):
         connection.execute(delete(segment).where(segment.c.content_id.in_(part)))
-    # Two tasks may have met the same content under two names; one of them is enough.
-    unique = {new.hash: new for new in contents}.values()
-    owners = [(new, number, part) for new in unique for number, part in enumerate(new.segments)]
+    owners = [(new, number, piece) for new in unique.values() for number, piece in enumerate(new.segments)]
     segments = [
-        {"content_id": ids[new.hash], "start_s": part.start_s, "end_s": part.end_s, "text": _storable(part.text)}
-        for new, _, part in owners
+        {
+            "content_id": ids[new.hash],
+            "start_s": piece.start_s,
+            "end_s": piece.end_s,
+            "text": _storable(piece.text),
+            "silent": piece.silent,
+        }
+        for new, _, piece in owners
     ]
     segment_ids: Sequence[int] = ()
     if segments:
@@ -48,11 +60,11 @@ def insert_contents(connection: Connection, contents: Sequence[NewContent], embe
             "space_id": space_id,
             "view": view.value,
             "modality": new.modality.value,
-            "draw": _draw(new.hash, number),
+            "draw": _draw(new.hash, new.from_s, number),
             "vector": vector.astype("<f2").tobytes(),
         }
-        for segment_id, (new, number, part) in zip(segment_ids, owners, strict=True)
-        for (space_id, view), vector in part.vectors.items()
+        for segment_id, (new, number, piece) in zip(segment_ids, owners, strict=True)
+        for (space_id, view), vector in piece.vectors.items()
     ]
     if vectors:
         connection.execute(insert(embedding), vectors)
@@ -71,10 +83,10 @@ def _storable(text: str | None) -> str | None:
     return text and text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def _draw(digest: bytes, number: int) -> int:
-    """Return the place of a content's n-th segment in a sample: all first segments come before any other."""
-    place = zlib.crc32(number.to_bytes(4, "little"), zlib.crc32(digest)) >> 1
-    return place if number == 0 else place + FIRST_DRAWS
+def _draw(digest: bytes, from_s: float, number: int) -> int:
+    """Return the place in a sample of the n-th segment of a content's part: first segments come before any other."""
+    place = zlib.crc32(f"{from_s}:{number}".encode() if from_s else number.to_bytes(4, "little"), zlib.crc32(digest))
+    return place >> 1 if number == 0 and not from_s else (place >> 1) + FIRST_DRAWS
 
 
 def point(connection: Connection, names: Mapping[NewMedia, int]) -> None:

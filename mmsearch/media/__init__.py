@@ -2,14 +2,13 @@
 
 from mmsearch.media.decode import DECODER_VERSION, Decoded, DecodeOptions, decode, open_regular
 from mmsearch.media.digest import content_digest, find_sidecars
-from mmsearch.media.kinds import EXTENSIONS, HEAD_BYTES, SUPPORTED, by_name, resolve
+from mmsearch.media.kinds import EXTENSIONS, HEAD_BYTES, by_name, resolve
 from mmsearch.media.sidecar import sidecar_names
 
 __all__ = [
     "DECODER_VERSION",
     "EXTENSIONS",
     "HEAD_BYTES",
-    "SUPPORTED",
     "DecodeOptions",
     "Decoded",
     "by_name",

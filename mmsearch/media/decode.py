@@ -6,6 +6,7 @@ import io
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from mmsearch.errors import MediaError
 from mmsearch.media import kinds
-from mmsearch.media.sidecar import read_sidecar
+from mmsearch.media.sidecar import has_times, read_sidecar
+from mmsearch.media.subtitles import Cue, cues
 from mmsearch.media.text import CountTokens, decode_text, passages, spoken
 from mmsearch.settings import Limits
 from mmsearch.types import Failure, Modality, Segment, Stage, View
@@ -27,25 +29,35 @@ DECODER_VERSION = 1
 
 _CAPTION_PASSAGES = 64
 """How much of what stands beside a picture is read: a caption, not a novel of the same name."""
+_SAID = 4
+"""How many passages of what is said in one moment are embedded."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
-    """What the towers ask of decoding: the least picture side in pixels, and the longest passage in tokens."""
+    """What the towers ask of decoding.
+
+    The least picture side in pixels, the longest passage in tokens and how it is counted, and the rate of sounds.
+    """
 
     limits: Limits
     side: int
     max_tokens: int
     count_tokens: CountTokens
+    sample_rate_hz: int
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The segments of one content. `failures` are parts of it that couldn't be read, such as a broken sidecar."""
+    """The segments of one content, or of a part of it: then `resume_s` says where the next part begins.
+
+    `failures` are what of it couldn't be read: a broken sidecar, or under the file's own path its broken tail.
+    """
 
     modality: Modality
     segments: tuple[Segment, ...]
     failures: tuple[Failure, ...] = ()
+    resume_s: float | None = None
 
 
 def open_regular(path: bytes | str) -> io.BufferedReader:
@@ -60,11 +72,12 @@ def open_regular(path: bytes | str) -> io.BufferedReader:
     return os.fdopen(descriptor, "rb")
 
 
-def decode(path: bytes, sidecars: Sequence[bytes], options: DecodeOptions) -> Decoded:
-    """Decode the media at `path` with the captions in `sidecars` (paths as `os.fsencode` bytes).
+def decode(path: bytes, sidecars: Sequence[bytes], options: DecodeOptions, from_s: float = 0.0) -> Decoded:
+    """Decode the media at `path` with its captions and subtitles in `sidecars` (paths as `os.fsencode` bytes).
 
     A picture is one segment with a visual view, and a text view where anything is written beside or in it; captions
-    that don't fit the text tower continue in segments of their own. A text is one segment a passage.
+    that don't fit the text tower continue in segments of their own. A text is one segment a passage. A sound is one
+    segment a window, a video one a shot; both come in parts, of which `from_s` is where one begins.
     Raises `MediaError`.
     """
     try:
@@ -79,7 +92,7 @@ def decode(path: bytes, sidecars: Sequence[bytes], options: DecodeOptions) -> De
                 case Modality.TEXT:
                     return _decode_text(file, path, options)
                 case Modality.AUDIO | Modality.VIDEO as modality:
-                    raise MediaError(f"its content is {modality}, which this version doesn't index")
+                    return _decode_clip(file, path, modality, sidecars, options, from_s)
                 case _:
                     raise MediaError("not a kind of file that mmsearch knows; see the README for the list")
     except OSError as error:
@@ -90,7 +103,20 @@ def _decode_picture(file: io.BufferedReader, sidecars: Sequence[bytes], options:
     from mmsearch.media.image import read_image  # Pillow is loaded only when there is a picture
 
     picture, descriptions = read_image(file, options.limits, options.side)
+    captions, _, failures = _beside(sidecars, options)
+    written = _first_passages("\n".join(dict.fromkeys(captions + descriptions)), options)
+    views: dict[View, tuple[Payload, ...]] = {View.VISUAL: (picture,)}
+    if written:
+        views[View.TEXT] = (written[0],)
+    own = Segment(views, text=written[0] if written else None)
+    more = (Segment({View.TEXT: (passage,)}, text=passage) for passage in written[1:])
+    return Decoded(Modality.IMAGE, (own, *more), tuple(failures))
+
+
+def _beside(sidecars: Sequence[bytes], options: DecodeOptions) -> tuple[list[str], list[Cue], list[Failure]]:
+    """Read what stands beside a file: its captions, its subtitles, and what of them couldn't be read."""
     captions: list[str] = []
+    lines: list[Cue] = []
     failures: list[Failure] = []
     for sidecar in sidecars:
         stage = Stage.READ
@@ -98,17 +124,51 @@ def _decode_picture(file: io.BufferedReader, sidecars: Sequence[bytes], options:
             with open_regular(sidecar) as beside:
                 raw = beside.read(options.limits.text_bytes)
             stage = Stage.DECODE
-            captions += read_sidecar(sidecar, raw)
+            if has_times(sidecar):
+                lines += cues(decode_text(raw))
+            else:
+                captions += read_sidecar(sidecar, raw)
         except MediaError as error:
             failures.append(Failure(Path(os.fsdecode(sidecar)), stage, str(error)))
-    words = "\n".join(dict.fromkeys(captions + descriptions))
-    written = list(islice(passages(words, options.count_tokens, options.max_tokens), _CAPTION_PASSAGES))
-    views: dict[View, Payload] = {View.VISUAL: picture}
-    if written:
-        views[View.TEXT] = written[0]
-    own = Segment(views, text=written[0] if written else None)
-    more = (Segment({View.TEXT: passage}, text=passage) for passage in written[1:])
-    return Decoded(Modality.IMAGE, (own, *more), tuple(failures))
+    return captions, lines, failures
+
+
+def _first_passages(words: str, options: DecodeOptions, most: int = _CAPTION_PASSAGES) -> tuple[str, ...]:
+    return tuple(islice(passages(words, options.count_tokens, options.max_tokens), most))
+
+
+def _decode_clip(
+    file: io.BufferedReader,
+    path: bytes,
+    modality: Modality,
+    sidecars: Sequence[bytes],
+    options: DecodeOptions,
+    from_s: float,
+) -> Decoded:
+    from mmsearch.media.clip import Asked, Part, read_clip, read_sound  # FFmpeg and libsndfile only where needed
+    from mmsearch.media.sound import SoundFile
+    from mmsearch.media.video import Video
+
+    def open_clip() -> Video:
+        file.seek(0)
+        return Video(file, options.limits)
+
+    captions, lines, failures = _beside(sidecars, options)
+    most_s = options.limits.duration_s
+    asked = Asked(options.side, options.sample_rate_hz, lambda words: _first_passages(words, options, _SAID), most_s)
+    part: Part | None = None
+    if modality is Modality.AUDIO and file.read(4) in SoundFile.HEADS:
+        file.seek(0)
+        with suppress(MediaError):  # FFmpeg knows more kinds, and says better what is wrong with a broken one
+            part = read_sound(SoundFile(file), lines, asked, from_s)
+    if part is None or not part.segments:
+        part = read_clip(open_clip, lines, asked, from_s)
+    if part.damage:
+        failures.append(Failure(Path(os.fsdecode(path)), Stage.DECODE, part.damage))
+    words = _first_passages("\n".join(captions), options) if from_s == 0 else ()
+    whole = (Segment({View.TEXT: (passage,)}, 0.0, part.length_s, passage) for passage in words)
+    kind = Modality.VIDEO if part.has_pictures else modality  # a sound's name on a clip is a lie
+    return Decoded(kind, (*part.segments, *whole), tuple(failures), part.resume_s)
 
 
 def _decode_text(file: io.BufferedReader, path: bytes, options: DecodeOptions) -> Decoded:
@@ -119,7 +179,7 @@ def _decode_text(file: io.BufferedReader, path: bytes, options: DecodeOptions) -
     found = _passages(spoken(text) if path.lower().endswith((b".srt", b".vtt")) else text, options)
     if not found:
         raise MediaError("the text holds no words")
-    return Decoded(Modality.TEXT, tuple(Segment({View.TEXT: passage}, text=passage) for passage in found))
+    return Decoded(Modality.TEXT, tuple(Segment({View.TEXT: (passage,)}, text=passage) for passage in found))
 
 
 def _passages(text: str, options: DecodeOptions) -> list[str]:

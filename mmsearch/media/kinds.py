@@ -17,9 +17,6 @@ EXTENSIONS: dict[str, Modality] = {
 }
 """Every extension that the contract names, with the modality it promises."""
 
-SUPPORTED = frozenset({Modality.IMAGE, Modality.TEXT})
-"""The modalities that this version decodes."""
-
 HEAD_BYTES = 32
 """How much of a file `sniff` looks at."""
 

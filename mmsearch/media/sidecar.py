@@ -1,4 +1,4 @@
-"""Captions beside a picture or clip: `photo.txt`, `photo.json` or `photo.jpg.json` beside `photo.jpg`."""
+"""What stands beside a file: captions (`photo.txt`, `photo.json`, `photo.jpg.json`) and subtitles (`clip.en.srt`)."""
 
 from __future__ import annotations
 
@@ -9,15 +9,35 @@ from mmsearch.media.kinds import by_name
 from mmsearch.media.text import decode_text
 from mmsearch.types import Modality
 
+_LANGUAGES = b"en eng de deu ger fr fra fre cs ces cze es spa it ita pt por nl nld pl pol ru rus ja jpn zh zho ko kor"
+_SUBTITLES = (b".srt", b".vtt")
 _KEYS = ("caption", "captions", "description", "title", "alt_text", "alt", "text")
 
 
 def sidecar_names(name: bytes) -> tuple[bytes, ...]:
-    """Return the names under which captions of `name` may stand in its folder, in reading order; () for other kinds."""
-    if by_name(name) not in (Modality.IMAGE, Modality.VIDEO):
-        return ()
+    """Return the names under which a file's sidecars may stand in its folder, in reading order; () for texts.
+
+    Pictures and clips have captions, clips and sounds have subtitles: `clip.srt`, `clip.mp4.srt`, `clip.de.vtt`.
+    """
+    modality = by_name(name)
     stem = name.rpartition(b".")[0]
-    return (stem + b".txt", stem + b".json", name + b".json")
+    captions = (stem + b".txt", stem + b".json", name + b".json")
+    stems = (stem, name, *(stem + b"." + language for language in _LANGUAGES.split()))
+    subtitles = tuple(each + ending for each in stems for ending in _SUBTITLES)
+    match modality:
+        case Modality.IMAGE:
+            return captions
+        case Modality.VIDEO:
+            return captions + subtitles
+        case Modality.AUDIO:
+            return subtitles
+        case _:
+            return ()
+
+
+def has_times(name: bytes) -> bool:
+    """Return whether a sidecar's lines belong to moments: subtitles."""
+    return name.lower().endswith(_SUBTITLES)
 
 
 def read_sidecar(name: bytes, raw: bytes) -> list[str]:

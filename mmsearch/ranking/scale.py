@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,3 +43,20 @@ def estimate_background(cosines: NDArray[np.float32], prior: Background) -> Back
 def standardise(cosines: NDArray[np.float32], background: Background) -> NDArray[np.float32]:
     """Return z = (s − μ)/σ."""
     return np.asarray((cosines - background.mean) / background.std, np.float32)
+
+
+def fuse(z: NDArray[np.float32], together: Sequence[bool]) -> NDArray[np.float32]:
+    """Return one score (n,) for what each view says, z (n, views), NaN where an item lacks a view.
+
+    The best view speaks for an item. Where a query asks several views with evidence of their own (a clip: its picture
+    and its sound), an item that has all of these is judged by them `together`: Σz/√m, which for unrelated items has
+    the spread of one z (Stouffer's method), so that items of one view and of several can be ranked in one list.
+    """
+    best = np.nanmax(z, axis=1)
+    joint = z[:, np.asarray(together, np.bool_)]
+    if joint.shape[1] < 2:
+        return np.asarray(best, np.float32)
+    summed = joint.sum(axis=1) / np.sqrt(joint.shape[1])  # NaN where one is missing
+    rest = z[:, ~np.asarray(together, np.bool_)]
+    others = np.max(np.where(np.isnan(rest), -np.inf, rest), axis=1, initial=-np.inf)
+    return np.asarray(np.where(np.isnan(summed), best, np.maximum(summed, others)), np.float32)

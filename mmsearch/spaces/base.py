@@ -20,6 +20,8 @@ Prepared = NDArray[Any]
 Vectors = NDArray[np.float32]
 """(n, dim), L2-normalised rows."""
 
+_SAMPLE_RATE_HZ = 16_000
+"""The rate at which sounds are decoded where no tower takes any."""
 _SIDE_MARGIN = 2
 """A JPEG is decoded at no less than this times the tower's side: a reduced decoding then changes no ranking."""
 
@@ -52,6 +54,14 @@ class ImageFrontEnd(FrontEnd, Protocol):
     """The side of the square that the tower sees, in pixels."""
 
 
+@runtime_checkable
+class SoundFrontEnd(FrontEnd, Protocol):
+    """The front end of a sound tower also says how it wants to be fed."""
+
+    sample_rate_hz: int
+    """Samples a second of the mono waveform that it takes."""
+
+
 class Space(Protocol):
     """A joint embedding space: towers that map texts, pictures and sounds to unit vectors of one dimension.
 
@@ -74,8 +84,11 @@ class Space(Protocol):
         ...
 
 
-def decoding_needs(front_ends: Iterable[FrontEnd]) -> tuple[int, int, Callable[[str], int]]:
-    """Return what towers ask of decoding: the least picture side in pixels, the longest passage, and how it is counted.
+def decoding_needs(front_ends: Iterable[FrontEnd]) -> tuple[int, int, Callable[[str], int], int]:
+    """Return what towers ask of decoding.
+
+    That is the least picture side in pixels, the longest passage and how it is counted, and the rate of sounds in
+    hertz. Raises `ModelError` without a text tower, or where sound towers differ in their rate.
 
     Files and queries are decoded by the same needs, so that a file asks with the very vector it is found by.
     """
@@ -84,7 +97,10 @@ def decoding_needs(front_ends: Iterable[FrontEnd]) -> tuple[int, int, Callable[[
     if text is None:
         raise ModelError("a model needs a text tower to cut passages by; choose another with --model")
     side = max((end.side for end in ends if isinstance(end, ImageFrontEnd)), default=1)
-    return _SIDE_MARGIN * side, text.max_tokens, text.count_tokens
+    rates = {end.sample_rate_hz for end in ends if isinstance(end, SoundFrontEnd)} or {_SAMPLE_RATE_HZ}
+    if len(rates) > 1:
+        raise ModelError(f"its sound towers want different sample rates ({sorted(rates)}); choose another with --model")
+    return _SIDE_MARGIN * side, text.max_tokens, text.count_tokens, rates.pop()
 
 
 def embed(space: Space, view: View, payloads: Sequence[Payload]) -> Vectors:

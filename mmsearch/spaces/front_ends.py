@@ -80,6 +80,7 @@ def _valid(text: str) -> str:
 class Waveform:
     """Brings a mono waveform to the length that a sound tower takes."""
 
+    sample_rate_hz: int
     min_samples: int
     max_samples: int
 

@@ -71,13 +71,15 @@ class _Colours:
 
 
 class _Pitch:
-    """Names the band in which a sound (16 kHz) is strongest."""
+    """Names the band in which a sound is strongest."""
+
+    sample_rate_hz = 16_000
 
     def __call__(self, payload: Payload) -> Prepared:
         wave = np.atleast_1d(np.asarray(payload, np.float32))
         wave = np.pad(wave, (0, max(0, 1 - len(wave))))
         power = np.abs(np.fft.rfft(wave)) ** 2
-        pitch_hz = float(power.argmax()) * 16000 / max(len(wave), 1)
+        pitch_hz = float(power.argmax()) * self.sample_rate_hz / max(len(wave), 1)
         return _direction(next(name for bound, name in _BANDS_HZ if pitch_hz <= bound))
 
 

@@ -56,7 +56,7 @@ class OnnxSpace:
             found[View.TEXT] = Tokens(self._folder / "tokenizer.json", int(spec["text"]["max_len"]))
         if "audio" in spec:
             rate = int(spec["audio"]["sample_rate"])
-            found[View.AUDIO] = Waveform(min_samples=rate, max_samples=30 * rate)
+            found[View.AUDIO] = Waveform(rate, min_samples=rate, max_samples=30 * rate)
         return found
 
     @cached_property

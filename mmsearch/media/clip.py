@@ -1,0 +1,250 @@
+"""Sounds and clips → segments, in parts: windows of sound, shots with their frames, their sound and what is said.
+
+A part ends where a segment ends, and the next one begins there with the same result as if reading had gone on: memory
+is bounded whatever the length of a file, and what was committed is never decoded again.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mmsearch.errors import MediaError
+from mmsearch.media.shots import MIN_SHOT_S, ShotCutter
+from mmsearch.media.sound import HOP_S, WINDOW_S, SoundFile, Track, is_silent, windows
+from mmsearch.media.subtitles import Cue, said
+from mmsearch.media.video import Block, Frame, SeekMissedError, Video, picture_of
+from mmsearch.types import Segment, View
+
+if TYPE_CHECKING:
+    from mmsearch.types import Payload
+
+PART_S = 60.0
+"""A part of a clip ends with the shot that brings it here,"""
+_PART_WALL_S = 15.0
+"""or with the shot that is under way when decoding has taken so long."""
+_PART_WINDOWS = 16
+"""Windows in a part of a sound."""
+_SHORT_S = 60.0
+"""Up to this length a clip is looked at twice a second, and once if it is longer."""
+_SOUND_LAG_S = 15.0
+"""How far in a file the sound may lie behind its picture; what comes later is missing under its shot."""
+_BLEEDS_S = 0.1
+"""So far a codec lets a shot's sound run into the next one, which may be silent all the same."""
+_TAIL_S = _PART_WINDOWS * HOP_S
+_BREAKS_OFF_S = 2.0
+_CUT_SHORT = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the towers ask: the least side of a picture in pixels, the rate of a sound, and how words are cut."""
+
+    side: int
+    rate_hz: int
+    passages: Callable[[str], tuple[str, ...]]
+    longest_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some segments in order; where to go on, None at the end; and what of it couldn't be decoded.
+
+    `length_s` is how long the whole is by its header, or how far this part reaches.
+    """
+
+    segments: tuple[Segment, ...]
+    length_s: float
+    resume_s: float | None = None
+    damage: str | None = None
+    has_pictures: bool = False
+
+
+def read_sound(sound: SoundFile, lines: Sequence[Cue], asked: Asked, from_s: float = 0.0) -> Part:
+    """Read the part of a sound that begins at a window's start."""
+    track = sound.read(from_s, _PART_WINDOWS * HOP_S + WINDOW_S)
+    found, resume_s = _windows(track, from_s, lines, asked)
+    damage = None
+    if resume_s is None and sound.promised_s is not None:
+        damage = _cut_short(track.end_s, sound.promised_s)
+    elif resume_s is not None and resume_s > asked.longest_s:
+        resume_s, damage = None, _too_long(asked.longest_s)
+    return Part(tuple(found), sound.promised_s or track.end_s, resume_s, damage)
+
+
+def read_clip(open_clip: Callable[[], Video], lines: Sequence[Cue], asked: Asked, from_s: float = 0.0) -> Part:
+    """Read the part of a clip that begins at a shot's start, or at a window's where only sound is left."""
+    for seek in (True, False):
+        video = open_clip()
+        try:
+            return _Reading(video, asked, from_s, list(lines)).part(seek=seek)
+        except SeekMissedError:
+            continue
+        finally:
+            video.close()
+    raise AssertionError("a clip that isn't sought in misses nothing")
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A clip between one part's start and its end."""
+
+    video: Video
+    asked: Asked
+    from_s: float
+    lines: list[Cue]
+    track: Track | None = None
+    last: Frame | None = None
+    pictures: list[tuple[float, Payload]] = field(default_factory=list)
+    ended: deque[tuple[float, float, tuple[Payload, ...]]] = field(default_factory=deque)
+    found: list[Segment] = field(default_factory=list)
+    next_s: float = 0.0
+    step_s: float = 1.0
+    cutter: ShotCutter = field(default_factory=lambda: ShotCutter(0.0))
+
+    def part(self, *, seek: bool) -> Part:
+        """Read until a part is full, or to the end."""
+        self.cutter = ShotCutter(self.from_s)
+        self.step_s = 1.0 if (self.video.promised_s or math.inf) > _SHORT_S else 0.5
+        self.next_s = self._grid_after(self.from_s)
+        began = time.monotonic()
+        for event in self.video.events(self.from_s, seek=seek):
+            self._take(event)
+            if self._emit() and (self._until_s - self.from_s >= PART_S or time.monotonic() - began > _PART_WALL_S):
+                return self._stop(self._until_s)
+            if self.track is not None and self.track.end_s - self._seen_s > _TAIL_S + WINDOW_S + HOP_S:
+                return self._sound_goes_on()
+        return self._finish()
+
+    @property
+    def _until_s(self) -> float:
+        return self.found[-1].end_s or self.from_s if self.found else self.from_s
+
+    @property
+    def _seen_s(self) -> float:
+        return self.last.end_s if self.last is not None else self.from_s
+
+    def _grid_after(self, time_s: float) -> float:
+        """Return the first moment from a time on at which a frame is looked at: half-way through each step."""
+        return (math.floor(time_s / self.step_s + 0.5) + 0.5) * self.step_s
+
+    def _take(self, event: Frame | Block | Cue) -> None:
+        if isinstance(event, Cue):
+            self.lines.append(event)
+        elif isinstance(event, Block):
+            self.track = self.track or Track(event.rate_hz, self.from_s)
+            if event.start_s + event.samples.shape[1] / event.rate_hz > self.from_s:
+                self.track.add(event.start_s, event.samples)
+        else:
+            for start_s, end_s in self.cutter.see(event.time_s, event.thumb, event.changed_s):
+                self._end_shot(start_s, end_s, self.last or event)
+            if event.time_s >= self.next_s:
+                self.pictures.append((event.time_s, picture_of(event, self.asked.side)))
+                self.next_s = self._grid_after(event.time_s)
+            self.last = event
+
+    def _end_shot(self, start_s: float, end_s: float, standing: Frame) -> None:
+        own = tuple(picture for at, picture in self.pictures if at < end_s)
+        self.pictures = [(at, picture) for at, picture in self.pictures if at >= end_s]
+        self.ended.append((start_s, end_s, own or (picture_of(standing, self.asked.side),)))
+
+    def _emit(self, *, at_end: bool = False) -> bool:
+        """Turn the shots that ended into segments as soon as their sound is there; return whether any was."""
+        before = len(self.found)
+        while self.ended:
+            start_s, end_s, pictures = self.ended[0]
+            heard = self.track is not None and self.track.end_s >= end_s
+            if self.video.has_sound and not heard and not at_end and self._seen_s - end_s < _SOUND_LAG_S:
+                break
+            self.ended.popleft()
+            wave = self.track.cut(start_s, end_s, self.asked.rate_hz) if self.track is not None else None
+            if self.track is not None:
+                self.track.forget(end_s)
+            views: dict[View, tuple[Payload, ...]] = {View.VISUAL: pictures}
+            if wave is not None:
+                views[View.AUDIO] = (wave,)
+            border = round(_BLEEDS_S * self.asked.rate_hz)
+            silent = wave is not None and is_silent(wave[border:-border] if len(wave) > 4 * border else wave)
+            self.found.append(_segment(views, start_s, end_s, self.lines, self.asked, silent=silent))
+        return len(self.found) > before
+
+    def _finish(self) -> Part:
+        """Take what is left at the end of the file."""
+        if self.last is not None:
+            for start_s, end_s in self.cutter.finish(self.last.end_s):
+                self._end_shot(start_s, end_s, self.last)
+            self._emit(at_end=True)
+        resume_s = None
+        if self.track is not None and (not self.found or self.track.end_s - self._until_s >= MIN_SHOT_S):
+            more, resume_s = _windows(self.track, self._until_s, self.lines, self.asked)
+            self.found += more
+        return self._stop(resume_s)
+
+    def _sound_goes_on(self) -> Part:
+        """End the pictures, or where there are none any more, take the next windows of what is heard."""
+        assert self.track is not None
+        if self.last is not None:
+            for start_s, end_s in self.cutter.finish(self.last.end_s):
+                self._end_shot(start_s, end_s, self.last)
+            self._emit(at_end=True)
+            return self._stop(self._until_s)
+        more, resume_s = _windows(self.track, self.from_s, self.lines, self.asked)
+        self.found += more
+        return self._stop(resume_s)
+
+    def _stop(self, resume_s: float | None) -> Part:
+        if self.from_s == 0 and not self.found:
+            raise MediaError(f"{self.video.damage or 'no picture and no sound in it can be decoded'}; replace it")
+        heard_s = self.track.end_s if self.track is not None else 0.0
+        promised_s = self.video.promised_s
+        damage = f"{self.video.damage}; what could be decoded is kept" if self.video.damage else None
+        if resume_s is not None and resume_s > self.asked.longest_s:
+            resume_s, damage = None, _too_long(self.asked.longest_s)
+        elif resume_s is None and damage is None and self.video.says_its_length and promised_s:
+            damage = _cut_short(max(self._seen_s, heard_s), promised_s)
+        length_s = promised_s or max(self._seen_s, heard_s)
+        return Part(tuple(self.found), length_s, resume_s, damage, self.video.has_pictures)
+
+
+def _windows(track: Track, from_s: float, lines: Sequence[Cue], asked: Asked) -> tuple[list[Segment], float | None]:
+    """Return the windows over a sound from a moment on, and where to go on if a part has no room for them all."""
+    found: list[Segment] = []
+    for n, (start_s, end_s) in enumerate(windows(from_s, track.end_s)):
+        if n == _PART_WINDOWS:
+            return found, start_s
+        wave = track.cut(start_s, end_s, asked.rate_hz)
+        if wave is not None:
+            silent = is_silent(wave)
+            found.append(_segment({View.AUDIO: (wave,)}, start_s, end_s, lines, asked, silent=silent))
+    return found, None
+
+
+def _segment(
+    views: dict[View, tuple[Payload, ...]],
+    start_s: float,
+    end_s: float,
+    lines: Sequence[Cue],
+    asked: Asked,
+    *,
+    silent: bool,
+) -> Segment:
+    """Return a segment with the words that are said in it as one more view."""
+    words = " ".join(said(lines, start_s, end_s))
+    if words and (cut := asked.passages(words)):
+        views[View.TEXT] = cut
+    return Segment(views, start_s, end_s, words or None, silent)
+
+
+def _cut_short(end_s: float, promised_s: float) -> str | None:
+    missing_s = promised_s - end_s
+    if missing_s <= max(_BREAKS_OFF_S, _CUT_SHORT * promised_s):
+        return None
+    return f"it breaks off after {end_s:.0f} of {promised_s:.0f} s; what comes before is kept"
+
+
+def _too_long(longest_s: float) -> str:
+    return f"it is longer than {longest_s / 3600:.0f} hours; what comes before is kept, so split it"

@@ -1,0 +1,61 @@
+"""Subtitles: SRT and WebVTT → lines with times, and which of them belong to a moment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import zip_longest
+
+_TIME = r"(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{1,3})"
+_ARROW = re.compile(rf"^\s*{_TIME}[ \t]+-->[ \t]+{_TIME}.*$", re.MULTILINE)
+_TAG = re.compile(r"</?[A-Za-z\d][^<>\n]*>|\{\\[^{}]*\}")
+_COVERED_S = 1.0
+_MOST = 100_000
+"""Lines that are read of one file: a film has two thousand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """A line that is shown, or said, from `start_s` to `end_s`."""
+
+    start_s: float
+    end_s: float
+    text: str
+
+
+def cues(text: str) -> list[Cue]:
+    """Return the lines of an SRT or WebVTT text in order of their start; what is neither has none."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    found: list[Cue] = []
+    arrows = list(_ARROW.finditer(lines))[:_MOST]
+    for arrow, after in zip_longest(arrows, arrows[1:]):
+        end = after.start() if after else len(lines)
+        body = re.split(r"\n[ \t]*\n", lines[arrow.end() : end].lstrip("\n"), maxsplit=1)[0]
+        words = plain(body)
+        if words:
+            found.append(Cue(_seconds(*arrow.groups()[:4]), _seconds(*arrow.groups()[4:]), words))
+    return sorted(found, key=lambda cue: cue.start_s)
+
+
+def plain(text: str) -> str:
+    """Return a line without tags and line breaks."""
+    return " ".join(_TAG.sub("", text).split())
+
+
+def said(lines: Iterable[Cue], start_s: float, end_s: float) -> list[str]:
+    """Return what is said in a moment: every line of which it covers a second, or the half, without repetitions."""
+    found = [cue.text for cue in lines if _covers(cue, start_s, end_s)]
+    return list(dict.fromkeys(found))
+
+
+def _covers(cue: Cue, start_s: float, end_s: float) -> bool:
+    length_s = max(cue.end_s - cue.start_s, 0.0)
+    if length_s == 0:
+        return start_s <= cue.start_s < end_s
+    covered_s = min(cue.end_s, end_s) - max(cue.start_s, start_s)
+    return covered_s >= min(_COVERED_S, length_s / 2)
+
+
+def _seconds(hours: str | None, minutes: str, seconds: str, fraction: str) -> float:
+    return 3600 * int(hours or 0) + 60 * int(minutes) + float(f"{seconds}.{fraction}")

@@ -1,0 +1,385 @@
+"""Containers of pictures and sound, by FFmpeg: what a file holds, as a stream of frames, sounds and subtitles."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from av.packet import Packet
+from av.stream import Discard, Disposition, Stream
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorTrc, VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from mmsearch.errors import MediaError
+from mmsearch.media.hdr import from_hlg, from_pq, to_screen
+from mmsearch.media.shots import THUMB, Thumb
+from mmsearch.media.sound import resample
+from mmsearch.media.subtitles import Cue, plain
+from mmsearch.settings import Limits
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,ogg,mp3,aac,wav,w64,aiff,flac,mpeg,mpegts,asf,flv,caf,amr"
+"""What FFmpeg may open: its other demuxers include playlists and scripts that name further files and hosts."""
+_READ_BYTES = 2**20
+_LONG_S = 60.0
+"""From this length on a clip is decoded by several threads: a shorter one is done before they pay."""
+_THREADS = 4
+_SMOOTH_FPS = 10
+"""From this rate on, frames that no other frame is built on are left undecoded: half of them, most often."""
+_DENSE_S = 1.05
+"""Where key frames are no further apart, nothing else is decoded (phones write one a second)."""
+_APART_S = 0.2
+"""Of key frames that are closer than this, some are left out."""
+_KEYS_LOOKED_AT = 20_000
+_RUN_UP_S = 1.0
+"""How far before a moment reading begins: a sound decoder needs some frames to settle."""
+_CUE_RUN_UP_S = 10.0
+"""The same where subtitles are read: one may have begun before."""
+_HDR = {int(ColorTrc.SMPTE2084): from_pq, int(ColorTrc.ARIB_STD_B67): from_hlg}
+_BAD_SHARE = 0.02
+
+_DTYPES = {"u8p": "u1", "s16p": "i2", "s32p": "i4", "s64p": "i8", "fltp": "f4", "dblp": "f8"}
+
+_BROKEN = (av.error.FFmpegError, ValueError, EOFError)
+"""What PyAV raises on damaged data; MemoryError and OSErrors of the file itself are not among them."""
+
+
+class SeekMissedError(Exception):
+    """The container can't be entered at a moment; it has to be read from its start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A frame at a time. `changed_s` is when, at the most likely, it took the place of the one before it."""
+
+    time_s: float
+    end_s: float
+    changed_s: float | None
+    thumb: Thumb
+    source: VideoFrame
+    aspect: Fraction
+    """Width to height of one pixel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some sound, (channels, n) float32."""
+
+    start_s: float
+    rate_hz: int
+    samples: NDArray[np.float32]
+
+
+class Video:
+    """An opened container. Raises `MediaError` where it isn't one, or holds neither pictures nor sound."""
+
+    def __init__(self, file: BinaryIO, limits: Limits) -> None:
+        self._limits, self._file = limits, file
+        self.damage: str | None = None
+        """After reading: what of it couldn't be decoded, in words."""
+        options = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "", "enable_drefs": "0"}
+        try:
+            self._container = av.open(file, "r", options=options, metadata_errors="replace", buffer_size=_READ_BYTES)
+        except Exception as error:  # FFmpeg's errors (want of memory too: damaged headers ask for any amount)
+            raise MediaError(
+                f"no sound or video that can be decoded ({reason(error)}); convert or replace it"
+            ) from None
+        streams = self._container.streams
+        moving = (stream for stream in streams.video if not stream.disposition & Disposition.attached_pic)
+        self._pictures = next(filter(_is_known, moving), None)
+        self._sound = next(filter(_is_known, streams.audio), None)
+        self._subtitles = next(filter(_is_known, streams.subtitles), None)
+        if self._pictures is None and self._sound is None and self._subtitles is None:
+            raise MediaError("no picture and no sound in it can be decoded; convert or replace it")
+        self._start_s = (self._container.start_time or 0) / av.time_base
+        self._decoded, self._bad = 0, 0
+        self._prepare()
+
+    def _prepare(self) -> None:
+        wanted = (self._pictures, self._sound, self._subtitles)
+        for stream in self._container.streams:
+            if stream not in wanted:
+                stream.discard = Discard.all
+        if (pictures := self._pictures) is None:
+            return
+        context = pictures.codec_context
+        if context.width * context.height > self._limits.frame_pixels:
+            raise MediaError(f"its frames are {context.width} x {context.height}; make them smaller")
+        if (self.promised_s or 0) > _LONG_S:
+            context.thread_type = "AUTO"
+            context.thread_count = min(_THREADS, os.cpu_count() or 1)
+        else:
+            context.thread_count = 1
+        if (pictures.average_rate or 0) >= _SMOOTH_FPS:
+            context.skip_frame = "NONREF"
+        self._key_frames_only = _are_dense(pictures)
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether there is more to see than a cover."""
+        return self._pictures is not None
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether there is a track of sound, silent or not."""
+        return self._sound is not None
+
+    @property
+    def promised_s(self) -> float | None:
+        """How long it is by its header, None where that isn't said or says nothing of pictures and sound."""
+        lengths = [
+            float(stream.duration * stream.time_base)
+            for stream in (self._pictures, self._sound)
+            if stream is not None and stream.duration and stream.time_base
+        ]
+        if lengths:
+            return max(lengths)
+        whole = self._container.duration
+        return whole / av.time_base - max(0.0, self._start_s) if whole and self._subtitles is None else None
+
+    @property
+    def says_its_length(self) -> bool:
+        """Whether its kind of container knows how long it is, so that one that ends before is broken."""
+        return any(name in self._container.format.name for name in ("mov", "matroska", "avi"))
+
+    def close(self) -> None:
+        """Close the container."""
+        with suppress(*_BROKEN):
+            self._container.close()
+
+    def events(self, from_s: float = 0.0, *, seek: bool = True) -> Iterator[Frame | Block | Cue]:
+        """Yield what is seen, heard and written from a moment on, in the order of the file.
+
+        What can't be decoded is left out, and told by `damage` afterwards. Raises `SeekMissedError`; without `seek`
+        the file is decoded from its start.
+        """
+        entered = from_s == 0 or not seek
+        if not entered:
+            self._seek(from_s)
+        shown = _Shown()
+        for packet in self._packets():
+            if packet.stream is self._pictures and self._left_out(packet, shown):
+                continue
+            for event in self._decode(packet, shown):
+                if not entered and not isinstance(event, Cue):
+                    leading = self._pictures is None or isinstance(event, Frame)
+                    at = event.time_s if isinstance(event, Frame) else event.start_s
+                    if leading and at > from_s + 0.5:
+                        raise SeekMissedError
+                    entered = entered or leading
+                if isinstance(event, Frame) and event.time_s < from_s - 1e-6:
+                    continue
+                yield event
+        if self._bad > max(3, _BAD_SHARE * self._decoded) and self.damage is None:
+            self.damage = f"{self._bad:,} of {self._decoded + self._bad:,} packets can't be decoded"
+        elif self.damage is None and "mov" in self._container.format.name and _breaks_off(self._file):
+            self.damage = "it breaks off before its end"
+
+    def _seek(self, from_s: float) -> None:
+        lead_s = _CUE_RUN_UP_S if self._subtitles is not None else _RUN_UP_S
+        target_s = max(0.0, from_s - lead_s) + self._start_s
+        try:
+            self._container.seek(int(target_s * av.time_base))
+        except _BROKEN:
+            raise SeekMissedError from None
+
+    def _packets(self) -> Iterator[Packet[Any]]:
+        wanted = [stream for stream in (self._pictures, self._sound, self._subtitles) if stream is not None]
+        packets = self._container.demux(wanted)
+        while True:
+            try:
+                packet = next(packets, None)
+            except MemoryError:
+                raise
+            except _BROKEN as error:
+                self.damage = f"it is damaged ({reason(error)})"
+                return
+            if packet is None:
+                return
+            yield packet
+
+    def _left_out(self, packet: Packet[Any], shown: _Shown) -> bool:
+        """Return whether a packet of pictures needs no decoding."""
+        if not self._key_frames_only or packet.size == 0:
+            return False
+        at = packet.pts if packet.pts is not None else packet.dts
+        if not packet.is_keyframe or at is None or packet.time_base is None:
+            return not packet.is_keyframe
+        time_s = float(at * packet.time_base)
+        if shown.key_s <= time_s < shown.key_s + _APART_S:
+            return True
+        shown.key_s = time_s
+        return False
+
+    def _decode(self, packet: Packet[Any], shown: _Shown) -> Iterator[Frame | Block | Cue]:
+        try:
+            found: list[Any] = list(packet.decode())
+        except MemoryError:
+            raise
+        except _BROKEN:
+            self._bad += 1
+            return
+        self._decoded += 1
+        for item in found:
+            if isinstance(item, VideoFrame):
+                yield self._frame(item, shown)
+            elif isinstance(item, AudioFrame):
+                yield self._block(item, shown)
+            elif (words := _words(item)) and packet.pts is not None and packet.time_base is not None:
+                start_s = float(packet.pts * packet.time_base) - self._start_s
+                yield Cue(start_s, start_s + float((packet.duration or 0) * packet.time_base), words)
+
+    def _frame(self, frame: VideoFrame, shown: _Shown) -> Frame:
+        assert self._pictures is not None
+        if frame.width * frame.height > self._limits.frame_pixels:
+            raise MediaError(f"its frames are {frame.width} x {frame.height}; make them smaller")
+        rate = max(0.1, float(self._pictures.average_rate or self._pictures.guessed_rate or 25))
+        time_s, duration_s = shown.frame_s + 1 / rate, 1 / rate
+        if frame.time_base is not None and frame.pts is not None:
+            time_s = max(float(frame.pts * frame.time_base) - self._start_s, shown.frame_s)  # time doesn't go back
+            duration_s = float((frame.duration or 0) * frame.time_base) or duration_s
+        between = (shown.frame_s + time_s) / 2 if self._key_frames_only and shown.frame_s > 0 else None
+        shown.frame_s = time_s
+        small = shown.small.reformat(frame, *THUMB, "rgb24", interpolation="BILINEAR", threads=1)
+        thumb = small.to_ndarray().astype(np.uint8, copy=False)
+        aspect = self._pictures.sample_aspect_ratio or Fraction(1)
+        return Frame(time_s, time_s + min(duration_s, 10.0), between, thumb, frame, aspect)
+
+    def _block(self, frame: AudioFrame, shown: _Shown) -> Block:
+        samples = _samples(frame)
+        if shown.rate_hz == 0:
+            shown.rate_hz = frame.sample_rate
+        elif frame.sample_rate != shown.rate_hz:  # a track may change its rate; a time line has one
+            samples = resample(samples.mean(axis=0), frame.sample_rate, shown.rate_hz)[None]
+        start_s = shown.sound_s
+        if frame.pts is not None and frame.time_base is not None:
+            stated_s = float(frame.pts * frame.time_base) - self._start_s
+            # Stamps are rounded: a block that begins about where the last one ended, begins there.
+            start_s = stated_s if abs(stated_s - shown.sound_s) > 0.05 else shown.sound_s
+        shown.sound_s = start_s + samples.shape[1] / shown.rate_hz
+        return Block(start_s, shown.rate_hz, samples)
+
+
+@dataclass(slots=True)
+class _Shown:
+    """How far reading has come."""
+
+    frame_s: float = 0.0
+    sound_s: float = 0.0
+    key_s: float = float("inf")
+    rate_hz: int = 0
+    small: VideoReformatter = field(default_factory=VideoReformatter)
+
+
+def picture_of(frame: Frame, side: int) -> Image:
+    """Return a frame as an upright RGB picture with square pixels, no smaller than `side` if it was as large.
+
+    High dynamic range is mapped to 8 bits; of an interlaced frame one field is taken.
+    """
+    from PIL import Image
+
+    source = frame.source
+    width, height = max(1, round(source.width * frame.aspect)), source.height
+    scale = min(1.0, side / max(1, min(width, height)))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    light = _HDR.get(source.color_trc)
+    fields = source.interlaced_frame and source.height >= 2 * size[1]
+    rgb = VideoReformatter().reformat(
+        source,
+        size[0],
+        source.height if fields else size[1],
+        "rgb48le" if light else "rgb24",
+        interpolation="AREA",
+        threads=1,
+    )
+    lines = rgb.to_ndarray()[:: 2 if fields else 1]
+    pixels = to_screen(light(np.asarray(lines / 65535, np.float32))) if light else np.ascontiguousarray(lines)
+    picture = Image.fromarray(pixels.astype(np.uint8, copy=False))
+    if fields:
+        picture = picture.resize(size, Image.Resampling.BOX)
+    return picture.rotate(source.rotation, expand=True) if source.rotation else picture
+
+
+def frame_at(file: BinaryIO, time_s: float, side: int, limits: Limits) -> Image | None:
+    """Return what is to be seen at a moment, None where nothing is. Raises `MediaError`."""
+    video = Video(file, limits)
+    try:
+        if video.has_pictures:
+            with suppress(SeekMissedError):
+                for event in video.events(time_s):
+                    if isinstance(event, Frame):
+                        return picture_of(event, side)
+        return None
+    finally:
+        video.close()
+
+
+def reason(error: Exception) -> str:
+    """Return FFmpeg's word for what is wrong, in one line."""
+    said = getattr(error, "strerror", None) or str(error)
+    return " ".join(str(said).split())[:120].rstrip(".").lower() or type(error).__name__
+
+
+def _are_dense(pictures: VideoStream) -> bool:
+    """Return whether the index knows that key frames come at least once a second."""
+    entries = pictures.index_entries[:_KEYS_LOOKED_AT]
+    keys = [entry.timestamp for entry in entries if entry.is_keyframe]
+    if len(keys) < 2 or len(keys) == len(entries) == 2 or pictures.time_base is None:
+        return False
+    apart = np.diff([*keys, entries[-1].timestamp]) * float(pictures.time_base)
+    return bool(apart.max() <= _DENSE_S)
+
+
+def _is_known(stream: Stream) -> bool:
+    """Return whether FFmpeg can decode a stream: one of a codec it doesn't know has no context."""
+    return getattr(stream, "codec_context", None) is not None
+
+
+def _breaks_off(file: BinaryIO) -> bool:
+    """Return whether the last box of an MP4 file ends beyond the end of the file (ISO/IEC 14496-12, 4.2)."""
+    size, at = file.seek(0, os.SEEK_END), 0
+    while at + 8 <= size:
+        file.seek(at)
+        head = file.read(16)
+        length = int.from_bytes(head[:4], "big")
+        if length == 1 and len(head) == 16:
+            length = int.from_bytes(head[8:], "big")
+        if length < 8:  # 0: to the end of the file
+            return False
+        at += length
+    return at > size
+
+
+def _samples(frame: AudioFrame) -> NDArray[np.float32]:
+    """Return a block as (channels, n) float32 in [-1, 1]."""
+    channels = max(1, frame.layout.nb_channels)
+    if frame.format.is_planar:  # not by to_ndarray, which reads past the end where there are more than 8 channels
+        dtype = np.dtype(_DTYPES[frame.format.name])
+        planes = np.stack([np.frombuffer(memoryview(frame.planes[n]), dtype)[: frame.samples] for n in range(channels)])
+    else:
+        planes = frame.to_ndarray().reshape(-1, channels).T
+    match planes.dtype.kind, planes.dtype.itemsize:
+        case "u", 1:
+            return np.asarray((planes.astype(np.float32) - 128) / 128, np.float32)
+        case "i", size:
+            return np.asarray(planes / float(2 ** (8 * size - 1)), np.float32)
+        case _:
+            return np.asarray(planes, np.float32)
+
+
+def _words(subtitle: Any) -> str:  # noqa: ANN401  PyAV's subtitles share no base class that has words
+    """Return the words of a subtitle, "" for one that is a picture."""
+    raw = getattr(subtitle, "dialogue", None) or getattr(subtitle, "text", None) or b""
+    text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else str(raw)
+    return plain(text.replace("\\N", "\n").replace("\\n", "\n"))

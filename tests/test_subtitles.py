@@ -1,0 +1,68 @@
+"""Subtitles: what SRT and WebVTT say when, and which moment it belongs to."""
+
+from __future__ import annotations
+
+import pytest
+
+from mmsearch.media.subtitles import Cue, cues, plain, said
+
+SRT = """1
+00:00:01,000 --> 00:00:02,500
+<i>Hello</i> there,
+dog.
+
+2
+01:02:03,250 --> 01:02:04,000
+{\\an8}A red car
+"""
+VTT = """WEBVTT - a title
+
+NOTE a remark
+
+intro
+00:01.000 --> 00:02.500 align:start
+<v Anna>Hello there
+
+00:00:03.000 --> 00:00:04.000
+A red car
+"""
+
+
+def test_srt_is_read_with_times_and_without_tags() -> None:
+    assert cues(SRT) == [Cue(1.0, 2.5, "Hello there, dog."), Cue(3723.25, 3724.0, "A red car")]
+
+
+def test_webvtt_is_read_without_remarks_names_and_settings() -> None:
+    assert cues(VTT) == [Cue(1.0, 2.5, "Hello there"), Cue(3.0, 4.0, "A red car")]
+
+
+@pytest.mark.parametrize("ending", ["\r\n", "\r"])
+def test_any_line_ending_will_do(ending: str) -> None:
+    assert cues(SRT.replace("\n", ending)) == cues(SRT)
+
+
+@pytest.mark.parametrize("text", ["", "just words", "00:00:01 --> later", "-->\n-->", "99:99:99,999 --> \n", "\0" * 9])
+def test_what_is_no_subtitle_has_no_lines(text: str) -> None:
+    assert cues(text) == []
+
+
+def test_lines_come_in_order_of_their_start() -> None:
+    text = "00:00:09,0 --> 00:00:10,0\nlate\n\n00:00:01,0 --> 00:00:02,0\nearly\n"
+    assert [cue.text for cue in cues(text)] == ["early", "late"]
+
+
+def test_less_than_and_greater_than_are_no_tags() -> None:
+    assert plain("2 < 3 and 5 > 4") == "2 < 3 and 5 > 4"
+
+
+def test_a_line_belongs_to_the_moments_that_cover_a_second_or_half_of_it() -> None:
+    lines = [Cue(1, 3, "one"), Cue(3.5, 4.1, "short"), Cue(3.8, 9, "long"), Cue(20, 20, "point")]
+    assert said(lines, 0, 4) == ["one", "short"]
+    assert said(lines, 4, 8) == ["long"]
+    assert said(lines, 8, 9) == ["long"]
+    assert said(lines, 8.5, 20) == []
+    assert said(lines, 20, 30) == ["point"]
+
+
+def test_a_line_in_two_files_is_said_once() -> None:
+    assert said([Cue(0, 2, "same"), Cue(0.1, 2, "same")], 0, 5) == ["same"]
