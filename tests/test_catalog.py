@@ -310,7 +310,7 @@ def test_the_parts_of_a_content_add_up_and_its_first_part_starts_it_anew(held: C
         piece = NewSegment(from_s, from_s + 5, None, {(space, View.AUDIO): vector(seed)}, silent=seed == 2)
         return NewContent(b"h", Modality.AUDIO, [piece], [named("/a.wav")], from_s, resume_s)
 
-    def starts() -> list[float | None]:
+    def starts() -> list[float]:
         return sorted(row.start_s or 0 for row in held.segment_rows(held.segment_ids(1)).values())
 
     held.commit([part(1, 0.0, 5.0)], "key")

@@ -63,7 +63,7 @@ def test_a_stretch_without_sound_between_sounds_is_silent_and_one_without_any_is
 
 def test_silence_is_what_nobody_hears() -> None:
     assert is_silent(np.zeros(100, np.float32))
-    assert is_silent(np.full(100, 5e-4, np.float32))
+    assert is_silent(np.full(100, 1e-4, np.float32))
     assert not is_silent(tone(440, 1, 8000))
 
 
@@ -77,8 +77,8 @@ def test_resampling_keeps_the_tone_and_its_level(rate_hz: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # librosa's own
-@pytest.mark.parametrize(("kind", "subtype"), [("WAV", "PCM_16"), ("FLAC", "PCM_24"), ("OGG", "VORBIS"), ("MP3", None)])
-def test_a_sound_is_what_librosa_reads_of_it(tmp_path: Path, kind: str, subtype: str | None) -> None:
+@pytest.mark.parametrize(("kind", "subtype"), [("WAV", "PCM_16"), ("FLAC", "PCM_24"), ("OGG", "VORBIS")])
+def test_a_sound_is_what_librosa_reads_of_it(tmp_path: Path, kind: str, subtype: str) -> None:
     librosa = pytest.importorskip("librosa")
     file = tmp_path / f"sound.{kind.lower()}"
     noise = np.random.default_rng(0).normal(0, 0.1, (22_050 * 3, 2))
@@ -115,8 +115,9 @@ def test_the_log_mel_front_end_of_mini_is_librosas() -> None:
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     wave = tone(1000, 2, 16_000) + np.random.default_rng(0).normal(0, 0.05, 32_000).astype(np.float32)
     (ours,) = session.run([scaled], {session.get_inputs()[0].name: wave[None]})
-    power = librosa.feature.melspectrogram(  # padded since librosa centres the 400 samples in its 512
-        y=np.pad(wave, (512 - 400) // 2), sr=16_000, n_fft=512, win_length=400, hop_length=160, window="hann", center=False,
+    padded = np.pad(wave, (512 - 400) // 2)  # librosa centres the 400 samples in its 512
+    power = librosa.feature.melspectrogram(
+        y=padded, sr=16_000, n_fft=512, win_length=400, hop_length=160, window="hann", center=False,
         n_mels=64, fmin=60, fmax=7800, power=2.0, htk=True, norm=None,
     )  # fmt: skip
     theirs = (np.log(power + 1e-4) + 3) / 3
