@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+import wave
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -61,6 +62,17 @@ def make_notes(folder: Path, passages: int) -> None:
     for number in range(passages // 10):
         paragraphs = (" ".join(choose.choices(WORDS, k=30)) + "." for _ in range(10))
         (folder / f"{number:06d}.txt").write_text("\n\n".join(paragraphs))
+
+
+def make_sound(file: Path) -> Path:
+    """Write five seconds of noise."""
+    samples = random.Random(0).randbytes(2 * 5 * 44_100)
+    with wave.open(str(file), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(44_100)
+        out.writeframes(samples)
+    return file
 
 
 def _family(process_id: int) -> list[int]:
@@ -128,7 +140,13 @@ def main() -> None:
         seconds, _ = timed(["index", str(folder)], library)
         print(f"index, nothing to do {seconds:7.2f} s")
         photo = str(folder / "photos" / "000000.jpg")
-        asked = {"text": ["red car"], "image": [photo], "text, --in image": ["dog", "--in", "image"]}
+        sound = str(make_sound(Path(name, "asked.wav")))
+        asked = {
+            "text": ["red car"],
+            "image": [photo],
+            "sound": [sound],
+            "text, --in image": ["dog", "--in", "image"],
+        }
         for label, query in asked.items():
             runs = [timed(["query", "--json", *query], library)[0] for _ in range(RUNS)]
             print(f"cold query, {label:<17} {statistics.median(runs):5.2f} s  ({min(runs):.2f} to {max(runs):.2f})")
