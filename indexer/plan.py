@@ -17,6 +17,8 @@ from mmsearch.settings import Limits
 from mmsearch.types import Failure, Modality, Stage
 
 _CHUNK = 256
+_CHUNK_BYTES = 2**31
+"""Entries are settled in chunks of so many, or of so many bytes: what is hashed before anything is decoded."""
 _HASHING_THREADS = 4
 
 
@@ -66,7 +68,7 @@ class Plan:
         rest = iter(entries)
         pool = ThreadPoolExecutor(_HASHING_THREADS, thread_name_prefix="hash")
         try:
-            while chunk := list(islice(rest, _CHUNK)):
+            while chunk := list(_chunk(rest)):
                 yield from self._settle(chunk, pool)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -180,6 +182,15 @@ class Plan:
         except OSError as error:
             reason = f"can't be read: {(error.strerror or str(error)).lower()}; check the disk"
         return Failure(path, Stage.READ, reason)
+
+
+def _chunk(entries: Iterator[Entry]) -> Iterator[Entry]:
+    size = 0
+    for entry in islice(entries, _CHUNK):
+        yield entry
+        size += entry.size_bytes
+        if size >= _CHUNK_BYTES:
+            return
 
 
 def _is_partial(failure: FailureRow | None) -> bool:

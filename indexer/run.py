@@ -76,6 +76,7 @@ class _Run:
     total: int = 0
     decode_s: float = 0.0
     encode_s: float = 0.0
+    under_way: Outcome | None = None
     version: str = f"{metadata.version('mmsearch')}/{DECODER_VERSION}"
 
     def go(self) -> IndexReport:
@@ -126,6 +127,7 @@ class _Run:
             for batch in _batches(outcomes, self.settings.batch):
                 decoded = time.monotonic()
                 self._commit(batch)
+                self.under_way = next((outcome for outcome in reversed(batch) if not _is_whole(outcome[1])), None)
                 plan.landed(task.hash for task, outcome in batch if _is_whole(outcome))
                 self.decode_s += decoded - waited
                 waited = time.monotonic()
@@ -204,7 +206,12 @@ class _Run:
         if self.progress:
             done = plan.unchanged + plan.reused + self.report.added + self.report.updated + len(self.failures)
             bound = "decode" if self.decode_s > self.encode_s else "encode"
-            self.progress(Progress(min(done, self.total), self.total, len(self.failures), bound))
+            state = Progress(min(done, self.total), self.total, len(self.failures), bound)
+            if self.under_way is not None:
+                task, part = self.under_way
+                until_s = part.resume_s if isinstance(part, PreparedContent) else None
+                state = replace(state, under_way=Path(os.fsdecode(task.entry.path)), until_s=until_s or 0.0)
+            self.progress(state)
 
 
 def _batches(outcomes: Iterator[Outcome], most: int) -> Iterator[list[Outcome]]:

@@ -82,6 +82,8 @@ def progress_bar(*, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
         def show(state: Progress) -> None:
             speed = bar.tasks[0].speed
             failed = f", {state.failed:,} failed" if state.failed else ""
+            if state.under_way is not None:
+                failed += f", {printable(state.under_way.name)[-40:]} {_clock(state.until_s)}"
             bar.update(
                 task,
                 completed=state.done,

@@ -92,12 +92,17 @@ class IndexReport:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an index run is: files done of `total`, and whether `decode` or `encode` bounds the rate."""
+    """How far an index run is: files done of `total`, and whether `decode` or `encode` bounds the rate.
+
+    `under_way` is a long file of which parts are done, and `until_s` how much of it.
+    """
 
     done: int
     total: int
     failed: int
     bound: str
+    under_way: Path | None = None
+    until_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

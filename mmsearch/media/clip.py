@@ -140,8 +140,9 @@ class _Reading:
             if event.start_s + event.samples.shape[1] / event.rate_hz > self.from_s:
                 self.track.add(event.start_s, event.samples)
         else:
-            for start_s, end_s in self.cutter.see(event.time_s, event.thumb, event.changed_s):
-                self._end_shot(start_s, end_s, self.last or event)
+            if event.thumb is not None:
+                for start_s, end_s in self.cutter.see(event.time_s, event.thumb, event.changed_s):
+                    self._end_shot(start_s, end_s, self.last or event)
             if event.time_s >= self.next_s:
                 self.pictures.append((event.time_s, picture_of(event, self.asked.side)))
                 self.next_s = self._grid_after(event.time_s)
@@ -172,12 +173,15 @@ class _Reading:
             self.found.append(_segment(views, start_s, end_s, self.lines, self.asked, silent=silent))
         return len(self.found) > before
 
-    def _finish(self) -> Part:
-        """Take what is left at the end of the file."""
+    def _end_pictures(self) -> None:
         if self.last is not None:
             for start_s, end_s in self.cutter.finish(self.last.end_s):
                 self._end_shot(start_s, end_s, self.last)
-            self._emit(at_end=True)
+        self._emit(at_end=True)
+
+    def _finish(self) -> Part:
+        """Take what is left at the end of the file."""
+        self._end_pictures()
         resume_s = None
         if self.track is not None and (not self.found or self.track.end_s - self._until_s >= MIN_SHOT_S):
             more, resume_s = _windows(self.track, self._until_s, self.lines, self.asked)
@@ -187,13 +191,10 @@ class _Reading:
     def _sound_goes_on(self) -> Part:
         """End the pictures, or where there are none any more, take the next windows of what is heard."""
         assert self.track is not None
-        if self.last is not None:
-            for start_s, end_s in self.cutter.finish(self.last.end_s):
-                self._end_shot(start_s, end_s, self.last)
-            self._emit(at_end=True)
+        self._end_pictures()
+        if self.found:
             return self._stop(self._until_s)
-        more, resume_s = _windows(self.track, self.from_s, self.lines, self.asked)
-        self.found += more
+        self.found, resume_s = _windows(self.track, self.from_s, self.lines, self.asked)
         return self._stop(resume_s)
 
     def _stop(self, resume_s: float | None) -> Part:

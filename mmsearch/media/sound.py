@@ -36,17 +36,16 @@ class Track:
     blocks: list[tuple[float, Wave]] = field(default_factory=list)
 
     def add(self, start_s: float, samples: NDArray[np.float32]) -> None:
-        """Add a block, (n,) or (channels, n), in [-1, 1]; channels are averaged, what is no number becomes 0."""
+        """Add a block, (n,) or (channels, n); channels are averaged."""
         mono = samples.mean(axis=0) if samples.ndim == 2 else samples
-        clean = np.clip(np.nan_to_num(mono, nan=0.0, posinf=0.0, neginf=0.0), -1, 1).astype(np.float32)
-        if len(clean):
-            self.blocks.append((start_s, clean))
-            self.end_s = max(self.end_s, start_s + len(clean) / self.rate_hz)
+        if len(mono):
+            self.blocks.append((start_s, mono))
+            self.end_s = max(self.end_s, start_s + len(mono) / self.rate_hz)
 
     def cut(self, start_s: float, end_s: float, rate_hz: int) -> Wave | None:
-        """Return what sounds in [start_s, end_s), resampled; None where nothing was recorded, or a sliver.
+        """Return what sounds in [start_s, end_s), in [-1, 1], resampled; None where nothing was recorded, or a sliver.
 
-        Where sound is missing in between, there is silence.
+        Where sound is missing in between, or is no number, there is silence.
         """
         length = round((end_s - start_s) * self.rate_hz)
         wave = np.zeros(max(length, 0), np.float32)
@@ -59,7 +58,8 @@ class Track:
                 first, last = min(first, low), max(last, high)
         if last <= first or last - first < min(_SLIVER_S * self.rate_hz, length / 4):
             return None
-        return resample(wave, self.rate_hz, rate_hz)
+        clean = np.clip(np.nan_to_num(wave, copy=False, nan=0.0, posinf=0.0, neginf=0.0), -1, 1)
+        return resample(clean, self.rate_hz, rate_hz)
 
     def forget(self, before_s: float) -> None:
         """Drop the blocks that end before a time."""
