@@ -9,9 +9,13 @@ import pty
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from clip_maker import Pictures, Tones, clip
+from media_maker import BLUE, GREEN, RED
 from PIL import Image
 
 from mmsearch import output, thumbnails
@@ -82,6 +86,18 @@ def test_what_has_no_picture_has_no_thumbnail(tmp_path: Path, photo: Path) -> No
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     for one in (hit(tmp_path / "gone.jpg"), hit(tmp_path / "broken.jpg"), hit(photo, Modality.TEXT)):
         assert thumbnails.escape(one, thumbnails.Protocol.KITTY) == ""
+
+
+def test_the_thumbnail_of_a_video_is_the_frame_of_the_moment(tmp_path: Path) -> None:
+    file = tmp_path / "clip.mp4"
+    clip(file, Pictures([(RED, 4), (GREEN, 4), (BLUE, 4)]))
+    for start_s, colour in ((0.0, RED), (4.0, GREEN), (8.0, BLUE)):
+        moment = replace(hit(file, Modality.VIDEO), start_s=start_s, end_s=start_s + 4)
+        data = "".join(re.findall(r";([A-Za-z0-9+/=]*)\x1b", thumbnails.escape(moment, thumbnails.Protocol.KITTY)))
+        picture = Image.open(io.BytesIO(base64.b64decode(data)))
+        assert np.abs(np.asarray(picture)[30, 40].astype(int) - colour).max() < 12
+    clip(file, Tones([(440.0, 3)]))
+    assert thumbnails.escape(hit(file, Modality.VIDEO), thumbnails.Protocol.KITTY) == ""
 
 
 def test_control_characters_are_escaped() -> None:

@@ -11,6 +11,7 @@ from mmsearch.ranking import (
     agreement,
     best_of_each,
     estimate_background,
+    fuse,
     near_duplicates,
     rerank,
     standardise,
@@ -70,6 +71,19 @@ def test_standardised_scores_are_standard_deviations_from_the_background() -> No
 
 
 # One hit a content
+
+
+def test_the_best_view_speaks_for_an_item() -> None:
+    z = array([1, 3, NAN], [NAN, -2, 0])
+    np.testing.assert_allclose(fuse(z, [False, False, False]), [3, 0])
+    np.testing.assert_allclose(fuse(z, [True, False, False]), [3, 0])  # one view alone has nothing to be added to
+
+
+def test_views_with_evidence_of_their_own_are_added_and_keep_the_spread_of_one() -> None:
+    z = array([3, 1, NAN], [3, NAN, NAN], [1, 1, 5], [4, -4, NAN])
+    np.testing.assert_allclose(fuse(z, [True, True, False]), [4 / 2**0.5, 3, 5, 0], rtol=1e-6)
+    unrelated = np.random.default_rng(0).standard_normal((20_000, 2)).astype(np.float32)
+    assert abs(float(fuse(unrelated, [True, True]).std()) - 1) < 0.02
 
 
 def test_the_best_segment_of_each_content_answers_best_first() -> None:
