@@ -28,7 +28,7 @@ from mmsearch.types import Failure, IndexReport, Progress, Stage, View
 
 _BATCH_SEGMENTS = 4_096
 _BATCH_BYTES = 16 * 2**20
-"""A batch ends with the content, or the part of one, that brings it here: what a kill loses, and what memory holds."""
+"""A batch ends with the content that brings it here: what a kill loses, and what memory holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +215,7 @@ class _Run:
 
 
 def _batches(outcomes: Iterator[Outcome], most: int) -> Iterator[list[Outcome]]:
-    """Cut what was decoded into batches of so many contents, or fewer where they are large."""
+    """Cut what was decoded into batches of so many contents, or fewer where they are large or a part of a long one."""
     batch: list[Outcome] = []
     segments, size = 0, 0
     for outcome in outcomes:
@@ -223,7 +223,8 @@ def _batches(outcomes: Iterator[Outcome], most: int) -> Iterator[list[Outcome]]:
         if isinstance(outcome[1], PreparedContent):
             segments += len(outcome[1].segments)
             size += outcome[1].bytes
-        if len(batch) == most or segments >= _BATCH_SEGMENTS or size >= _BATCH_BYTES:
+        full = len(batch) == most or segments >= _BATCH_SEGMENTS or size >= _BATCH_BYTES
+        if full or not _is_whole(outcome[1]):  # what is decoded of a long file isn't decoded again
             yield batch
             batch, segments, size = [], 0, 0
     if batch:

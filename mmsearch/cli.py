@@ -196,6 +196,8 @@ def main() -> None:
         code = leave.exit_code
     except MMSearchError as error:
         code = _failed(error, str(error))
+    except SystemExit as leave:  # how typer answers a broken pipe, though some of the answer was read
+        code = 0 if isinstance(leave.__context__, BrokenPipeError) else leave.code
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""
         code = _failed(error, f"{named}{(error.strerror or str(error)).lower()}; mend that and run it again")
@@ -215,7 +217,8 @@ def _usage_error(error: Exception) -> str | None:
         return None
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "mmsearch"
-    return f"{said().rstrip('.') or 'a command is missing'}; see '{command} --help'"
+    words = said().replace("Value error, ", "").rstrip(".")
+    return f"{words or 'a command is missing'}; see '{command} --help'"
 
 
 def _failed(error: Exception, message: str) -> int:

@@ -168,6 +168,7 @@ class Library:
             indexes=self._indexes.status(self._profile),
             bytes=sum(_size(file) for file in self.folder.rglob("*")),
             outdated=self.outdated(),
+            unfinished=self._catalog.count_unfinished(),
         )
 
     def outdated(self) -> int:

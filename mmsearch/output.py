@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 import os
 import sys
 import warnings
@@ -119,7 +120,7 @@ def show_report(report: IndexReport, standing: int, *, as_json: bool) -> None:
         if len(report.failures) > _SHOWN_FAILURES:
             warn(f"and {len(report.failures) - _SHOWN_FAILURES:,} more; 'mmsearch status' lists them")
         if standing > len(report.failures):
-            warn(f"{count(standing, 'file')} in all can't be indexed as they are; 'mmsearch status' lists them")
+            warn(f"{count(standing, 'file')} in all can't be indexed, or not wholly; 'mmsearch status' lists them")
     for folder in report.kept:
         warn(f"{folder} shows no media any more; what the library holds there is kept (drop it with --prune)")
     if report.interrupted:
@@ -196,14 +197,17 @@ def _show_table(hits: Sequence[Hit]) -> None:
             table.add_row(str(hit.rank), f"{hit.score:.2f}", hit.view, Text.assemble(*parts))
         else:
             console.print(Text.assemble((f"{hit.rank:>3}  {hit.score:.2f}  {hit.view:<6}  ", "dim"), *parts))
-            sys.stdout.write(f"     {thumbnails.escape(hit, protocol)}\n")
+            if picture := thumbnails.escape(hit, protocol):
+                sys.stdout.write(f"     {picture}\n")
     if protocol is None:
         console.print(table)
 
 
 def _where(hit: Hit) -> list[tuple[str, str]]:
     """Return where a hit is and what it says, each with its style."""
-    moment = f"  {_clock(hit.start_s)}-{_clock(hit.end_s)}" if hit.start_s is not None and hit.end_s is not None else ""
+    moment = ""
+    if hit.start_s is not None and hit.end_s is not None:
+        moment = f"  {_clock(hit.start_s)}-{_clock(math.ceil(hit.end_s))}"
     parts = [(printable(_short(hit.path)) + moment, "")]
     if hit.text:
         text = " ".join(hit.text.split())
@@ -254,6 +258,8 @@ def show_status(status: Status, failures: Sequence[Failure], *, as_json: bool) -
         say(f"index     {index.space} {index.view}: {count(index.count, 'vector')}, {index.kind}{state}")
     if status.outdated:
         say(f"outdated  {count(status.outdated, 'file')}; run 'mmsearch index' on them again")
+    if status.unfinished:
+        say(f"begun     {count(status.unfinished, 'file')} not read to the end; run 'mmsearch index' on them again")
     say(f"failures  {status.failures:,}")
     for reason, paths in _by_reason(failures).items():
         say(f"  {reason}")

@@ -75,7 +75,8 @@ def parse_term(raw: str, sign: int = 1) -> Term:
     if _is_file(path) and (named or any(mark in rest for mark in (os.sep, os.altsep) if mark)):
         return Term(path, sign * weight)
     if named:
-        raise QueryError(f"{rest}: there is no such file; give an existing one, or --text for these words")
+        hint = f"./{raw} for the file of that name" if match and _is_file(expand(raw)) else "an existing one"
+        raise QueryError(f"{rest}: there is no such file; give {hint}, or --text for these words")
     return Term(rest, sign * weight)
 
 

@@ -146,7 +146,11 @@ class IndexStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a library holds. `failures` are the files that can't be indexed as they are; `bytes` is its size on disk."""
+    """What a library holds. `failures` are files that can't be indexed as they are, or not wholly.
+
+    `bytes` is its size on disk. `outdated` files were embedded by another version of the model; `unfinished` ones were
+    begun by a run that was stopped.
+    """
 
     library: Path
     profile: str
@@ -156,3 +160,4 @@ class Status:
     indexes: tuple[IndexStatus, ...]
     bytes: int
     outdated: int = field(default=0)
+    unfinished: int = field(default=0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+
+import numpy as np
 import pytest
 
 from mmsearch.media.subtitles import Cue, cues, plain, said
@@ -55,13 +58,28 @@ def test_less_than_and_greater_than_are_no_tags() -> None:
     assert plain("2 < 3 and 5 > 4") == "2 < 3 and 5 > 4"
 
 
-def test_a_line_belongs_to_the_moments_that_cover_a_second_or_half_of_it() -> None:
+def test_a_line_belongs_to_moments_that_cover_half_of_it_or_of_which_it_covers_half() -> None:
     lines = [Cue(1, 3, "one"), Cue(3.5, 4.1, "short"), Cue(3.8, 9, "long"), Cue(20, 20, "point")]
-    assert said(lines, 0, 4) == ["one", "short"]
+    assert said(lines, 0, 4) == ["one short"]
     assert said(lines, 4, 8) == ["long"]
     assert said(lines, 8, 9) == ["long"]
-    assert said(lines, 8.5, 20) == []
+    assert said(lines, 8, 20) == []
     assert said(lines, 20, 30) == ["point"]
+
+
+def test_every_line_belongs_to_one_of_the_moments_that_follow_each_other() -> None:
+    draw = np.random.default_rng(0)
+    for _ in range(200):
+        borders = np.concatenate([[0], draw.uniform(2, 10, 6)]).cumsum()
+        start, length = draw.uniform(0, borders[-1] - 15), draw.uniform(0.1, 15)
+        line = [Cue(start, start + length, "said")]
+        owners = [said(line, low, high) for low, high in itertools.pairwise(borders)]
+        assert any(owners)
+
+
+def test_what_is_said_in_two_languages_is_two_texts() -> None:
+    lines = [Cue(0, 2, "a castle", 0), Cue(0, 2, "ein Schloss", 1), Cue(2, 4, "on a hill", 0)]
+    assert said(lines, 0, 4) == ["a castle on a hill", "ein Schloss"]
 
 
 def test_a_line_in_two_files_is_said_once() -> None:

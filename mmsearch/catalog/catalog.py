@@ -341,6 +341,12 @@ class Catalog:
         with self._read() as connection:
             return connection.execute(query).scalar_one()
 
+    def count_unfinished(self) -> int:
+        """Return how many files were decoded to some part and not to their end."""
+        query = select(func.count()).select_from(media.join(content)).where(content.c.resume_s.is_not(None))
+        with self._read() as connection:
+            return connection.execute(query).scalar_one()
+
     def _unpack(self, blobs: Sequence[bytes], dim: int) -> NDArray[np.float32]:
         try:
             return np.frombuffer(b"".join(blobs), "<f2").reshape(len(blobs), dim).astype(np.float32)

@@ -43,8 +43,8 @@ def insert_contents(connection: Connection, contents: Sequence[NewContent], embe
     segments = [
         {
             "content_id": ids[new.hash],
-            "start_s": piece.start_s,
-            "end_s": piece.end_s,
+            "start_s": _milliseconds(piece.start_s),
+            "end_s": _milliseconds(piece.end_s),
             "text": _storable(piece.text),
             "silent": piece.silent,
         }
@@ -81,6 +81,10 @@ def _replacing(table: Table, unique: str, columns: Iterable[str]) -> Insert:
 def _storable(text: str | None) -> str | None:
     """Return a text as UTF-8 can hold it: a byte of a file's name that isn't UTF-8 is escaped."""
     return text and text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
 
 
 def _draw(digest: bytes, from_s: float, number: int) -> int:

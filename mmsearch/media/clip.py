@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from mmsearch.errors import MediaError
@@ -27,6 +28,7 @@ PART_S = 60.0
 """A part of a clip ends with the shot that brings it here,"""
 _PART_WALL_S = 15.0
 """or with the shot that is under way when decoding has taken so long."""
+_OVERLAP_S = WINDOW_S - HOP_S
 _PART_WINDOWS = 16
 """Windows in a part of a sound."""
 _SHORT_S = 60.0
@@ -170,7 +172,8 @@ class _Reading:
                 views[View.AUDIO] = (wave,)
             border = round(_BLEEDS_S * self.asked.rate_hz)
             silent = wave is not None and is_silent(wave[border:-border] if len(wave) > 4 * border else wave)
-            self.found.append(_segment(views, start_s, end_s, self.lines, self.asked, silent=silent))
+            words = _say(views, self.lines, start_s, end_s, self.asked)
+            self.found.append(Segment(views, start_s, end_s, words, silent))
         return len(self.found) > before
 
     def _end_pictures(self) -> None:
@@ -212,32 +215,32 @@ class _Reading:
 
 
 def _windows(track: Track, from_s: float, lines: Sequence[Cue], asked: Asked) -> tuple[list[Segment], float | None]:
-    """Return the windows over a sound from a moment on, and where to go on if a part has no room for them all."""
+    """Return the windows over a sound from a moment on, and where to go on if a part has no room for them all.
+
+    Windows overlap. What is said there belongs to the one in whose middle it is said: the next doesn't say it again.
+    """
     found: list[Segment] = []
-    for n, (start_s, end_s) in enumerate(windows(from_s, track.end_s)):
-        if n == _PART_WINDOWS:
-            return found, start_s
+    spans = list(islice(windows(from_s, track.end_s), _PART_WINDOWS + 1))
+    for n, (start_s, end_s) in enumerate(spans[:_PART_WINDOWS]):
         wave = track.cut(start_s, end_s, asked.rate_hz)
-        if wave is not None:
-            silent = is_silent(wave)
-            found.append(_segment({View.AUDIO: (wave,)}, start_s, end_s, lines, asked, silent=silent))
-    return found, None
+        if wave is None:
+            continue
+        first, last = start_s == 0, n == len(spans) - 1
+        middle = (start_s if first else start_s + _OVERLAP_S / 2, end_s if last else end_s - _OVERLAP_S / 2)
+        views: dict[View, tuple[Payload, ...]] = {View.AUDIO: (wave,)}
+        words = _say(views, lines, *middle, asked)
+        found.append(Segment(views, start_s, end_s, words, is_silent(wave)))
+    return found, spans[_PART_WINDOWS][0] if len(spans) > _PART_WINDOWS else None
 
 
-def _segment(
-    views: dict[View, tuple[Payload, ...]],
-    start_s: float,
-    end_s: float,
-    lines: Sequence[Cue],
-    asked: Asked,
-    *,
-    silent: bool,
-) -> Segment:
-    """Return a segment with the words that are said in it as one more view."""
-    words = " ".join(said(lines, start_s, end_s))
-    if words and (cut := asked.passages(words)):
+def _say(
+    views: dict[View, tuple[Payload, ...]], lines: Sequence[Cue], start_s: float, end_s: float, asked: Asked
+) -> str | None:
+    """Add what is said between two moments as one more view; return it, of several languages the first."""
+    words = said(lines, start_s, end_s)
+    if cut := tuple(passage for text in words for passage in asked.passages(text)):
         views[View.TEXT] = cut
-    return Segment(views, start_s, end_s, words or None, silent)
+    return words[0] if words else None
 
 
 def _cut_short(end_s: float, promised_s: float) -> str | None:

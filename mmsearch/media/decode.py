@@ -125,7 +125,10 @@ def _beside(sidecars: Sequence[bytes], options: DecodeOptions) -> tuple[list[str
                 raw = beside.read(options.limits.text_bytes)
             stage = Stage.DECODE
             if has_times(sidecar):
-                lines += cues(decode_text(raw))
+                found = cues(decode_text(raw), track=len(lines))
+                if not found:
+                    raise MediaError("no subtitle with a time stands in it; replace or remove it")
+                lines += found
             else:
                 captions += read_sidecar(sidecar, raw)
         except MediaError as error:

@@ -10,7 +10,6 @@ from itertools import zip_longest
 _TIME = r"(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{1,3})"
 _ARROW = re.compile(rf"^\s*{_TIME}[ \t]+-->[ \t]+{_TIME}.*$", re.MULTILINE)
 _TAG = re.compile(r"</?[A-Za-z\d][^<>\n]*>|\{\\[^{}]*\}")
-_COVERED_S = 1.0
 _MOST = 100_000
 """Lines that are read of one file: a film has two thousand."""
 
@@ -22,9 +21,11 @@ class Cue:
     start_s: float
     end_s: float
     text: str
+    track: int = 0
+    """Which of several files or tracks it stands in: each may be in another language."""
 
 
-def cues(text: str) -> list[Cue]:
+def cues(text: str, track: int = 0) -> list[Cue]:
     """Return the lines of an SRT or WebVTT text in order of their start; what is neither has none."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
     found: list[Cue] = []
@@ -34,19 +35,26 @@ def cues(text: str) -> list[Cue]:
         body = re.split(r"\n[ \t]*\n", lines[arrow.end() : end].lstrip("\n"), maxsplit=1)[0]
         words = plain(body)
         if words:
-            found.append(Cue(_seconds(*arrow.groups()[:4]), _seconds(*arrow.groups()[4:]), words))
+            found.append(Cue(_seconds(*arrow.groups()[:4]), _seconds(*arrow.groups()[4:]), words, track))
     return sorted(found, key=lambda cue: cue.start_s)
 
 
 def plain(text: str) -> str:
-    """Return a line without tags and line breaks."""
-    return " ".join(_TAG.sub("", text).split())
+    """Return a line without tags, line breaks and soft hyphens."""
+    return " ".join(_TAG.sub("", text).replace("\u00ad", "").split())
 
 
 def said(lines: Iterable[Cue], start_s: float, end_s: float) -> list[str]:
-    """Return what is said in a moment: every line of which it covers a second, or the half, without repetitions."""
-    found = [cue.text for cue in lines if _covers(cue, start_s, end_s)]
-    return list(dict.fromkeys(found))
+    """Return what is said in a moment, one text a track, without repetitions.
+
+    A line belongs to a moment that covers half of it, or of which it covers half: where moments follow each other, to
+    one of them at least, and to none that it only touches.
+    """
+    tracks: dict[int, dict[str, None]] = {}
+    for cue in lines:
+        if _covers(cue, start_s, end_s):
+            tracks.setdefault(cue.track, {})[cue.text] = None
+    return list(dict.fromkeys(" ".join(texts) for _, texts in sorted(tracks.items())))
 
 
 def _covers(cue: Cue, start_s: float, end_s: float) -> bool:
@@ -54,7 +62,7 @@ def _covers(cue: Cue, start_s: float, end_s: float) -> bool:
     if length_s == 0:
         return start_s <= cue.start_s < end_s
     covered_s = min(cue.end_s, end_s) - max(cue.start_s, start_s)
-    return covered_s >= min(_COVERED_S, length_s / 2)
+    return covered_s >= min(length_s, end_s - start_s) / 2
 
 
 def _seconds(hours: str | None, minutes: str, seconds: str, fraction: str) -> float:
