@@ -14,12 +14,12 @@ from pebble import ProcessExpired
 
 from indexer.plan import Task
 from indexer.workers import Crew, PreparedContent
-from mmsearch.errors import MediaError, MMSearchError
+from mmsearch.errors import MediaError, MMSearchError, ReadError
 from mmsearch.settings import Limits, Settings
 from mmsearch.spaces import Profile
 from mmsearch.types import Failure, Stage
 
-_AHEAD = 8
+_AHEAD = 4
 """Tasks in flight for each worker."""
 _KILLED = -9
 _BREAKS = 3
@@ -89,8 +89,8 @@ class _Decoding:
             if outcome is None:
                 self._begin_again(task)
                 continue
-            if isinstance(outcome, Failure) and task.modality is not None:
-                outcome = PreparedContent(task.modality, (), (outcome,))  # what came before it is kept
+            if isinstance(outcome, Failure) and outcome.stage is Stage.DECODE and task.modality is not None:
+                outcome = PreparedContent(task.modality, (), (outcome,))  # what came before it is kept, and is all
             if isinstance(outcome, PreparedContent) and outcome.resume_s is not None and not self.stopped():
                 self.begin(replace(task, from_s=outcome.resume_s, modality=outcome.modality))
             return task, outcome
@@ -125,6 +125,8 @@ class _Decoding:
             return self.crew.result(future)
         except BrokenProcessPool:
             raise
+        except ReadError as error:
+            return Failure(Path(os.fsdecode(task.entry.path)), Stage.READ, str(error))
         except MediaError as error:
             reason = str(error)
         except TimeoutError:

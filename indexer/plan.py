@@ -12,7 +12,7 @@ from pathlib import Path
 from indexer.scan import Entry
 from mmsearch.catalog import Catalog, FailureRow, MediaRow, NewMedia
 from mmsearch.errors import MediaError
-from mmsearch.media import by_name, content_digest
+from mmsearch.media import by_name, content_digest, open_regular
 from mmsearch.settings import Limits
 from mmsearch.types import Failure, Modality, Stage
 
@@ -114,7 +114,7 @@ class Plan:
             self.reused += len(again)
         for entry, digest in hashed:
             if digest in whole:
-                self.seen_failures.update(entry.sidecars)
+                self.seen_failures.update((entry.path, *entry.sidecars))
                 continue
             if digest in self._in_flight:
                 self.copies.append(entry)
@@ -125,13 +125,24 @@ class Plan:
             if part is None:
                 yield Task(entry, digest, known_path)
             else:
+                if _is_partial(failed.get(entry.path)):
+                    self.seen_failures.add(entry.path)
                 yield Task(entry, digest, known_path, part.resume_s or 0.0, part.modality)
 
     def _partly_due(self, entry: Entry, rows: Mapping[bytes, MediaRow], failed: Mapping[bytes, FailureRow]) -> bool:
         """Return whether a part of an indexed file is worth another try: a sidecar of it, or its broken tail."""
         own = failed.get(entry.path) if entry.path in rows else None
         broken = own if _is_partial(own) else None
-        return self._due(broken) or any(self._due(failed.get(path)) for path in entry.sidecars)
+        return self._due(broken) or any(self._sidecar_due(failed.get(path), path) for path in entry.sidecars)
+
+    def _sidecar_due(self, failure: FailureRow | None, path: bytes) -> bool:
+        if failure is not None and failure.stage == Stage.READ:
+            try:
+                open_regular(path).close()
+            except MediaError:
+                self.seen_failures.add(path)
+                return False
+        return self._due(failure)
 
     def _settled(self, entry: Entry, row: MediaRow | None, failure: FailureRow | None) -> bool:
         if row is not None:
@@ -150,6 +161,7 @@ class Plan:
                     self.seen_failures.add(entry.path)
                 self.unchanged += 1
                 return True
+            return False  # its failure, if there is one, is of a part: what isn't done is gone on with
         if failure is None or self._due(failure):
             return False
         if failure.stamp == entry.stamp:

@@ -77,6 +77,7 @@ class _Run:
     decode_s: float = 0.0
     encode_s: float = 0.0
     under_way: Outcome | None = None
+    lost: set[bytes] = field(default_factory=set)
     version: str = f"{metadata.version('mmsearch')}/{DECODER_VERSION}"
 
     def go(self) -> IndexReport:
@@ -139,6 +140,8 @@ class _Run:
         lost: list[tuple[Failure, Entry]] = []  # contents that give nothing
         partly: list[tuple[Failure, Entry]] = []  # parts of contents that give something
         for task, outcome in batch:
+            if task.from_s and task.hash in self.lost:
+                continue  # its beginning couldn't be encoded
             if isinstance(outcome, Failure):
                 lost.append((outcome, task.entry))
             else:
@@ -154,6 +157,7 @@ class _Run:
                 failure = Failure(Path(os.fsdecode(task.entry.path)), Stage.ENCODE, vectors)
                 (partly if task.from_s else lost).append((failure, task.entry))
                 if not task.from_s:
+                    self.lost.add(task.hash)
                     continue
                 content, vectors = replace(content, segments=()), []
             segments = [
@@ -195,7 +199,7 @@ class _Run:
         gone = Gone(self.catalog, scan, plan.seen, first_new_id, self.options.prune)
         removed = self.catalog.remove(list(gone.paths()))
         current = plan.seen_failures | {os.fsencode(failure.path) for failure in self.failures}
-        self.catalog.remove(list(gone.healed(current)))
+        self.catalog.forget_failures(list(gone.healed(current)))
         kept = tuple(Path(os.fsdecode(folder)) for folder in sorted(gone.kept))
         self.report = replace(self.report, removed=removed, kept=kept)
 

@@ -20,7 +20,7 @@ from pebble import ProcessPool
 
 from indexer.plan import Task
 from indexer.scan import mtime_ns
-from mmsearch.errors import MediaError
+from mmsearch.errors import ReadError
 from mmsearch.media import DecodeOptions, decode
 from mmsearch.settings import Limits, Settings
 from mmsearch.spaces import FrontEnd, Prepared, decoding_needs
@@ -135,9 +135,12 @@ def _start_worker(front_ends: FrontEnds, limits: Limits) -> None:
 def _work(task: Task) -> PreparedContent:
     assert _options is not None
     decoded = decode(task.entry.path, task.entry.sidecars, _options, task.from_s)
-    after = os.stat(task.entry.path)  # noqa: PTH116  paths are bytes here
+    try:
+        after = os.stat(task.entry.path)  # noqa: PTH116  paths are bytes here
+    except OSError as error:
+        raise ReadError(f"{(error.strerror or str(error)).lower()}; check the disk") from None
     if (after.st_size, mtime_ns(after)) != (task.entry.size_bytes, task.entry.mtime_ns):
-        raise MediaError("it changed while it was read; run 'mmsearch index' again")
+        raise ReadError("it changed while it was read; run 'mmsearch index' again")
     segments = tuple(
         PreparedSegment(
             segment.start_s,

@@ -38,6 +38,8 @@ NEAR_DUPLICATE = 0.995
 """Cosine of the same view above which two contents are the same to the eye: re-encoded, resized."""
 TIES = 10_000
 """How deep equal scores are followed, so that their order doesn't depend on `k`."""
+_HASHED_BYTES = 2**28
+"""A larger file that asks isn't hashed to find out whether the library holds a copy of it."""
 RERANKED = 100
 NEIGHBOURS = 10
 STRENGTH = 0.5
@@ -139,12 +141,26 @@ class Engine:
             item = term.item
             if isinstance(item, str) or term.weight < 0:
                 return []
-            path = os.fsencode(expand(item))
+            path = os.path.abspath(os.fsencode(expand(item)))  # noqa: PTH100  paths are bytes here
             try:
-                found.append(self._catalog.content_with_hash(content_digest(path, find_sidecars(path))))
+                found.append(self._content_at(path) or self._content_like(path))
             except (MediaError, OSError):
                 continue  # it was read a moment ago; it just doesn't come first
         return [content for content in dict.fromkeys(found) if content is not None]
+
+    def _content_at(self, path: bytes) -> int | None:
+        """Return the content of a file that is in the library and didn't change since, without reading it."""
+        row = self._catalog.media_at([path]).get(path)
+        if row is None:
+            return None
+        status = os.stat(path)  # noqa: PTH116
+        return row.content_id if (status.st_size, status.st_mtime_ns) == (row.size_bytes, row.mtime_ns) else None
+
+    def _content_like(self, path: bytes) -> int | None:
+        """Return the content of another name for the same bytes."""
+        if os.stat(path).st_size > _HASHED_BYTES:  # noqa: PTH116
+            return None
+        return self._catalog.content_with_hash(content_digest(path, find_sidecars(path)))
 
     def _candidates(self, query: Query, routes: Sequence[_Route], own: Sequence[int]) -> _Candidates:
         """Search every route as deep as it takes, and score what they found."""
@@ -234,7 +250,9 @@ class Engine:
     def _collapse(self, found: _Candidates, order: list[int], k: int) -> tuple[list[int], int]:
         """Leave out contents that look and read the same as one before them, until `k` are left."""
         looked_at = order[: 4 * k]
-        kinds = np.asarray([found.rows[i].modality for i in looked_at])
+        # One shot says little of a long video: many begin with the same titles, or in black.
+        counts = self._catalog.segment_counts({found.rows[i].content_id for i in looked_at})
+        kinds = np.asarray([f"{found.rows[i].modality} {counts.get(found.rows[i].content_id)}" for i in looked_at])
         marked = near_duplicates([vectors[looked_at] for vectors in found.vectors], kinds, NEAR_DUPLICATE)
         kept = [i for i, hide in zip(looked_at, marked, strict=True) if not hide]
         shown = looked_at.index(kept[k - 1]) if len(kept) >= k else len(looked_at)

@@ -8,7 +8,8 @@
     │   ├── NoLibraryError  there is none here
     │   ├── LockedError     another process is writing to it
     │   └── CatalogError    the catalog can't be read or written
-    └── MediaError          a file can't be read or decoded; an index run records it and goes on
+    └── MediaError          a file can't be decoded; an index run records it and goes on
+        └── ReadError       it can't be read at the moment: another time it may be
 
 Foreign exceptions are mapped where they enter: Pillow's in `media/`, SQLAlchemy's in `catalog/`, FAISS's in `vectors/`.
 """
@@ -47,4 +48,8 @@ class CatalogError(LibraryError):
 
 
 class MediaError(MMSearchError):
-    """A file can't be read or decoded."""
+    """A file can't be decoded."""
+
+
+class ReadError(MediaError):
+    """A file can't be read at the moment, or changed meanwhile: another time it may be."""

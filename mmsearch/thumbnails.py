@@ -39,7 +39,7 @@ def escape(hit: Hit, how: Protocol) -> str:
     """Return the sequence that shows a hit's picture, "" where it has none that can be read."""
     try:
         png = _png(hit)
-    except (MediaError, OSError):
+    except (MediaError, OSError, MemoryError):
         return ""  # gone or broken since it was indexed; its path is printed all the same
     if png is None:
         return ""

@@ -33,7 +33,7 @@ SEAMS = {
     "tokenizers": {"mmsearch/spaces/front_ends.py"},
     "torch": {"mmsearch/spaces"},
     "open_clip": {"mmsearch/spaces"},
-    "av": {"mmsearch/media/video.py"},
+    "av": {"mmsearch/media/video.py", "mmsearch/media/frames.py"},
     "soundfile": {"mmsearch/media/sound.py"},
     "soxr": {"mmsearch/media/sound.py"},
     "pi_heif": {"mmsearch/media/image.py"},
@@ -44,6 +44,7 @@ SEAMS = {
     "rich": {"mmsearch/output.py"},
     "PIL": {
         "mmsearch/media/image.py",
+        "mmsearch/media/frames.py",
         "mmsearch/media/video.py",
         "mmsearch/spaces/front_ends.py",
         "mmsearch/spaces/hashing.py",

@@ -361,6 +361,7 @@ def test_a_file_that_cannot_be_looked_at_loses_nothing(
     assert library.query("red", k=1)[0].path == photos / "red" / "photo.png"
     assert counts(library.index(photos)) == (0, 0, 0, 0, 0)
     assert library.failures() == []
+    assert library.query("red", k=1)[0].path == photos / "red" / "photo.png"
 
 
 def test_a_file_that_cannot_be_read_keeps_its_row_and_is_tried_again(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import random
 import signal
 import subprocess
@@ -25,9 +27,13 @@ from indexer import decode as decode_module
 from indexer.workers import Crew, PreparedContent
 from mmsearch import Library, Settings, View
 from mmsearch.catalog import Catalog
-from mmsearch.errors import MediaError
+from mmsearch.errors import MediaError, ReadError
 from mmsearch.library import CATALOG
+from mmsearch.media import DecodeOptions, decode
+from mmsearch.media import clip as clip_module
+from mmsearch.settings import Limits
 from mmsearch.spaces import load_profile
+from mmsearch.types import Stage
 
 Moment = tuple[bytes, View, float, float]
 
@@ -204,3 +210,119 @@ def test_a_file_that_changes_half_way_through_starts_anew(long_media: Path, tmp_
         assert report.failed == 0
         assert max(end for _, _, _, end in moments(library.folder)) == 30
         assert len(library.query("high", k=5)) == 1
+
+
+def test_parts_of_any_length_give_what_one_reading_gives(long_media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def segments() -> list[tuple[float, float, int]]:
+        found: list[tuple[float, float, int]] = []
+        from_s: float | None = 0.0
+        while from_s is not None:
+            decoded = decode(os.fsencode(long_media / "long.mp4"), (), options, from_s)
+            found += [
+                (round(part.start_s or 0, 3), round(part.end_s or 0, 3), len(part.views[View.VISUAL]))
+                for part in decoded.segments
+            ]
+            from_s = decoded.resume_s
+        return found
+
+    options = DecodeOptions(Limits(), 64, 32, len, 16_000)
+    monkeypatch.setattr(clip_module, "PART_S", 1e9)
+    whole = segments()
+    for part_s in (1.0, 20.0, 60.0):
+        monkeypatch.setattr(clip_module, "PART_S", part_s)
+        assert segments() == whole
+
+
+def slides(tmp_path: Path, seconds: list[float], container: str) -> Path:
+    """Make a talk: a picture stands for so long, while somebody speaks."""
+    colours = [RED, GREEN, BLUE]
+    file = tmp_path / f"talk.{container}"
+    moments = [0.0, *np.cumsum(seconds).tolist()]
+    frames = [(colour, 0.2) for colour in colours[: len(seconds)]]
+    gaps = [end - start - 0.2 for start, end in itertools.pairwise(moments)]
+    scenes = [scene for frame, gap in zip(frames, gaps, strict=True) for scene in (frame, (None, gap))]
+    clip(file, Pictures(scenes, fps=5), Tones([(120.0, moments[-1])], rate=8_000))
+    return file
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+def test_a_slide_is_seen_as_long_as_it_stands(tmp_path: Path, container: str) -> None:
+    file = slides(tmp_path, [100.0, 45.0, 30.0], container)
+    with mmsearch.open(tmp_path / "library", model="hashing") as library:
+        assert library.index(file).failed == 0
+        shots = sorted((start, end) for _, view, start, end in moments(library.folder) if view is View.VISUAL)
+        assert [end for _, end in shots[:-1]] == [start for start, _ in shots[1:]]
+        assert shots[0][0] == 0
+        assert shots[-1][1] >= 145
+        for colour, start_s, end_s in (("red", 0, 100), ("green", 100, 145), ("blue", 145, 175)):
+            (hit,) = library.query(colour, k=1)
+            assert hit.start_s is not None
+            assert start_s - 0.5 <= hit.start_s < end_s
+
+
+def test_sound_before_the_first_picture_is_only_heard(tmp_path: Path) -> None:
+    file = tmp_path / "late.mkv"
+    clip(file, Pictures([(RED, 10.0)], fps=5, start_s=30.0), Tones([(120.0, 40.0)], rate=8_000))
+    with mmsearch.open(tmp_path / "library", model="hashing") as library:
+        assert library.index(file).failed == 0
+        seen = [start for _, view, start, _ in moments(library.folder) if view is View.VISUAL]
+        assert min(seen) == pytest.approx(30, abs=0.5)
+        heard = [start for _, view, start, _ in moments(library.folder) if view is View.AUDIO]
+        assert min(heard) == 0
+
+
+def test_a_damaged_part_is_said_until_the_file_changes(tmp_path: Path) -> None:
+    file = tmp_path / "media" / "clip.mkv"
+    file.parent.mkdir()
+    file.write_bytes(cut_matroska(tmp_path))
+    with mmsearch.open(tmp_path / "library", model="hashing") as library:
+        assert library.index(file.parent).failed == 1
+        reasons = [failure.reason for failure in library.failures()]
+        assert "breaks off" in reasons[0]
+        os.utime(file)
+        assert library.index(file.parent).reused == 1
+        assert [failure.reason for failure in library.failures()] == reasons
+        file = file.rename(file.with_name("renamed.mkv"))
+        assert library.index(file.parent).reused == 1
+        assert [(failure.path, failure.reason) for failure in library.failures()] == [(file, reasons[0])]
+        assert library.index(file.parent, retry=True).updated == 1
+        file.unlink()
+        library.index(file.parent, prune=True)
+        assert library.failures() == []
+
+
+def cut_matroska(tmp_path: Path) -> bytes:
+    """Return the first two thirds of a clip in Matroska."""
+    file = tmp_path / "whole.mkv"
+    scenes = [(colour, 7.0) for colour in (RED, GREEN, BLUE, YELLOW)] * 3
+    clip(file, Pictures(scenes, fps=5), Tones([(120.0, 84.0)], rate=8_000))
+    raw = file.read_bytes()
+    return raw[: len(raw) * 2 // 3]
+
+
+class VanishingCrew(Crew):
+    """Loses the file of every later part, as a network drive may, the first time."""
+
+    lost = False
+
+    def result(self, future: Future[PreparedContent]) -> PreparedContent:
+        content = super().result(future)
+        if content.segments and (content.segments[0].start_s or 0) > 0 and not VanishingCrew.lost:
+            raise ReadError("no such file or directory; check the disk")
+        return content
+
+
+def test_a_drive_that_vanishes_half_way_through_costs_nothing_for_good(
+    long_media: Path, clean: dict[Moment, NDArray[np.float32]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode_module, "Crew", VanishingCrew)
+    with mmsearch.open(tmp_path / "library", model="hashing") as library:
+        report = library.index(long_media)
+        assert report.failed == 2
+        assert {failure.stage for failure in report.failures} == {Stage.READ}
+        assert library.status().unfinished == 2
+        monkeypatch.setattr(VanishingCrew, "lost", True)
+        report = library.index(long_media)
+        assert (report.added, report.failed) == (2, 0)
+        assert library.failures() == []
+        assert_same(moments(library.folder), clean)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Engine, Select, bindparam, func, insert, or_, select, update
+from sqlalchemy import BindParameter, Connection, Engine, Select, bindparam, func, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from mmsearch.catalog import schema
@@ -20,7 +20,9 @@ from mmsearch.catalog.schema import content, embedding, failure, media, revision
 from mmsearch.catalog.writing import (
     FIRST_DRAWS,
     PART,
+    carry_failures,
     drop_orphans,
+    forget_failures,
     insert_contents,
     parts,
     point,
@@ -31,6 +33,7 @@ from mmsearch.catalog.writing import (
 from mmsearch.errors import CatalogError
 from mmsearch.types import Modality, View
 
+_SOME: BindParameter[Any] = bindparam("some", expanding=True)
 SAMPLE_FLOOR = 32
 """How many vectors a sample has at least, if there are so many."""
 
@@ -114,7 +117,7 @@ class Catalog:
     def media_at(self, paths: Iterable[bytes]) -> dict[bytes, MediaRow]:
         """Return the rows of those paths that the catalog knows."""
         with self._read() as connection:
-            query = _media().where(media.c.path.in_(bindparam("some", expanding=True)))
+            query = _media().where(media.c.path.in_(_SOME))
             return {
                 row.path: MediaRow(*row) for part in parts(paths) for row in connection.execute(query, {"some": part})
             }
@@ -150,7 +153,7 @@ class Catalog:
     def contents_by_hash(self, hashes: Iterable[bytes], embedded_by: str) -> dict[bytes, Known]:
         """Return those contents that the catalog holds, embedded by this profile key."""
         query = select(content.c.hash, content.c.id, content.c.modality, content.c.resume_s).where(
-            content.c.hash.in_(bindparam("some", expanding=True)), content.c.embedded_by == embedded_by
+            content.c.hash.in_(_SOME), content.c.embedded_by == embedded_by
         )
         with self._read() as connection:
             rows = (row for part in parts(hashes) for row in connection.execute(query, {"some": part}))
@@ -177,6 +180,7 @@ class Catalog:
     def point(self, names: Mapping[NewMedia, int]) -> None:
         """Make paths name contents that the catalog already holds (a rename, a copy, a touched file)."""
         with self._write() as connection:
+            carry_failures(connection, names)
             point(connection, names)
 
     def remove(self, paths: Iterable[bytes]) -> int:
@@ -197,7 +201,7 @@ class Catalog:
 
     def failures_at(self, paths: Iterable[bytes]) -> dict[bytes, FailureRow]:
         """Return the recorded failures of those paths that have one."""
-        query = _failures().where(failure.c.path.in_(bindparam("some", expanding=True)))
+        query = _failures().where(failure.c.path.in_(_SOME))
         with self._read() as connection:
             rows = (row for part in parts(paths) for row in connection.execute(query, {"some": part}))
             return {row.path: FailureRow(*row) for row in rows}
@@ -210,6 +214,11 @@ class Catalog:
             query = query.where(or_(failure.c.path == root, (failure.c.path > first) & (failure.c.path < end)))
         with self._read() as connection:
             return [FailureRow(*row) for row in connection.execute(query)]
+
+    def forget_failures(self, paths: Iterable[bytes]) -> None:
+        """Delete the failures of paths; what the library holds of them stays."""
+        with self._write() as connection:
+            forget_failures(connection, paths)
 
     def start_run(self) -> int:
         """Note that a run began; return its id."""
@@ -234,7 +243,7 @@ class Catalog:
 
     def vectors(self, ids: Ids, dim: int) -> tuple[Ids, NDArray[np.float32]]:
         """Return those of the sorted ids that exist, and their vectors, (n, dim) float32."""
-        query = select(embedding.c.id, embedding.c.vector).where(embedding.c.id.in_(bindparam("some", expanding=True)))
+        query = select(embedding.c.id, embedding.c.vector).where(embedding.c.id.in_(_SOME))
         found: list[tuple[int, bytes]] = []
         with self._read() as connection:
             for part in parts(ids.tolist()):
@@ -245,7 +254,7 @@ class Catalog:
     def embeddings_of(self, segment_ids: Iterable[int], space_id: int, dim: int) -> Embeddings:
         """Return every view of these segments in a space."""
         query = select(embedding.c.id, embedding.c.segment_id, embedding.c.view, embedding.c.vector).where(
-            embedding.c.segment_id.in_(bindparam("some", expanding=True)), embedding.c.space_id == space_id
+            embedding.c.segment_id.in_(_SOME), embedding.c.space_id == space_id
         )
         with self._read() as connection:
             rows = [row for part in parts(segment_ids) for row in connection.execute(query, {"some": part})]
@@ -263,6 +272,8 @@ class Catalog:
         a book isn't the measure of all notes; only where that makes fewer than `SAMPLE_FLOOR` do some give more.
         """
         query = select(embedding.c.vector).where(embedding.c.space_id == space_id, embedding.c.view == view)
+        if view is View.AUDIO:  # silences are all alike and would be the measure of everything else
+            query = query.join_from(embedding, segment).where(segment.c.silent.is_(False))
         ordered = query.order_by(embedding.c.draw)
         with self._read() as connection:
             rows = connection.execute(ordered.where(embedding.c.draw < FIRST_DRAWS).limit(size)).all()
@@ -278,11 +289,16 @@ class Catalog:
         with self._read() as connection:
             return connection.execute(query.limit(1)).first() is not None
 
+    def segment_counts(self, content_ids: Iterable[int]) -> dict[int, int]:
+        """Return how many segments each of these contents has."""
+        owner = segment.c.content_id
+        query = select(owner, func.count()).where(owner.in_(_SOME)).group_by(owner)
+        with self._read() as connection:
+            return {i: n for part in parts(content_ids) for i, n in connection.execute(query, {"some": part})}
+
     def segments_of(self, embedding_ids: Iterable[int]) -> dict[int, int]:
         """Return the segment of each of these embeddings that exists."""
-        query = select(embedding.c.id, embedding.c.segment_id).where(
-            embedding.c.id.in_(bindparam("some", expanding=True))
-        )
+        query = select(embedding.c.id, embedding.c.segment_id).where(embedding.c.id.in_(_SOME))
         with self._read() as connection:
             return {
                 row.id: row.segment_id
@@ -310,7 +326,7 @@ class Catalog:
                 segment.c.silent,
             )
             .join_from(segment, content)
-            .where(segment.c.id.in_(bindparam("some", expanding=True)))
+            .where(segment.c.id.in_(_SOME))
         )
         with self._read() as connection:
             rows = (row for part in parts(segment_ids) for row in connection.execute(query, {"some": part}))

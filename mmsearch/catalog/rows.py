@@ -39,6 +39,11 @@ class NewMedia:
     sidecars: str
     device: str
 
+    @property
+    def stamp(self) -> str:
+        """Changes whenever the file or its sidecars do."""
+        return f"{self.size_bytes}:{self.mtime_ns};{self.sidecars}"
+
 
 @dataclass(frozen=True, slots=True)
 class NewSegment:

@@ -137,6 +137,8 @@ def connect(file: Path, *, create: bool) -> Engine:
         version = _version(connection)
         if version > SCHEMA_VERSION:
             raise CatalogError(f"{file} was written by a newer mmsearch (schema {version}); upgrade mmsearch to use it")
+        if version < SCHEMA_VERSION and engine.url.query.get("immutable"):
+            raise CatalogError(f"{file} is of an older mmsearch and can't be brought up to date where it lies; copy it")
         if version < SCHEMA_VERSION:
             _bring_up(connection)
     return engine

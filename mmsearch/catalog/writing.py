@@ -25,10 +25,9 @@ REVISIONS = 10_000
 def insert_contents(connection: Connection, contents: Sequence[NewContent], embedded_by: str) -> None:
     """Write contents with their segments, vectors and paths, each in place of what stands under its hash.
 
-    A part that isn't the first of its content is added to it instead.
+    A part that isn't the first of its content is added to it instead, if it is the one that comes next.
     """
-    # Two tasks may have met the same content under two names; one of them is enough.
-    unique = {(new.hash, new.from_s): new for new in contents}
+    unique = _expected(connection, contents)
     rows = [
         {"hash": h, "modality": new.modality.value, "embedded_by": embedded_by, "resume_s": new.resume_s}
         for (h, _), new in unique.items()
@@ -68,7 +67,23 @@ def insert_contents(connection: Connection, contents: Sequence[NewContent], embe
     ]
     if vectors:
         connection.execute(insert(embedding), vectors)
-    point(connection, {name: ids[new.hash] for new in contents for name in new.names})
+    named = [new for new in contents if new.hash in ids]
+    point(connection, {name: ids[new.hash] for new in named for name in new.names})
+    forget_failures(connection, (name.path for new in named if new.from_s == 0 for name in new.names))
+
+
+def _expected(connection: Connection, contents: Sequence[NewContent]) -> dict[tuple[bytes, float], NewContent]:
+    """Return what is to be written: of a content that two tasks met under two names, each part once and in order."""
+    known: dict[bytes, float | None] = {}
+    for part in parts(new.hash for new in contents if new.from_s):
+        stored = connection.execute(select(content.c.hash, content.c.resume_s).where(content.c.hash.in_(part)))
+        known |= {row.hash: row.resume_s for row in stored}
+    wanted: dict[tuple[bytes, float], NewContent] = {}
+    for new in contents:
+        if new.from_s == 0 or known.get(new.hash) == new.from_s:
+            known[new.hash] = new.resume_s
+            wanted[new.hash, new.from_s] = new
+    return wanted
 
 
 def _replacing(table: Table, unique: str, columns: Iterable[str]) -> Insert:
@@ -94,7 +109,7 @@ def _draw(digest: bytes, from_s: float, number: int) -> int:
 
 
 def point(connection: Connection, names: Mapping[NewMedia, int]) -> None:
-    """Make paths name contents, and forget their failures."""
+    """Make paths name contents."""
     if not names:
         return
     rows = [
@@ -109,8 +124,26 @@ def point(connection: Connection, names: Mapping[NewMedia, int]) -> None:
         for name, content_id in names.items()
     ]
     connection.execute(_replacing(media, "path", rows[0]), rows)
-    for part in parts([name.path for name in names]):
-        connection.execute(delete(failure).where(failure.c.path.in_(part)))
+
+
+def carry_failures(connection: Connection, names: Mapping[NewMedia, int]) -> None:
+    """Give paths the failure that a part of their content has under any path, and forget their own."""
+    partial: dict[int, Any] = {}
+    for part in parts(set(names.values())):
+        held = select(media.c.content_id, failure.c.stage, failure.c.reason, failure.c.version).join_from(
+            media, failure, media.c.path == failure.c.path
+        )
+        of_parts = (media.c.content_id.in_(part), failure.c.stage.in_(("decode", "encode")))
+        partial |= {row.content_id: row for row in connection.execute(held.where(*of_parts))}
+    forget_failures(connection, (name.path for name in names))
+    record_failures(
+        connection,
+        [
+            FailureRow(name.path, row.stage, row.reason, name.stamp, row.version)
+            for name, content_id in names.items()
+            if (row := partial.get(content_id)) is not None
+        ],
+    )
 
 
 def record_failures(connection: Connection, failures: Sequence[FailureRow]) -> None:
@@ -124,6 +157,12 @@ def record_failures(connection: Connection, failures: Sequence[FailureRow]) -> N
     connection.execute(_replacing(failure, "path", rows[0]), rows)
 
 
+def forget_failures(connection: Connection, paths: Iterable[bytes]) -> None:
+    """Delete the failures of paths."""
+    for part in parts(paths):
+        connection.execute(delete(failure).where(failure.c.path.in_(part)))
+
+
 def drop_orphans(connection: Connection) -> int:
     """Delete contents that no path names, and by cascade their segments and embeddings; return how many."""
     named = select(media.c.id).where(media.c.content_id == content.c.id).correlate(content).exists()
@@ -135,7 +174,7 @@ def take_out(connection: Connection, paths: Iterable[bytes]) -> int:
     removed = 0
     for part in parts(paths):
         removed += connection.execute(delete(media).where(media.c.path.in_(part))).rowcount
-        connection.execute(delete(failure).where(failure.c.path.in_(part)))
+        forget_failures(connection, part)
     return removed
 
 

@@ -15,10 +15,11 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from mmsearch.errors import MediaError
-from mmsearch.media.shots import MIN_SHOT_S, ShotCutter
+from mmsearch.media.frames import Block, Frame, picture_of
+from mmsearch.media.shots import MAX_SHOT_S, MIN_SHOT_S, STANDS_S, ShotCutter
 from mmsearch.media.sound import HOP_S, WINDOW_S, SoundFile, Track, is_silent, windows
 from mmsearch.media.subtitles import Cue, said
-from mmsearch.media.video import Block, Frame, SeekMissedError, Video, picture_of
+from mmsearch.media.video import SeekMissedError, Video
 from mmsearch.types import Segment, View
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ _SOUND_LAG_S = 15.0
 _BLEEDS_S = 0.1
 """So far a codec lets a shot's sound run into the next one, which may be silent all the same."""
 _TAIL_S = _PART_WINDOWS * HOP_S
+_MOST_WORDS = 4_000
+"""Characters that are kept of what is said in one moment."""
 _BREAKS_OFF_S = 2.0
 _CUT_SHORT = 0.02
 
@@ -102,9 +105,9 @@ class _Reading:
     track: Track | None = None
     last: Frame | None = None
     pictures: list[tuple[float, Payload]] = field(default_factory=list)
+    began: float = 0.0
     ended: deque[tuple[float, float, tuple[Payload, ...]]] = field(default_factory=deque)
     found: list[Segment] = field(default_factory=list)
-    next_s: float = 0.0
     step_s: float = 1.0
     cutter: ShotCutter = field(default_factory=lambda: ShotCutter(0.0))
 
@@ -112,15 +115,17 @@ class _Reading:
         """Read until a part is full, or to the end."""
         self.cutter = ShotCutter(self.from_s)
         self.step_s = 1.0 if (self.video.promised_s or math.inf) > _SHORT_S else 0.5
-        self.next_s = self._grid_after(self.from_s)
-        began = time.monotonic()
         for event in self.video.events(self.from_s, seek=seek):
+            self.began = self.began or time.monotonic()  # what had to be read to come here doesn't count
             self._take(event)
-            if self._emit() and (self._until_s - self.from_s >= PART_S or time.monotonic() - began > _PART_WALL_S):
+            if self._emit() and (self._until_s - self.from_s >= PART_S or self._lasts()):
                 return self._stop(self._until_s)
             if self.track is not None and self.track.end_s - self._seen_s > _TAIL_S + WINDOW_S + HOP_S:
                 return self._sound_goes_on()
         return self._finish()
+
+    def _lasts(self) -> bool:
+        return time.monotonic() - self.began > _PART_WALL_S
 
     @property
     def _until_s(self) -> float:
@@ -130,9 +135,9 @@ class _Reading:
     def _seen_s(self) -> float:
         return self.last.end_s if self.last is not None else self.from_s
 
-    def _grid_after(self, time_s: float) -> float:
-        """Return the first moment from a time on at which a frame is looked at: half-way through each step."""
-        return (math.floor(time_s / self.step_s + 0.5) + 0.5) * self.step_s
+    def _is_looked_at(self, frame: Frame) -> bool:
+        """Return whether a frame is the first after the middle of a step of time."""
+        return math.floor(frame.time_s / self.step_s + 0.5) > math.floor(frame.before_s / self.step_s + 0.5)
 
     def _take(self, event: Frame | Block | Cue) -> None:
         if isinstance(event, Cue):
@@ -142,13 +147,20 @@ class _Reading:
             if event.start_s + event.samples.shape[1] / event.rate_hz > self.from_s:
                 self.track.add(event.start_s, event.samples)
         else:
+            if self.last is None and event.time_s - self.from_s >= MIN_SHOT_S:
+                self._begin_late(event.time_s)
             if event.thumb is not None:
                 for start_s, end_s in self.cutter.see(event.time_s, event.thumb, event.changed_s):
                     self._end_shot(start_s, end_s, self.last or event)
-            if event.time_s >= self.next_s:
+            if self._is_looked_at(event):
                 self.pictures.append((event.time_s, picture_of(event, self.asked.side)))
-                self.next_s = self._grid_after(event.time_s)
             self.last = event
+
+    def _begin_late(self, time_s: float) -> None:
+        """Take what is heard before there is anything to see."""
+        if self.track is not None:
+            self.found, _ = _windows(self.track, self.from_s, self.lines, self.asked, min(time_s, self.track.end_s))
+        self.cutter = ShotCutter(time_s)
 
     def _end_shot(self, start_s: float, end_s: float, standing: Frame) -> None:
         own = tuple(picture for at, picture in self.pictures if at < end_s)
@@ -178,12 +190,24 @@ class _Reading:
 
     def _end_pictures(self) -> None:
         if self.last is not None:
-            for start_s, end_s in self.cutter.finish(self.last.end_s):
+            for start_s, end_s in self.cutter.finish(self._pictures_end_s()):
                 self._end_shot(start_s, end_s, self.last)
         self._emit(at_end=True)
 
+    def _pictures_end_s(self) -> float:
+        """Return when the last shot ends: with the last frame, decoded or not, or with sound that goes on a little."""
+        end_s = self._seen_s
+        if 0 < self.video.pictures_end_s - end_s < MAX_SHOT_S:
+            end_s = self.video.pictures_end_s
+        if self.track is not None and 0 < self.track.end_s - end_s < MIN_SHOT_S:
+            end_s = self.track.end_s
+        return end_s
+
     def _finish(self) -> Part:
         """Take what is left at the end of the file."""
+        if self.last is None and (self.video.pictures_promised_s or 0) > self.from_s:
+            for frame in self.video.drain():
+                self._take(frame)
         self._end_pictures()
         resume_s = None
         if self.track is not None and (not self.found or self.track.end_s - self._until_s >= MIN_SHOT_S):
@@ -192,10 +216,20 @@ class _Reading:
         return self._stop(resume_s)
 
     def _sound_goes_on(self) -> Part:
-        """End the pictures, or where there are none any more, take the next windows of what is heard."""
+        """Let the last frame stand while sound goes on; where there is none any more, take windows of the sound."""
         assert self.track is not None
-        self._end_pictures()
-        if self.found:
+        for frame in self.video.drain():
+            self._take(frame)
+        if self.last is not None:
+            until_s = min(self.track.end_s, self.last.time_s + STANDS_S)
+            if (ends_s := self.video.pictures_promised_s) is not None:
+                until_s = max(self._seen_s, min(until_s, ends_s))
+            for start_s, end_s in self.cutter.stand(until_s):
+                self._end_shot(start_s, end_s, self.last)
+            self._emit(at_end=True)
+            if not self.found:
+                self._end_pictures()
+        if self._until_s > self.from_s:
             return self._stop(self._until_s)
         self.found, resume_s = _windows(self.track, self.from_s, self.lines, self.asked)
         return self._stop(resume_s)
@@ -209,18 +243,20 @@ class _Reading:
         if resume_s is not None and resume_s > self.asked.longest_s:
             resume_s, damage = None, _too_long(self.asked.longest_s)
         elif resume_s is None and damage is None and self.video.says_its_length and promised_s:
-            damage = _cut_short(max(self._seen_s, heard_s), promised_s)
+            damage = _cut_short(max(self._seen_s, self.video.pictures_end_s, heard_s), promised_s)
         length_s = promised_s or max(self._seen_s, heard_s)
         return Part(tuple(self.found), length_s, resume_s, damage, self.video.has_pictures)
 
 
-def _windows(track: Track, from_s: float, lines: Sequence[Cue], asked: Asked) -> tuple[list[Segment], float | None]:
+def _windows(
+    track: Track, from_s: float, lines: Sequence[Cue], asked: Asked, until_s: float | None = None
+) -> tuple[list[Segment], float | None]:
     """Return the windows over a sound from a moment on, and where to go on if a part has no room for them all.
 
     Windows overlap. What is said there belongs to the one in whose middle it is said: the next doesn't say it again.
     """
     found: list[Segment] = []
-    spans = list(islice(windows(from_s, track.end_s), _PART_WINDOWS + 1))
+    spans = list(islice(windows(from_s, until_s or track.end_s), _PART_WINDOWS + 1))
     for n, (start_s, end_s) in enumerate(spans[:_PART_WINDOWS]):
         wave = track.cut(start_s, end_s, asked.rate_hz)
         if wave is None:
@@ -240,7 +276,7 @@ def _say(
     words = said(lines, start_s, end_s)
     if cut := tuple(passage for text in words for passage in asked.passages(text)):
         views[View.TEXT] = cut
-    return words[0] if words else None
+    return words[0][:_MOST_WORDS] if words else None
 
 
 def _cut_short(end_s: float, promised_s: float) -> str | None:

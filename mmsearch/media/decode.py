@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmsearch.errors import MediaError
+from mmsearch.errors import MediaError, ReadError
 from mmsearch.media import kinds
 from mmsearch.media.sidecar import has_times, read_sidecar
 from mmsearch.media.subtitles import Cue, cues
@@ -23,7 +23,7 @@ from mmsearch.types import Failure, Modality, Segment, Stage, View
 if TYPE_CHECKING:
     from mmsearch.types import Payload
 
-DECODER_VERSION = 1
+DECODER_VERSION = 2
 """Raised when a change here may make a file decode that failed before; failures of an older one are tried again."""
 
 
@@ -65,7 +65,7 @@ def open_regular(path: bytes | str) -> io.BufferedReader:
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except OSError as error:
-        raise MediaError(f"{(error.strerror or str(error)).lower()}; check the file and its permissions") from None
+        raise ReadError(f"{(error.strerror or str(error)).lower()}; check the file and its permissions") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise MediaError("not a regular file")
@@ -96,7 +96,7 @@ def decode(path: bytes, sidecars: Sequence[bytes], options: DecodeOptions, from_
                 case _:
                     raise MediaError("not a kind of file that mmsearch knows; see the README for the list")
     except OSError as error:
-        raise MediaError(f"can't be read: {error.strerror or error}") from error
+        raise ReadError(f"can't be read: {(error.strerror or str(error)).lower()}; check the disk") from error
 
 
 def _decode_picture(file: io.BufferedReader, sidecars: Sequence[bytes], options: DecodeOptions) -> Decoded:
@@ -166,9 +166,11 @@ def _decode_clip(
             part = read_sound(SoundFile(file), lines, asked, from_s)
     if part is None or not part.segments:
         part = read_clip(open_clip, lines, asked, from_s)
+    if from_s > 0:  # said with the first part
+        captions, failures = [], []
     if part.damage:
         failures.append(Failure(Path(os.fsdecode(path)), Stage.DECODE, part.damage))
-    words = _first_passages("\n".join(captions), options) if from_s == 0 else ()
+    words = _first_passages("\n".join(captions), options)
     whole = (Segment({View.TEXT: (passage,)}, 0.0, part.length_s, passage) for passage in words)
     kind = Modality.VIDEO if part.has_pictures else modality  # a sound's name on a clip is a lie
     return Decoded(kind, (*part.segments, *whole), tuple(failures), part.resume_s)

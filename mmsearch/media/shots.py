@@ -18,8 +18,8 @@ _MOTION = 3.0
 _DRIFT = 0.18
 """Difference from the shot's first frame, over blocks of pixels, at which a dissolve or pan shows another view."""
 _MOTION_WEIGHT = 0.2
-_STANDS_S = 600.0
-"""A frame that stands still for longer than this is a broken time stamp: what lies between belongs to no shot."""
+STANDS_S = 600.0
+"""A frame that stands still for longer than this is no news, or a broken time stamp: no shot shows it any more."""
 
 Thumb = NDArray[np.uint8]
 
@@ -49,8 +49,9 @@ class ShotCutter:
         """
         before_s, self._seen_s = max(self._seen_s, self.start_s), time_s
         at = time_s if changed_s is None else changed_s
-        if time_s - before_s > _STANDS_S:
-            shots = self._end(before_s)
+        if time_s - before_s > STANDS_S:
+            shown = before_s - self.start_s >= MIN_SHOT_S
+            shots = self._end(before_s if shown else before_s + MAX_SHOT_S)
             self._begin(time_s, thumb)
             return shots
         cut, drifted = self._compare(thumb)
@@ -68,6 +69,14 @@ class ShotCutter:
         self._beyond.append((time_s, thumb, changed_s))
         return self._pass_border() if time_s - self._border_s >= MIN_SHOT_S else []
 
+    def stand(self, until_s: float) -> list[tuple[float, float]]:
+        """Return the shots that have ended if the last frame still stands at a time."""
+        shots: list[tuple[float, float]] = []
+        while until_s - self.start_s >= MAX_SHOT_S + MIN_SHOT_S:
+            shots.append((self.start_s, self.start_s + MAX_SHOT_S))
+            self.start_s += MAX_SHOT_S
+        return shots
+
     def finish(self, end_s: float) -> list[tuple[float, float]]:
         """Return the shots that are left when the video ends."""
         shots = self._end(end_s)
@@ -76,10 +85,7 @@ class ShotCutter:
 
     def _end(self, at: float) -> list[tuple[float, float]]:
         """End the shot here; what is over the limit becomes two of equal length, or as many as it takes."""
-        shots: list[tuple[float, float]] = []
-        while at - self.start_s > MAX_SHOT_S + MIN_SHOT_S:  # the last frame stood long
-            shots.append((self.start_s, self.start_s + MAX_SHOT_S))
-            self.start_s += MAX_SHOT_S
+        shots = self.stand(at)
         if at - self.start_s > MAX_SHOT_S:
             middle = (self.start_s + at) / 2
             return [*shots, (self.start_s, middle), (middle, at)]

@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import zip_longest
 
-_TIME = r"(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{1,3})"
-_ARROW = re.compile(rf"^\s*{_TIME}[ \t]+-->[ \t]+{_TIME}.*$", re.MULTILINE)
+_TIME = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{2})[.,](\d{1,3})"
+_ARROW = re.compile(rf"^[ \t]*{_TIME}[ \t]+-->[ \t]+{_TIME}.*$", re.MULTILINE)
 _TAG = re.compile(r"</?[A-Za-z\d][^<>\n]*>|\{\\[^{}]*\}")
+_LONGEST = 2_000
+"""Characters that are read of one line."""
 _MOST = 100_000
 """Lines that are read of one file: a film has two thousand."""
 
@@ -33,7 +35,7 @@ def cues(text: str, track: int = 0) -> list[Cue]:
     for arrow, after in zip_longest(arrows, arrows[1:]):
         end = after.start() if after else len(lines)
         body = re.split(r"\n[ \t]*\n", lines[arrow.end() : end].lstrip("\n"), maxsplit=1)[0]
-        words = plain(body)
+        words = plain(body[:_LONGEST])
         if words:
             found.append(Cue(_seconds(*arrow.groups()[:4]), _seconds(*arrow.groups()[4:]), words, track))
     return sorted(found, key=lambda cue: cue.start_s)

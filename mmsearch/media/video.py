@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import av
@@ -14,16 +16,15 @@ from av.audio.frame import AudioFrame
 from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorTrc, VideoReformatter
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from mmsearch.errors import MediaError
 from mmsearch.media.boxes import breaks_off
-from mmsearch.media.hdr import from_hlg, from_pq, to_screen
-from mmsearch.media.shots import THUMB, Thumb
+from mmsearch.media.frames import Block, Frame, picture_of, samples_of, thumb_of, words_of
+from mmsearch.media.shots import Thumb
 from mmsearch.media.sound import resample
-from mmsearch.media.subtitles import Cue, plain
+from mmsearch.media.subtitles import Cue
 from mmsearch.settings import Limits
 
 if TYPE_CHECKING:
@@ -45,15 +46,15 @@ _APART_S = 0.2
 """Of key frames that are closer than this, some are left out."""
 _STANDS_S = 10.0
 """How long a frame is taken to stand at most, whatever its header says."""
+_LEAP_S = 5.0
+"""Time stamps that go back by more than this are those of another recording."""
 _KEYS_LOOKED_AT = 20_000
 _RUN_UP_S = 1.0
 """How far before a moment reading begins: a sound decoder needs some frames to settle."""
 _CUE_RUN_UP_S = 10.0
 """The same where subtitles are read: one may have begun before."""
-_HDR = {int(ColorTrc.SMPTE2084): from_pq, int(ColorTrc.ARIB_STD_B67): from_hlg}
 _BAD_SHARE = 0.02
 
-_DTYPES = {"u8p": "u1", "s16p": "i2", "s32p": "i4", "s64p": "i8", "fltp": "f4", "dblp": "f8"}
 
 _BROKEN = (av.error.FFmpegError, ValueError, EOFError)
 """What PyAV raises on damaged data; MemoryError and OSErrors of the file itself are not among them."""
@@ -61,31 +62,6 @@ _BROKEN = (av.error.FFmpegError, ValueError, EOFError)
 
 class SeekMissedError(Exception):
     """The container can't be entered at a moment; it has to be read from its start."""
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A frame at a time. `changed_s` is when, at the most likely, it took the place of the one before it.
-
-    Only some have a `thumb`: the first of every eighth of a second.
-    """
-
-    time_s: float
-    end_s: float
-    changed_s: float | None
-    thumb: Thumb | None
-    source: VideoFrame
-    aspect: float
-    """Width to height of one pixel."""
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Some sound, (channels, n) float32."""
-
-    start_s: float
-    rate_hz: int
-    samples: NDArray[np.float32]
 
 
 class Video:
@@ -110,6 +86,13 @@ class Video:
             raise MediaError("no picture and no sound in it can be decoded; convert or replace it")
         self._start_s = (self._container.start_time or 0) / av.time_base
         self._decoded, self._bad = 0, 0
+        # How far reading has come:
+        self.pictures_end_s = 0.0
+        """When the last frame ends of which data was met, decoded or not."""
+        self._from_s, self._heard_s, self._key_s, self._rate_hz = 0.0, 0.0, -1.0, 0
+        self._seen_s: float | None = None
+        self._standing: Frame | None = None
+        self._small = VideoReformatter()
         self._prepare()
 
     def _prepare(self) -> None:
@@ -160,6 +143,13 @@ class Video:
         return whole / av.time_base - max(0.0, self._start_s) if whole and self._subtitles is None else None
 
     @property
+    def pictures_promised_s(self) -> float | None:
+        """When the pictures end by the header of their track, None where that isn't said."""
+        if self._pictures is None or not self._pictures.duration:
+            return None
+        return self._pictures.duration * self._tick_s
+
+    @property
     def says_its_length(self) -> bool:
         """Whether its kind of container knows how long it is, so that one that ends before is broken."""
         return any(name in self._container.format.name for name in ("mov", "matroska", "avi"))
@@ -185,22 +175,53 @@ class Video:
         entered = from_s == 0 or not seek
         if not entered:
             self._seek(from_s)
-        shown = _Shown()
+        self._from_s = from_s
         for packet in self._packets():
-            if packet.stream is self._pictures and self._left_out(packet, shown):
-                continue
-            for event in self._decode(packet, shown):
+            if packet.stream is self._pictures:
+                self._note_end(packet)
+                if self._left_out(packet):
+                    continue
+            for event in self._decode(packet):
                 if not entered and not isinstance(event, Cue):
                     leading = self._pictures is None or isinstance(event, Frame)
                     at = event.time_s if isinstance(event, Frame) else event.start_s
                     if leading and at > from_s + 0.5:
                         raise SeekMissedError
                     entered = entered or leading
-                if isinstance(event, Frame) and event.time_s < from_s - 1e-6:
-                    continue
-                yield event
+                yield from self._stand(event)
         if self._broken is None and "mov" in self._container.format.name and breaks_off(self._file):
             self._broken = "it breaks off before its end"
+
+    def drain(self) -> Iterator[Frame]:
+        """Yield the frames that the decoder still holds, and what stood at the start if none came. Ends reading."""
+        if self._pictures is not None:
+            with suppress(*_BROKEN):
+                for frame in self._pictures.decode(None):
+                    yield from self._stand(self._frame(frame))
+        if self._standing is not None:
+            yield self._at_start(self._standing)
+
+    def _stand(self, event: Any) -> Iterator[Any]:  # noqa: ANN401  any event, and a frame before it
+        """Yield an event, and before the first frame the one that stands at the start, unless they coincide."""
+        if not isinstance(event, Frame):
+            yield event
+        elif event.time_s < self._from_s - 1e-6:
+            self._standing = event
+        else:
+            if self._standing is not None and event.time_s > self._from_s + 1 / _LOOKS:
+                yield self._at_start(self._standing)
+            self._standing = None
+            yield event
+
+    def _at_start(self, standing: Frame) -> Frame:
+        self._standing = None
+        thumb = self._thumb(standing.source)
+        return replace(standing, time_s=self._from_s, end_s=max(self._from_s, standing.end_s), thumb=thumb)
+
+    def _note_end(self, packet: Packet[Any]) -> None:
+        if packet.pts is not None:
+            end_s = (packet.pts + (packet.duration or 0)) * self._tick_s - self._start_s
+            self.pictures_end_s = max(self.pictures_end_s, end_s)
 
     def _seek(self, from_s: float) -> None:
         lead_s = _CUE_RUN_UP_S if self._subtitles is not None else _RUN_UP_S
@@ -216,116 +237,74 @@ class Video:
         while True:
             try:
                 packet = next(packets, None)
-            except MemoryError:
-                raise
-            except _BROKEN as error:
+            except _BROKEN as error:  # want of memory too: a damaged size asks for any amount
                 self._broken = f"it is damaged ({reason(error)})"
                 return
             if packet is None:
                 return
             yield packet
 
-    def _left_out(self, packet: Packet[Any], shown: _Shown) -> bool:
+    def _left_out(self, packet: Packet[Any]) -> bool:
         """Return whether a packet of pictures needs no decoding."""
         if not self._key_frames_only or packet.size == 0:
             return False
         at = packet.pts if packet.pts is not None else packet.dts
-        if not packet.is_keyframe or at is None or packet.time_base is None:
+        if not packet.is_keyframe or at is None:
             return not packet.is_keyframe
-        time_s = float(at * packet.time_base)
-        if shown.key_s <= time_s < shown.key_s + _APART_S:
-            return True
-        shown.key_s = time_s
-        return False
+        before_s, self._key_s = self._key_s, at * self._tick_s
+        return int(self._key_s / _APART_S) == int(before_s / _APART_S)
 
-    def _decode(self, packet: Packet[Any], shown: _Shown) -> Iterator[Frame | Block | Cue]:
+    def _decode(self, packet: Packet[Any]) -> Iterator[Frame | Block | Cue]:
         try:
             found: list[Any] = list(packet.decode())
-        except MemoryError:
-            raise
         except _BROKEN:
             self._bad += 1
             return
         self._decoded += 1
         for item in found:
             if isinstance(item, VideoFrame):
-                yield self._frame(item, shown)
+                yield self._frame(item)
             elif isinstance(item, AudioFrame):
-                yield self._block(item, shown)
-            elif (words := _words(item)) and packet.pts is not None and packet.time_base is not None:
+                yield self._block(item)
+            elif (words := words_of(item)) and packet.pts is not None and packet.time_base is not None:
                 start_s = float(packet.pts * packet.time_base) - self._start_s
                 yield Cue(start_s, start_s + float((packet.duration or 0) * packet.time_base), words)
 
-    def _frame(self, frame: VideoFrame, shown: _Shown) -> Frame:
+    def _frame(self, frame: VideoFrame) -> Frame:
         assert self._pictures is not None
         if frame.width * frame.height > self._limits.frame_pixels:
             raise MediaError(f"its frames are {frame.width} x {frame.height}; make them smaller")
-        time_s = shown.frame_s + self._frame_s
-        if frame.pts is not None and frame.time is not None:
-            time_s = max(frame.time - self._start_s, shown.frame_s)  # time doesn't go back
-        between = (shown.frame_s + time_s) / 2 if self._key_frames_only and shown.frame_s > 0 else None
-        thumb: Thumb | None = None
-        if shown.frames == 0 or int(time_s * _LOOKS) > int(shown.frame_s * _LOOKS):
-            small = shown.small.reformat(frame, *THUMB, "rgb24", interpolation="BILINEAR", threads=1)
-            thumb = small.to_ndarray().astype(np.uint8, copy=False)
-        shown.frame_s, shown.frames = time_s, shown.frames + 1
+        before_s = self._seen_s
+        time_s = 0.0 if before_s is None else before_s + self._frame_s
+        if frame.pts is not None and self._tick_s:
+            time_s = frame.pts * self._tick_s - self._start_s
+        if before_s is not None and time_s < before_s:
+            if time_s < before_s - _LEAP_S:
+                self._broken = "its time stamps go back, so that what follows has no place"
+            time_s = before_s
+        between = None if before_s is None or not self._key_frames_only else (before_s + time_s) / 2
+        looked = before_s is not None and int(time_s * _LOOKS) == int(before_s * _LOOKS)
+        thumb = None if looked else self._thumb(frame)
+        self._seen_s = time_s
         stands_s = min((frame.duration or 0) * self._tick_s or self._frame_s, _STANDS_S)
-        return Frame(time_s, time_s + stands_s, between, thumb, frame, self._aspect)
+        before_s = time_s if before_s is None else before_s
+        return Frame(time_s, time_s + stands_s, before_s, between, thumb, frame, self._aspect)
 
-    def _block(self, frame: AudioFrame, shown: _Shown) -> Block:
-        samples = _samples(frame)
-        if shown.rate_hz == 0:
-            shown.rate_hz = frame.sample_rate
-        elif frame.sample_rate != shown.rate_hz:  # a track may change its rate; a time line has one
-            samples = resample(samples.mean(axis=0), frame.sample_rate, shown.rate_hz)[None]
-        start_s = shown.sound_s
-        if frame.pts is not None and frame.time is not None:
-            stated_s = frame.time - self._start_s
+    def _thumb(self, frame: VideoFrame) -> Thumb:
+        return thumb_of(frame, self._small)
+
+    def _block(self, frame: AudioFrame) -> Block:
+        samples = samples_of(frame)
+        rate_hz = self._rate_hz = self._rate_hz or frame.sample_rate
+        if frame.sample_rate != rate_hz:  # a track may change its rate; a time line has one
+            samples = resample(samples.mean(axis=0), frame.sample_rate, rate_hz)[None]
+        start_s = self._heard_s
+        if frame.pts is not None and (time_s := frame.time) is not None and math.isfinite(time_s):
+            stated_s = time_s - self._start_s
             # Stamps are rounded: a block that begins about where the last one ended, begins there.
-            start_s = stated_s if abs(stated_s - shown.sound_s) > 0.05 else shown.sound_s
-        shown.sound_s = start_s + samples.shape[1] / shown.rate_hz
-        return Block(start_s, shown.rate_hz, samples)
-
-
-@dataclass(slots=True)
-class _Shown:
-    """How far reading has come."""
-
-    frame_s: float = 0.0
-    frames: int = 0
-    sound_s: float = 0.0
-    key_s: float = float("inf")
-    rate_hz: int = 0
-    small: VideoReformatter = field(default_factory=VideoReformatter)
-
-
-def picture_of(frame: Frame, side: int) -> Image:
-    """Return a frame as an upright RGB picture with square pixels, no smaller than `side` if it was as large.
-
-    High dynamic range is mapped to 8 bits; of an interlaced frame one field is taken.
-    """
-    from PIL import Image
-
-    source = frame.source
-    width, height = max(1, round(source.width * frame.aspect)), source.height
-    scale = min(1.0, side / max(1, min(width, height)))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    light = _HDR.get(source.color_trc)
-    fields = source.interlaced_frame and source.height >= 2 * size[1]
-    rgb = VideoReformatter().reformat(
-        source,
-        size[0],
-        source.height if fields else size[1],
-        "rgb48le" if light else "rgb24",
-        interpolation="AREA",
-        threads=1,
-    )
-    lines = rgb.to_ndarray()[:: 2 if fields else 1]
-    pixels = to_screen(light(np.asarray(lines / 65535, np.float32))) if light else np.ascontiguousarray(lines)
-    picture = Image.fromarray(pixels.astype(np.uint8, copy=False))
-    if fields:
-        picture = picture.resize(size, Image.Resampling.BOX)
-    return picture.rotate(source.rotation, expand=True) if source.rotation else picture
+            start_s = stated_s if abs(stated_s - start_s) > 0.05 else start_s
+        self._heard_s = start_s + samples.shape[1] / rate_hz
+        return Block(start_s, rate_hz, samples)
 
 
 def frame_at(file: BinaryIO, time_s: float, side: int, limits: Limits) -> Image | None:
@@ -334,7 +313,7 @@ def frame_at(file: BinaryIO, time_s: float, side: int, limits: Limits) -> Image 
     try:
         if video.has_pictures:
             with suppress(SeekMissedError):
-                for event in video.events(time_s):
+                for event in chain(video.events(time_s), video.drain()):
                     if isinstance(event, Frame):
                         return picture_of(event, side)
         return None
@@ -361,27 +340,3 @@ def _are_dense(pictures: VideoStream) -> bool:
 def _is_known(stream: Stream) -> bool:
     """Return whether FFmpeg can decode a stream: one of a codec it doesn't know has no context."""
     return getattr(stream, "codec_context", None) is not None
-
-
-def _samples(frame: AudioFrame) -> NDArray[np.float32]:
-    """Return a block as (channels, n) float32 in [-1, 1]."""
-    channels = max(1, frame.layout.nb_channels)
-    if frame.format.is_planar:  # not by to_ndarray, which reads past the end where there are more than 8 channels
-        dtype = np.dtype(_DTYPES[frame.format.name])
-        planes = np.stack([np.frombuffer(memoryview(frame.planes[n]), dtype)[: frame.samples] for n in range(channels)])
-    else:
-        planes = frame.to_ndarray().reshape(-1, channels).T
-    match planes.dtype.kind, planes.dtype.itemsize:
-        case "u", 1:
-            return np.asarray((planes.astype(np.float32) - 128) / 128, np.float32)
-        case "i", size:
-            return np.asarray(planes / float(2 ** (8 * size - 1)), np.float32)
-        case _:
-            return np.asarray(planes, np.float32)
-
-
-def _words(subtitle: Any) -> str:  # noqa: ANN401  PyAV's subtitles share no base class that has words
-    """Return the words of a subtitle, "" for one that is a picture."""
-    raw = getattr(subtitle, "dialogue", None) or getattr(subtitle, "text", None) or b""
-    text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else str(raw)
-    return plain(text.replace("\\N", "\n").replace("\\n", "\n"))
