@@ -233,6 +233,7 @@ def embed(items: str | Path | Iterable[str | Path], model: str = "auto") -> Vect
     """Embed texts (str) and files (Path) in one space, without a library.
 
     Returns (n, dim) float32, L2-normalised rows, in input order, by the profile's first space that takes every item.
-    The passages of a long text are averaged. Raises `ModelError` where no space does, `MediaError` for a bad file.
+    The passages of a long text are averaged; a clip gives its visual view. Raises `ModelError` where no space does,
+    `MediaError` for a bad file.
     """
     return embed_items(items, load_profile(model), Limits())
