@@ -212,12 +212,15 @@ def test_a_file_that_changes_half_way_through_starts_anew(long_media: Path, tmp_
         assert len(library.query("high", k=5)) == 1
 
 
-def test_parts_of_any_length_give_what_one_reading_gives(long_media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("frames_between_keys", [250, 5, 1])  # films; phones, of which key frames are enough; editors
+def test_parts_of_any_length_give_what_one_reading_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames_between_keys: int
+) -> None:
     def segments() -> list[tuple[float, float, int]]:
         found: list[tuple[float, float, int]] = []
         from_s: float | None = 0.0
         while from_s is not None:
-            decoded = decode(os.fsencode(long_media / "long.mp4"), (), options, from_s)
+            decoded = decode(os.fsencode(file), (), options, from_s)
             found += [
                 (round(part.start_s or 0, 3), round(part.end_s or 0, 3), len(part.views[View.VISUAL]))
                 for part in decoded.segments
@@ -225,6 +228,10 @@ def test_parts_of_any_length_give_what_one_reading_gives(long_media: Path, monke
             from_s = decoded.resume_s
         return found
 
+    file = tmp_path / "clip.mp4"
+    scenes = [(colour, 7.5) for colour in (RED, GREEN, BLUE, YELLOW)] * 4
+    keys = {"g": str(frames_between_keys), "keyint_min": "1", "sc_threshold": "0"}
+    clip(file, Pictures(scenes, fps=5, options=keys), Tones([(120.0, 120.0)], rate=8_000))
     options = DecodeOptions(Limits(), 64, 32, len, 16_000)
     monkeypatch.setattr(clip_module, "PART_S", 1e9)
     whole = segments()

@@ -208,15 +208,16 @@ class Video:
         elif event.time_s < self._from_s - 1e-6:
             self._standing = event
         else:
-            if self._standing is not None and event.time_s > self._from_s + 1 / _LOOKS:
+            apart_s = _DENSE_S if self._pictures is not None and self._key_frames_only else 1 / _LOOKS
+            if self._standing is not None and event.time_s > self._from_s + apart_s:
                 yield self._at_start(self._standing)
             self._standing = None
             yield event
 
     def _at_start(self, standing: Frame) -> Frame:
         self._standing = None
-        thumb = self._thumb(standing.source)
-        return replace(standing, time_s=self._from_s, end_s=max(self._from_s, standing.end_s), thumb=thumb)
+        start_s, thumb = self._from_s, self._thumb(standing.source)
+        return replace(standing, time_s=start_s, end_s=max(start_s, standing.end_s), before_s=start_s, thumb=thumb)
 
     def _note_end(self, packet: Packet[Any]) -> None:
         if packet.pts is not None:
