@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from mmsearch.catalog import stamp_of
 from mmsearch.errors import MediaError
 from mmsearch.media import HEAD_BYTES, by_name, find_sidecars, open_regular, resolve, sidecar_names
 from mmsearch.types import Failure, Stage
@@ -36,7 +37,7 @@ class Entry:
     @property
     def stamp(self) -> str:
         """Changes whenever the file or its captions do."""
-        return f"{self.size_bytes}:{self.mtime_ns};{self.sidecar_stamp}"
+        return stamp_of(self.size_bytes, self.mtime_ns, self.sidecar_stamp)
 
 
 @dataclass(slots=True)

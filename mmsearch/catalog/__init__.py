@@ -11,6 +11,7 @@ from mmsearch.catalog.rows import (
     NewMedia,
     NewSegment,
     SegmentRow,
+    stamp_of,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "NewMedia",
     "NewSegment",
     "SegmentRow",
+    "stamp_of",
 ]

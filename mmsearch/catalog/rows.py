@@ -42,7 +42,12 @@ class NewMedia:
     @property
     def stamp(self) -> str:
         """Changes whenever the file or its sidecars do."""
-        return f"{self.size_bytes}:{self.mtime_ns};{self.sidecars}"
+        return stamp_of(self.size_bytes, self.mtime_ns, self.sidecars)
+
+
+def stamp_of(size_bytes: int, mtime_ns: int, sidecars: str) -> str:
+    """Return what failures know a file's state by: it changes whenever the file or its sidecars do."""
+    return f"{size_bytes}:{mtime_ns};{sidecars}"
 
 
 @dataclass(frozen=True, slots=True)
