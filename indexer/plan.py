@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from indexer.scan import Entry
-from mmsearch.catalog import Catalog, FailureRow, MediaRow, NewMedia
+from mmsearch.catalog import OF_A_PART, Catalog, FailureRow, MediaRow, NewMedia
 from mmsearch.errors import MediaError
 from mmsearch.media import by_name, content_digest, open_regular
 from mmsearch.settings import Limits
@@ -207,7 +207,7 @@ def _chunk(entries: Iterator[Entry]) -> Iterator[Entry]:
 
 def _is_partial(failure: FailureRow | None) -> bool:
     """Return whether the recorded failure of an indexed file is one of its content: a tail that can't be decoded."""
-    return failure is not None and failure.stage in (Stage.DECODE, Stage.ENCODE)
+    return failure is not None and failure.stage in OF_A_PART
 
 
 def as_media(entry: Entry) -> NewMedia:

@@ -2,6 +2,7 @@
 
 from mmsearch.catalog.catalog import Catalog
 from mmsearch.catalog.rows import (
+    OF_A_PART,
     Embeddings,
     FailureRow,
     Ids,
@@ -15,6 +16,7 @@ from mmsearch.catalog.rows import (
 )
 
 __all__ = [
+    "OF_A_PART",
     "Catalog",
     "Embeddings",
     "FailureRow",

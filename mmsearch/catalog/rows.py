@@ -8,10 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.types import Modality, View
+from mmsearch.types import Modality, Stage, View
 
 Ids = NDArray[np.int64]
 """Ids of embeddings, sorted."""
+
+
+OF_A_PART = (Stage.DECODE, Stage.ENCODE)
+"""The stages of a failure that, at a file which the catalog holds, is one of a part of its content."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Table, delete, insert, select
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from mmsearch.catalog.rows import FailureRow, NewContent, NewMedia
+from mmsearch.catalog.rows import OF_A_PART, FailureRow, NewContent, NewMedia
 from mmsearch.catalog.schema import content, embedding, failure, media, revision, segment
 
 PART = 5_000
@@ -133,7 +133,7 @@ def carry_failures(connection: Connection, names: Mapping[NewMedia, int]) -> Non
         held = select(media.c.content_id, failure.c.stage, failure.c.reason, failure.c.version).join_from(
             media, failure, media.c.path == failure.c.path
         )
-        of_parts = (media.c.content_id.in_(part), failure.c.stage.in_(("decode", "encode")))
+        of_parts = (media.c.content_id.in_(part), failure.c.stage.in_(OF_A_PART))
         partial |= {row.content_id: row for row in connection.execute(held.where(*of_parts))}
     forget_failures(connection, (name.path for name in names))
     record_failures(
