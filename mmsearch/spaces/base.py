@@ -72,6 +72,8 @@ class Space(Protocol):
     dim: int
     fingerprint: str
     """Changes with the weights and with the preprocessing."""
+    pin: str
+    """Names the space so that `load_profile` makes it again: its source, and which state of it."""
     front_ends: Mapping[View, FrontEnd]
     """One for each view that the space has a tower for."""
 

@@ -86,7 +86,7 @@ class _Pitch:
 class HashingSpace:
     """The space `hashing`: (n, 64), the same on every machine."""
 
-    name = "hashing"
+    name = pin = "hashing"
     dim = _DIM
     fingerprint = "hashing-1"
 

@@ -32,7 +32,7 @@ class OnnxSpace:
     """
 
     def __init__(self, name: str, folder: Path, device: str = "auto") -> None:
-        self.name = name
+        self.name = self.pin = name
         self._folder = folder
         self._device = device
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,11 @@ class Profile:
     def key(self) -> str:
         """Names the spaces with their fingerprints: contents embedded under another key are out of date."""
         return " ".join(f"{space.name}:{space.fingerprint}" for space in self.spaces)
+
+    @property
+    def pins(self) -> tuple[str, ...]:
+        """What `load_profile` makes these very spaces again from, whatever the profile's name stands for by then."""
+        return tuple(space.pin for space in self.spaces)
 
     def space_for(self, *views: View) -> Space | None:
         """Return the first space that has a tower for every one of these views."""
@@ -75,8 +81,11 @@ def resolve_name(name: str) -> str:
     return chosen
 
 
-def load_profile(name: str, device: str = "auto") -> Profile:
-    """Return the profile of this name; its towers are loaded when first used. Raises `ModelError`."""
+def load_profile(name: str, device: str = "auto", pins: Sequence[str] = ()) -> Profile:
+    """Return the profile of this name; its towers are loaded when first used. Raises `ModelError`.
+
+    `pins` are those of the profile as a library knows it; without, the name is looked up anew.
+    """
     match resolve_name(name):
         case "hashing":
             return Profile("hashing", (HashingSpace(),))

@@ -1,0 +1,46 @@
+"""Towers in torch, as a loader hands them to the exporter and to the CUDA space."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.types import View
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+
+@dataclass(frozen=True, slots=True)
+class Tower:
+    """One tower: a module that takes one batch of inputs and returns (n, dim), not yet normalised.
+
+    `example` is a batch of two inputs: (2, 3, h, w) float32 pixels after mean and std; (2, t) int64 token ids, padded;
+    (2, frames, bands) float32 log-mel. `spec` is its section of `spec.json`, all that its front end needs to know, but
+    for the file's name.
+    """
+
+    module: Module
+    example: Tensor
+    spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Towers:
+    """A loaded model. `weights` is the digest of its checkpoint's bytes, which its fingerprint is made of.
+
+    `tokenizer` is a `tokenizer.json` without padding and truncation; `tokenize` is the model's own way from texts to
+    padded ids (n, t), by which the former is checked. `arrays` are further files (name.npy) that front ends need.
+    """
+
+    dim: int
+    weights: str
+    towers: Mapping[View, Tower]
+    tokenizer: str
+    tokenize: Callable[[Sequence[str]], NDArray[np.int64]]
+    arrays: Mapping[str, NDArray[np.float32]]
