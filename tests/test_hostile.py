@@ -471,7 +471,7 @@ class Trap:
 class TrapSpace:
     """The hashing space's text tower behind a trap."""
 
-    name, dim, fingerprint = "trap", 64, "trap-1"
+    name, pin, dim, fingerprint = "trap", "trap", 64, "trap-1"
 
     def __init__(self) -> None:
         self.front_ends: Mapping[View, FrontEnd] = {View.TEXT: Trap()}
