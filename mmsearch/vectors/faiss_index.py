@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import faiss
 
 
-def _faiss() -> Any:  # noqa: ANN401  faiss has no types
+def load_faiss() -> Any:  # noqa: ANN401  faiss has no types
+    """Return the module faiss: its one door. Raises `LibraryError` where it can't be loaded."""
     try:
         import faiss  # loaded only when an index is searched or written
     except ImportError as error:
@@ -35,7 +36,7 @@ class FaissIndex:
 
     @cached_property
     def _generation_ids(self) -> list[NDArray[np.int64]]:
-        return [np.asarray(_faiss().vector_to_array(index.id_map)) for index in self._generations]
+        return [np.asarray(load_faiss().vector_to_array(index.id_map)) for index in self._generations]
 
     @cached_property
     def _ids(self) -> NDArray[np.int64]:
@@ -55,11 +56,23 @@ class FaissIndex:
         """Return the ids of the vectors that can be found, sorted."""
         return self._ids
 
+    def vectors(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the vectors of ids that can be found, (n, dim) float32, as their codes have them."""
+        out = np.zeros((len(ids), self.dim), np.float32)
+        for index, known in zip(self._generations, self._generation_ids, strict=True):
+            order = np.argsort(known)
+            at = np.searchsorted(known, ids, sorter=order)
+            held = np.take(order, at, mode="clip")
+            mine = np.flatnonzero(known[held] == ids) if len(known) else np.empty(0, np.int64)
+            if len(mine):
+                out[mine] = load_faiss().downcast_index(index.index).reconstruct_batch(held[mine])
+        return out
+
     def search(
         self, queries: NDArray[np.float32], k: int, allowed: Bitmap | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return the k best of each query: see `VectorIndex.search`."""
-        faiss = _faiss()
+        faiss = load_faiss()
         rows = np.ascontiguousarray(queries, np.float32)
         bits = _intersect(allowed, self._alive)
         if bits is not None and not bits.any():
@@ -86,7 +99,7 @@ def _intersect(one: Bitmap | None, other: Bitmap | None) -> Bitmap | None:
 
 def write_generation(file: Path, dim: int, parts: Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]) -> int:
     """Write ids (n,) and vectors (n, dim) as float16 codes into a FAISS file; return how many there are."""
-    faiss = _faiss()
+    faiss = load_faiss()
     codes = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
     index = faiss.IndexIDMap(codes)
     for ids, vectors in parts:
@@ -102,7 +115,7 @@ def write_generation(file: Path, dim: int, parts: Iterable[tuple[NDArray[np.int6
 
 def map_generation(file: Path, dim: int, count: int) -> faiss.IndexIDMap:
     """Map a file that `write_generation` wrote. Raises `LibraryError` where it isn't what it should be."""
-    faiss = _faiss()
+    faiss = load_faiss()
     try:
         index = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as error:
