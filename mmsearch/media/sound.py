@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.errors import MediaError
+from mmsearch.resample import resample
 
 if TYPE_CHECKING:
     import soundfile
@@ -64,15 +65,6 @@ class Track:
     def forget(self, before_s: float) -> None:
         """Drop the blocks that end before a time."""
         self.blocks = [block for block in self.blocks if block[0] + len(block[1]) / self.rate_hz > before_s]
-
-
-def resample(wave: Wave, from_hz: int, to_hz: int) -> Wave:
-    """Return a waveform at another rate, by soxr's high quality (librosa's default too)."""
-    if from_hz == to_hz or not len(wave):
-        return wave
-    import soxr  # loaded only where there is a sound
-
-    return np.asarray(np.clip(soxr.resample(wave, from_hz, to_hz, quality="HQ"), -1, 1), np.float32)
 
 
 def is_silent(wave: Wave) -> bool:
