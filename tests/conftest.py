@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
+
+# Set before anything reads them: no test looks for a model on a network, and none finds one that the user has.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["MMSEARCH_CACHE"] = CACHE = tempfile.mkdtemp(prefix="mmsearch-cache-")
+os.environ["HF_HOME"] = f"{CACHE}/hub"
+atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 
 
 class Run(Protocol):
@@ -40,7 +49,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             text=True,
             errors="surrogateescape",
             cwd=cwd or home,
-            env={**kept, "HOME": str(home), "COLUMNS": "120", **named, **environment},
+            env={**kept, "HOME": str(home), "COLUMNS": "120", "MMSEARCH_CACHE": CACHE, **named, **environment},
             timeout=120,
             check=False,
         )

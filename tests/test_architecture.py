@@ -14,7 +14,7 @@ from conftest import REPOSITORY
 import mmsearch
 
 LAYERS = [
-    {"mmsearch.types", "mmsearch.errors", "mmsearch.paths"},
+    {"mmsearch.types", "mmsearch.errors", "mmsearch.paths", "mmsearch.resample"},
     {"mmsearch.settings"},
     {"mmsearch.media", "mmsearch.spaces", "mmsearch.catalog", "mmsearch.vectors", "mmsearch.ranking"},
     {"mmsearch.query", "mmsearch.terms", "mmsearch.indexes"},
@@ -29,17 +29,22 @@ INDEXER_MAY = {"types", "errors", "settings", "media", "spaces", "catalog", "vec
 SEAMS = {
     "sqlalchemy": {"mmsearch/catalog"},
     "faiss": {"mmsearch/vectors/faiss_index.py"},
-    "onnxruntime": {"mmsearch/spaces/onnx.py"},
-    "tokenizers": {"mmsearch/spaces/front_ends.py"},
+    "onnx": {"mmsearch/spaces/export.py"},
+    "onnxruntime": {"mmsearch/spaces/onnx.py", "mmsearch/spaces/export.py"},
+    "tokenizers": {"mmsearch/spaces/front_ends.py", "mmsearch/spaces/openclip.py"},
+    "huggingface_hub": {"mmsearch/spaces/hub.py"},
+    "transformers": {"mmsearch/spaces/clap.py"},
+    "safetensors": {"mmsearch/spaces/clap.py"},
+    "ftfy": {"mmsearch/spaces/front_ends.py"},
     "torch": {"mmsearch/spaces"},
     "open_clip": {"mmsearch/spaces"},
     "av": {"mmsearch/media/video.py", "mmsearch/media/frames.py"},
     "soundfile": {"mmsearch/media/sound.py"},
-    "soxr": {"mmsearch/media/sound.py"},
+    "soxr": {"mmsearch/resample.py"},
     "pi_heif": {"mmsearch/media/image.py"},
     "pebble": {"indexer/decode.py", "indexer/workers.py"},
-    "filelock": {"mmsearch/library.py"},
-    "platformdirs": {"mmsearch/library.py"},
+    "filelock": {"mmsearch/library.py", "mmsearch/spaces/cache.py"},
+    "platformdirs": {"mmsearch/library.py", "mmsearch/spaces/cache.py"},
     "typer": {"mmsearch/cli.py", "mmsearch/arguments.py"},
     "rich": {"mmsearch/output.py"},
     "PIL": {

@@ -10,11 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from mmsearch.vectors import FaissIndex, GpuIndex, IndexStore, bitmap, has_gpu
-from mmsearch.vectors.gpu_index import MOST
+from mmsearch.vectors.gpu_index import MOST, ToGpu
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import faiss
 
 DIM = 32
@@ -66,7 +64,7 @@ def test_the_vectors_of_any_ids_are_those_of_the_codes(index: FaissIndex) -> Non
 
 @pytest.mark.parametrize("to_gpu", [HalfGpu, None], ids=["stand-in", "gpu"])
 @pytest.mark.parametrize("k", [1, 10, 500])
-def test_ids_equal_the_cpus_and_scores_are_within_a_thousandth(index: FaissIndex, to_gpu: Callable[[faiss.Index], HalfGpu] | None, k: int) -> None:
+def test_ids_equal_the_cpus_and_scores_are_within_a_thousandth(index: FaissIndex, to_gpu: ToGpu | None, k: int) -> None:
     if to_gpu is None and not has_gpu():
         pytest.skip("there is no GPU")
     queries = unit(40, seed=1)

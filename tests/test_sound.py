@@ -11,7 +11,8 @@ import soundfile
 from conftest import REPOSITORY
 from numpy.typing import NDArray
 
-from mmsearch.media.sound import HOP_S, WINDOW_S, SoundFile, Track, is_silent, resample, windows
+from mmsearch.media.sound import HOP_S, WINDOW_S, SoundFile, Track, is_silent, windows
+from mmsearch.resample import resample
 
 Wave = NDArray[np.float32]
 

@@ -23,8 +23,8 @@ from mmsearch.errors import MediaError
 from mmsearch.media.boxes import breaks_off
 from mmsearch.media.frames import Block, Frame, picture_of, samples_of, thumb_of, words_of
 from mmsearch.media.shots import Thumb
-from mmsearch.media.sound import resample
 from mmsearch.media.subtitles import Cue
+from mmsearch.resample import resample
 from mmsearch.settings import Limits
 
 if TYPE_CHECKING:

@@ -12,12 +12,16 @@ from mmsearch.spaces.base import (
     embed,
     normalise,
 )
-from mmsearch.spaces.profiles import ModelInfo, Profile, known_models, load_profile, resolve_name
+from mmsearch.spaces.cache import int8_tower
+from mmsearch.spaces.models import ModelInfo, known_models
+from mmsearch.spaces.onnx import OnnxSpace
+from mmsearch.spaces.profiles import Profile, for_indexing, load_profile, pull_model, resolve_name
 
 __all__ = [
     "FrontEnd",
     "ImageFrontEnd",
     "ModelInfo",
+    "OnnxSpace",
     "Prepared",
     "Profile",
     "SoundFrontEnd",
@@ -26,8 +30,11 @@ __all__ = [
     "Vectors",
     "decoding_needs",
     "embed",
+    "for_indexing",
+    "int8_tower",
     "known_models",
     "load_profile",
     "normalise",
+    "pull_model",
     "resolve_name",
 ]

@@ -2,53 +2,95 @@
 
 from __future__ import annotations
 
+import html
+import string
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mmsearch.errors import ModelError
+from mmsearch.resample import resample
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
-    from mmsearch.spaces.base import Prepared
+    from mmsearch.spaces.base import Prepared, SoundFrontEnd
     from mmsearch.types import Payload
 
 
 @dataclass(frozen=True, slots=True)
-class SquashedPicture:
-    """Resizes the whole picture to a square, antialiased and without a crop, so that nothing at its edges is lost."""
+class Picture:
+    """Brings a picture to the size (height, width) that an image tower takes, antialiased.
 
-    side: int
+    `resize` says how: "squash" ignores its proportions, so that nothing at its edges is lost; "shortest" keeps them and
+    crops the centre; "longest" keeps them and pads with `fill`. The same as open_clip's transform for evaluation, pixel
+    by pixel (open_clip 3.3, transform.py).
+    """
+
+    size: tuple[int, int]
+    resize: str = "squash"
+    interpolation: str = "bilinear"
+    fill: int = 0
+
+    @property
+    def side(self) -> int:
+        """The longer side of what the tower sees, in pixels."""
+        return max(self.size)
 
     def __call__(self, payload: Payload) -> Prepared:
-        """Return (side, side, 3) uint8, RGB."""
+        """Return (height, width, 3) uint8, RGB."""
         from PIL import Image
 
         if not isinstance(payload, Image.Image):
             raise TypeError(f"an image tower takes a picture, not {type(payload).__name__}")
         picture = payload.convert("RGB")
-        return np.asarray(picture.resize((self.side, self.side), Image.Resampling.BILINEAR), dtype=np.uint8)
+        filters = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+        picture = picture.resize(self._resized(*picture.size), filters[self.interpolation])
+        return _centred(np.asarray(picture, dtype=np.uint8), self.size, self.fill)
+
+    def _resized(self, width: int, height: int) -> tuple[int, int]:
+        """Return the width and height to which a picture is scaled before it is cropped or padded."""
+        tall, wide = self.size
+        if self.resize == "squash":
+            return wide, tall
+        if self.resize == "shortest" and tall == wide:  # torchvision's Resize: the longer side is rounded down
+            shorter = min(width, height)
+            return int(tall * width / shorter), int(tall * height / shorter)
+        ratios = (height / tall, width / wide)
+        ratio = max(ratios) if self.resize == "longest" else min(ratios)
+        return round(width / ratio), round(height / ratio)
+
+
+def _centred(pixels: np.ndarray, size: tuple[int, int], fill: int) -> np.ndarray:
+    """Pad, then crop (h, w, 3) pixels about their centre, rounding where torchvision does."""
+    missing = [max(0, wanted - have) for wanted, have in zip(size, pixels.shape[:2], strict=True)]
+    if any(missing):
+        around = [(lack // 2, lack - lack // 2) for lack in missing]
+        pixels = np.pad(pixels, (*around, (0, 0)), constant_values=fill)
+    top, left = (round((have - wanted) / 2) for wanted, have in zip(size, pixels.shape[:2], strict=True))
+    return pixels[top : top + size[0], left : left + size[1]]
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Turns a text into token ids with the tokenizer in a `tokenizer.json`."""
+    """Turns a text into token ids with the tokenizer in a `tokenizer.json`, after cleaning it as `CLEANERS` says."""
 
     file: Path
     max_ids: int
+    clean: str = "none"
 
     def __call__(self, payload: Payload) -> Prepared:
         """Return (t,) int64 ids with the special ones, t ≤ `max_ids`; what is longer is cut at its end."""
         if not isinstance(payload, str):
             raise TypeError(f"a text tower takes a text, not {type(payload).__name__}")
-        tokenizer = _tokenizer(self.file)
-        words = tokenizer.encode(_valid(payload), add_special_tokens=False)
+        words = self._encode(payload)
         words.truncate(self.max_tokens)
-        return np.asarray(tokenizer.post_process(words).ids, dtype=np.int64)
+        return np.asarray(_tokenizer(self.file).post_process(words).ids, dtype=np.int64)
 
     @property
     def max_tokens(self) -> int:
@@ -57,7 +99,39 @@ class Tokens:
 
     def count_tokens(self, text: str) -> int:
         """Return how many tokens a text takes, without the special ones."""
-        return len(_tokenizer(self.file).encode(_valid(text), add_special_tokens=False).ids)
+        return len(self._encode(text).ids)
+
+    def _encode(self, text: str) -> Encoding:
+        return _tokenizer(self.file).encode(CLEANERS[self.clean](_valid(text)), add_special_tokens=False)
+
+
+def _mended(text: str) -> str:
+    """Return a text without mojibake, HTML entities and control characters."""
+    if text.isascii() and text.isprintable() and "&" not in text:
+        return text.strip()  # ftfy has nothing to mend there, and takes 0.1 s to load
+    import ftfy
+
+    return html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+
+
+def _spaced(text: str) -> str:
+    return " ".join(_mended(text).split())
+
+
+def _lowered(text: str) -> str:
+    return _spaced(text).lower()
+
+
+def _canonical(text: str) -> str:
+    """Return words in lower case without punctuation, as SigLIP was trained on (big_vision, prompt_engineering.py)."""
+    bare = _mended(text).replace("_", " ").translate(str.maketrans("", "", string.punctuation))
+    return " ".join(bare.lower().split())
+
+
+CLEANERS: Mapping[str, Callable[[str], str]] = MappingProxyType(
+    {"none": lambda text: text, "whitespace": _spaced, "lower": _lowered, "canonicalize": _canonical}
+)
+"""How texts are cleaned before they become tokens, by open_clip's names (open_clip 3.3, tokenizer.py)."""
 
 
 @lru_cache(maxsize=8)
@@ -90,3 +164,17 @@ class Waveform:
             raise TypeError("a sound tower takes a mono waveform, an array of one dimension")
         wave = np.asarray(payload[: self.max_samples], dtype=np.float32)
         return np.pad(wave, (0, max(0, self.min_samples - len(wave))))
+
+
+@dataclass(frozen=True, slots=True)
+class Resampled:
+    """Takes a waveform of another rate than a sound tower's, where the towers of a profile want different ones."""
+
+    front_end: SoundFrontEnd
+    sample_rate_hz: int
+
+    def __call__(self, payload: Payload) -> Prepared:
+        """Return what the front end makes of the waveform at its own rate."""
+        if not isinstance(payload, np.ndarray):
+            raise TypeError("a sound tower takes a mono waveform, an array of one dimension")
+        return self.front_end(resample(payload, self.sample_rate_hz, self.front_end.sample_rate_hz))

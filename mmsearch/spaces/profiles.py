@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ctypes
+import importlib.util
+import logging
+import re
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from mmsearch.errors import ModelError
-from mmsearch.spaces.base import Space
+from mmsearch.spaces import hub
+from mmsearch.spaces.base import SoundFrontEnd, Space
+from mmsearch.spaces.cache import export_model, find_export
 from mmsearch.spaces.hashing import HashingSpace
+from mmsearch.spaces.models import ALIASES, CLAP_MODEL, STANDARD_REPOSITORY
 from mmsearch.spaces.onnx import OnnxSpace
+from mmsearch.spaces.sources import FOLDER, HUB, WEIGHTS, canonical, is_local
 from mmsearch.types import View
 
-
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """What `mmsearch model list` says of a profile."""
-
-    name: str
-    dim: int
-    views: tuple[View, ...]
-    languages: str
-    megabytes: float
-    licence: str
-    summary: str
+_log = logging.getLogger("mmsearch")
+_BUILT_IN = ("mini", "hashing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,49 +48,126 @@ class Profile:
         return next((space for space in self.spaces if set(views) <= set(space.front_ends)), None)
 
 
-_MINI = ModelInfo(
-    name="mini",
-    dim=256,
-    views=(View.TEXT, View.VISUAL, View.AUDIO),
-    languages="en de fr cs",
-    megabytes=23.5,
-    licence="CC BY-NC 4.0",
-    summary="embedded: no network, no download, starts at once",
-)
-_HASHING = ModelInfo(
-    name="hashing",
-    dim=64,
-    views=(View.TEXT, View.VISUAL, View.AUDIO),
-    languages="any",
-    megabytes=0.0,
-    licence="Apache-2.0",
-    summary="for tests: knows words and colours, not meaning",
-)
-
-
-def known_models() -> tuple[ModelInfo, ...]:
-    """Return every profile by name, the default first."""
-    return (_MINI, _HASHING)
-
-
 def resolve_name(name: str) -> str:
-    """Return the profile that a `--model` value stands for. Raises `ModelError` naming the known ones."""
-    chosen = "mini" if name == "auto" else name
-    if chosen not in (known := [model.name for model in known_models()]):
-        raise ModelError(f"no model is called {name!r}; this version has: auto, {', '.join(known)}")
-    return chosen
+    """Return the profile that a `--model` value stands for, with its paths made absolute.
+
+    `auto` is `standard` where its weights are on this disk or the hub answers within 3 s, else `mini`. Raises
+    `ModelError` for what can't be a model's name.
+    """
+    if name == "auto":
+        return _auto()
+    if name in (*_BUILT_IN, *ALIASES):
+        return name
+    return canonical(name)
+
+
+@cache
+def _auto() -> str:
+    if find_export(ALIASES["standard"]) or hub.find(STANDARD_REPOSITORY, WEIGHTS):
+        return "standard"
+    if hub.answers(STANDARD_REPOSITORY):
+        _log.info("the model is 'standard': 605 MB are downloaded once; --model mini does without")
+        return "standard"
+    _log.info(
+        "the model is 'mini', for 'standard' is not on this disk and the hub doesn't answer; "
+        "to change it later: mmsearch index PATH --model standard"
+    )
+    return "mini"
 
 
 def load_profile(name: str, device: str = "auto", pins: Sequence[str] = ()) -> Profile:
     """Return the profile of this name; its towers are loaded when first used. Raises `ModelError`.
 
-    `pins` are those of the profile as a library knows it; without, the name is looked up anew.
+    `pins` are those of the profile as a library knows it; without, the name is looked up anew. What isn't on this disk
+    yet is downloaded, and exported for the CPU, once.
     """
-    match resolve_name(name):
-        case "hashing":
-            return Profile("hashing", (HashingSpace(),))
-        case chosen:
-            return Profile(chosen, (OnnxSpace(chosen, mini_folder(), device),))
+    resolved = resolve_name(name)
+    spaces: list[Space] = []
+    for pin in pins or _members(resolved):
+        space = _space(pin, device if not spaces else "auto")
+        if pins or _adds(space, spaces):
+            spaces.append(space)
+    _agree_on_a_rate(spaces)
+    return Profile(resolved, tuple(spaces))
+
+
+def pull_model(name: str) -> Iterator[tuple[str, Path]]:
+    """Yield the spaces of a profile and the folders that they run from, looked up anew, downloaded and exported."""
+    for member in _members(resolve_name(name)):
+        if member == "mini":
+            yield member, mini_folder()
+        elif member != "hashing":
+            yield member, export_model(member, fresh=True)
+
+
+def for_indexing(profile: Profile, device: str) -> Profile:
+    """Return the profile as an index run encodes with it: on a CUDA device where there is one and `device` is auto."""
+    if device != "auto" or not _has_cuda() or profile.name in _BUILT_IN:
+        return profile
+    return load_profile(profile.name, "cuda", profile.pins)
+
+
+def _has_cuda() -> bool:
+    """Return whether the driver shows a CUDA device; asks it without torch, whose import takes seconds."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        count = ctypes.c_int(0)
+        return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+    except (OSError, AttributeError):
+        return False
+
+
+def _members(name: str) -> tuple[str, ...]:
+    """Return the spaces that a profile asks, in order: what the first doesn't cover is left to the next."""
+    if name in _BUILT_IN:
+        return (name,)
+    main = ALIASES.get(name, name)
+    return (main, "mini") if main == CLAP_MODEL or not _has_clap(main) else (main, CLAP_MODEL, "mini")
+
+
+def _has_clap(main: str) -> bool:
+    """Return whether sounds are CLAP's: its extra is installed, and it is on this disk or comes with the main model."""
+    if importlib.util.find_spec("transformers") is None:
+        return False
+    on_disk = find_export(CLAP_MODEL) or hub.find(CLAP_MODEL.removeprefix(HUB), WEIGHTS)
+    return bool(on_disk) or not (is_local(main) or find_export(main))
+
+
+def _adds(space: Space, before: Sequence[Space]) -> bool:
+    """Return whether a space covers a pair of views that no space before it does."""
+    covered = {pair for other in before for pair in _pairs(other)}
+    return not _pairs(space) <= covered
+
+
+def _pairs(space: Space) -> set[tuple[View, View]]:
+    return {(query, item) for query in space.front_ends for item in space.front_ends}
+
+
+def _space(pin: str, device: str) -> Space:
+    """Return a space by its pin: NAME, or NAME#FINGERPRINT for the very state of it that a library holds."""
+    if pin == "hashing":
+        return HashingSpace()
+    if pin == "mini":
+        return OnnxSpace("mini", mini_folder(), device)
+    pinned = re.fullmatch(r"(.*)#([0-9a-f]{16})", pin, re.DOTALL)
+    name, fingerprint = pinned.groups() if pinned else (pin, "")
+    folder = Path(name.removeprefix(FOLDER))
+    if name.startswith(FOLDER) and (folder / "spec.json").is_file():  # a space as it is, not a checkpoint
+        return OnnxSpace(name, folder, device)
+    if device == "cuda":
+        from mmsearch.spaces.cuda import CudaSpace
+
+        return CudaSpace(name, export_model(name, fingerprint))
+    return OnnxSpace(name, export_model(name, fingerprint), "cpu")
+
+
+def _agree_on_a_rate(spaces: Sequence[Space]) -> None:
+    """Let all spaces hear at the highest rate that one of them wants: sounds are decoded but once."""
+    ends = [end for space in spaces for end in space.front_ends.values()]
+    rates = {end.sample_rate_hz for end in ends if isinstance(end, SoundFrontEnd)}
+    for space in spaces if len(rates) > 1 else ():
+        if isinstance(space, OnnxSpace):
+            space.hear_at(max(rates))
 
 
 def mini_folder() -> Path:

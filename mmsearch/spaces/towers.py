@@ -32,14 +32,13 @@ class Tower:
 
 @dataclass(frozen=True, slots=True)
 class Towers:
-    """A loaded model. `weights` is the digest of its checkpoint's bytes, which its fingerprint is made of.
+    """A loaded model.
 
     `tokenizer` is a `tokenizer.json` without padding and truncation; `tokenize` is the model's own way from texts to
     padded ids (n, t), by which the former is checked. `arrays` are further files (name.npy) that front ends need.
     """
 
     dim: int
-    weights: str
     towers: Mapping[View, Tower]
     tokenizer: str
     tokenize: Callable[[Sequence[str]], NDArray[np.int64]]

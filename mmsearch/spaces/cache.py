@@ -1,0 +1,237 @@
+"""Exported models on this disk: made once from a checkpoint, found again by a fingerprint, made anew when torn.
+
+    $MMSEARCH_CACHE, else the user's cache folder
+    ├── spaces/NAME-FINGERPRINT/    spec.json, image.onnx, image.bin, text.onnx, ..., whole.json
+    └── sources/NAME-DIGEST.json    which fingerprint a name stood for, and what its files looked like then
+
+A space is built in a folder of its own, synced, and renamed into its place, so that a process killed anywhere leaves
+all of it or nothing. `whole.json` is written last and says what each file has to look like.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from mmsearch.errors import ModelError
+from mmsearch.paths import expand
+from mmsearch.spaces.onnx import OnnxSpace
+from mmsearch.spaces.sources import CLAP, Checkpoint, architecture_of, find_checkpoint, is_local
+from mmsearch.types import View
+
+_log = logging.getLogger("mmsearch")
+_CHECKED_BYTES = 2**16
+"""How much of a file's beginning and end is looked at before it is trusted: the whole takes a second a gigabyte."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def cache_folder() -> Path:
+    """Return the folder that exported models are kept in; all of it may be deleted at any time."""
+    if named := os.environ.get("MMSEARCH_CACHE"):
+        return expand(named)
+    import platformdirs  # a cache that is named needs none of this
+
+    return platformdirs.user_cache_path("mmsearch", appauthor=False)
+
+
+def find_export(name: str, fingerprint: str = "") -> Path | None:
+    """Return the folder of an exported model where it is whole, else None; of this fingerprint, or of what it is now.
+
+    Neither torch nor the network is needed for that, nor the checkpoint where a fingerprint is given.
+    """
+    fingerprint = fingerprint or _remembered(name)
+    folder = _folder(name, fingerprint)
+    return folder if fingerprint and is_whole(folder) else None
+
+
+def export_model(name: str, fingerprint: str = "", *, fresh: bool = False) -> Path:
+    """Return the folder of an exported model, exporting it if that is needed: some seconds to a minute.
+
+    With `fresh`, the name is looked up anew. Raises `ModelError`, also where a fingerprint is asked for that the
+    checkpoint no longer has.
+    """
+    if not fresh and (found := find_export(name, fingerprint)):
+        return found
+    checkpoint = find_checkpoint(name)
+    with _disk_errors(), _lock(name):
+        if not fresh and (found := find_export(name, fingerprint)):  # another process was sooner
+            return found
+        states = _states(checkpoint)
+        folder = _export(checkpoint, fingerprint)
+        _remember(name, json.loads((folder / "spec.json").read_bytes())["fingerprint"], states)
+        return folder
+
+
+def is_whole(folder: Path) -> bool:
+    """Return whether every file of an exported space has the size, beginning and end that it was written with."""
+    try:
+        files = json.loads((folder / "whole.json").read_bytes())
+        return bool(files) and all(_check(folder / name) == check for name, check in files.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _export(checkpoint: Checkpoint, wanted: str) -> Path:
+    from mmsearch.spaces.export import export, specification  # loads torch
+
+    towers = load_towers(checkpoint)
+    spec = specification(towers, checkpoint.digest(), architecture_of(checkpoint))
+    if wanted and spec["fingerprint"] != wanted:
+        raise ModelError(
+            f"{checkpoint.name} is no longer what this library was embedded with; put the old checkpoint back, or run "
+            f"'mmsearch index PATH --model {checkpoint.name}' to embed it anew"
+        )
+    folder = _folder(checkpoint.name, spec["fingerprint"])
+    if is_whole(folder):
+        return folder
+    _log.info("exporting %s for the CPU, once; this takes up to a minute", checkpoint.name)
+    _build(folder, lambda building: export(towers, spec, building))
+    return folder
+
+
+def int8_tower(space: OnnxSpace) -> Path:
+    """Return the ONNX file of a space's image tower with weights of 8 bits, made from the exported one if need be."""
+    folder = _folder(space.name, space.fingerprint + "-int8")
+    with _disk_errors(), _lock(space.name):
+        if not is_whole(folder):
+            from mmsearch.spaces.export import quantise
+
+            _build(folder, lambda building: quantise(space.tower_file(View.VISUAL), building / "image.onnx"))
+    return folder / "image.onnx"
+
+
+def _build(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Fill a folder so that it is there as a whole or not at all; the caller holds the model's lock."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(f".{folder.name}-*"):  # of a process that was killed: we hold the lock
+        shutil.rmtree(left, ignore_errors=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        fill(building)
+        files = sorted(file for file in building.iterdir() if file.is_file())
+        (building / "whole.json").write_text(json.dumps({file.name: _check(file) for file in files}), "utf-8")
+        for file in (*files, building / "whole.json"):
+            _sync(file)
+        if folder.exists():  # torn: a name can't be given to a second folder
+            folder.rename(Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent)) / "torn")
+        building.rename(folder)
+        folder.chmod(0o755)  # mkdtemp's are for their owner alone
+    finally:
+        for left in folder.parent.glob(f".{folder.name}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def load_towers(checkpoint: Checkpoint) -> Any:  # noqa: ANN401  importing the type would load torch
+    """Load a checkpoint's towers in torch."""
+    if checkpoint.family == CLAP:
+        from mmsearch.spaces.clap import load_clap
+
+        assert checkpoint.folder is not None
+        return load_clap(checkpoint.folder)
+    from mmsearch.spaces.openclip import load_open_clip
+
+    return load_open_clip(checkpoint)
+
+
+def slug(name: str) -> str:
+    """Return a name as part of a file's name: its readable end, short."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[-60:].strip("-.") or "model"
+
+
+def _folder(name: str, fingerprint: str) -> Path:
+    return cache_folder() / "spaces" / f"{slug(name)}-{fingerprint}"
+
+
+def _record(name: str) -> Path:
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+    return cache_folder() / "sources" / f"{slug(name)}-{digest}.json"
+
+
+def _states(checkpoint: Checkpoint) -> Mapping[str, list[int]]:
+    found = {}
+    for file in checkpoint.files:
+        status = file.stat()
+        found[str(file)] = [status.st_size, status.st_mtime_ns]
+    return found
+
+
+def _remember(name: str, fingerprint: str, states: Mapping[str, list[int]]) -> None:
+    file = _record(name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=file.parent)
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as opened:
+        json.dump({"name": name, "fingerprint": fingerprint, "files": states}, opened, ensure_ascii=False)
+    _sync(Path(temporary))
+    Path(temporary).replace(file)
+
+
+def _remembered(name: str) -> str:
+    """Return the fingerprint that a name stood for when it was last exported; "" where its files changed since.
+
+    What was downloaded counts until it is pulled again, whatever became of the download.
+    """
+    try:
+        record = json.loads(_record(name).read_text("utf-8", "surrogateescape"))
+        states: Mapping[str, list[int]] = record["files"]
+        for file, state in states.items() if is_local(name) else ():
+            status = Path(file).stat()
+            if [status.st_size, status.st_mtime_ns] != state:
+                return ""
+        return str(record["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""
+
+
+def _check(file: Path) -> list[int]:
+    size = file.stat().st_size
+    with file.open("rb") as opened:
+        check = zlib.crc32(opened.read(_CHECKED_BYTES))
+        opened.seek(max(0, size - _CHECKED_BYTES))
+        return [size, zlib.crc32(opened.read(), check)]
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb+") as opened:  # Windows syncs only what is open for writing
+        os.fsync(opened.fileno())
+
+
+@contextmanager
+def _lock(name: str) -> Iterator[None]:
+    """Let one process at a time export a model; the others wait for it, and then find it done."""
+    from filelock import FileLock
+
+    file = _record(name).with_suffix(".lock")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file):
+        yield
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        folder = cache_folder()
+        if error.errno in _FULL:
+            raise ModelError(f"{folder}: the disk is full; free some GB there, or set MMSEARCH_CACHE") from error
+        raise ModelError(
+            f"{error.filename or folder} can't be written ({error.strerror or error}); mend that, or set MMSEARCH_CACHE"
+        ) from error
+    except RuntimeError as error:  # how torch and onnx say that a file can't be written
+        with suppress(OSError):
+            if shutil.disk_usage(cache_folder()).free < 2**26:
+                raise ModelError(
+                    f"{cache_folder()}: the disk is full; free some GB there, or set MMSEARCH_CACHE"
+                ) from error
+        raise

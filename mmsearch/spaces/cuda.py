@@ -1,0 +1,68 @@
+"""A space whose towers run in torch on a CUDA device, in bfloat16; its front ends and fingerprint are the export's.
+
+What it computes approximates the same space as the exported towers do on the CPU, so a library that was indexed on a
+GPU is asked on any machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mmsearch.errors import ModelError
+from mmsearch.spaces.base import Prepared, Vectors, normalise
+from mmsearch.spaces.cache import load_towers
+from mmsearch.spaces.onnx import OnnxSpace, pad
+from mmsearch.spaces.sources import find_checkpoint
+from mmsearch.types import View
+
+_BATCH = {View.VISUAL: 128, View.TEXT: 256, View.AUDIO: 32}
+
+
+class CudaSpace(OnnxSpace):
+    """The space in an exported model's folder, encoded by torch. `device` is what torch calls it: cuda, cuda:1."""
+
+    def __init__(self, name: str, folder: Path, device: str = "cuda") -> None:
+        super().__init__(name, folder, "cpu")
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise ModelError("torch finds no CUDA device; use --device cpu or leave --device out")
+        self._torch_device = torch.device(device)
+
+    @cached_property
+    def _towers(self) -> dict[View, Any]:
+        loaded = load_towers(find_checkpoint(self.name))
+        return {view: tower.module.to(self._torch_device).eval() for view, tower in loaded.towers.items()}
+
+    def encode(self, view: View, inputs: Sequence[Prepared]) -> Vectors:
+        """Return (n, dim) float32, L2-normalised rows, in input order; (0, dim) for no inputs.
+
+        Batches are copied from pinned memory while the one before is still being computed; the vectors come back
+        together at the end.
+        """
+        if view not in self.front_ends:
+            raise ModelError(f"the space {self.name} has no tower for the {view} view; use another --model")
+        if not len(inputs):
+            return np.zeros((0, self.dim), np.float32)
+        tower = self._towers[view]
+        found = []
+        with torch.inference_mode(), torch.autocast(self._torch_device.type, torch.bfloat16):
+            for start in range(0, len(inputs), _BATCH[view]):
+                batch = self._on_device(view, inputs[start : start + _BATCH[view]])
+                found.append(tower(batch).float())
+        return normalise(torch.cat(found).cpu().numpy())
+
+    def _on_device(self, view: View, inputs: Sequence[Prepared]) -> torch.Tensor:
+        host = torch.from_numpy(pad(inputs, **self._padding)[0] if view is View.TEXT else np.stack(inputs))
+        if self._torch_device.type == "cuda":
+            host = host.pin_memory()
+        batch = host.to(self._torch_device, non_blocking=True)
+        if view is not View.VISUAL:
+            return batch
+        # Pixels travel as bytes, a quarter of what floats take, and are scaled where there is time for it.
+        mean, std = (torch.from_numpy(part).to(self._torch_device) for part in self._pixel_scale)
+        return ((batch.float() - mean) / std).permute(0, 3, 1, 2).contiguous()

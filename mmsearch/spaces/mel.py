@@ -1,0 +1,105 @@
+"""The front end of sound towers that take a log-mel spectrogram, in NumPy, with a filter bank fixed at export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from mmsearch.errors import ModelError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mmsearch.spaces.base import Prepared
+    from mmsearch.types import Payload
+
+PADDINGS = ("repeatpad", "repeat", "pad")
+"""How a shorter sound is brought to length: whole repeats then silence, repeats to the end, silence alone."""
+_FLOOR_DB = -100.0
+"""The least power that counts."""
+_BLOCK = 64
+"""Frames transformed at a time: their spectra stay in the processor's cache, which halves the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogMel:
+    """Turns a mono waveform into the log-mel spectrogram of CLAP's sound tower, as `ClapFeatureExtractor` does.
+
+    `filters` is a `.npy` file of (n_fft // 2 + 1, bands) float32 weights; `max_samples` the length that every sound is
+    brought to. Raises `ValueError` for parameters that make no spectrogram.
+    """
+
+    sample_rate_hz: int
+    filters: Path
+    n_fft: int
+    hop: int
+    max_samples: int
+    bands: int
+    padding: str
+
+    def __post_init__(self) -> None:
+        if self.padding not in PADDINGS:
+            raise ValueError(f"padding is one of {', '.join(PADDINGS)}, not {self.padding!r}")
+        if min(self.sample_rate_hz, self.hop, self.bands) < 1 or self.n_fft < 2 or self.max_samples < self.n_fft:
+            raise ValueError("a spectrogram needs a rate, a hop, bands and a length of at least one window")
+
+    @property
+    def frames(self) -> int:
+        """The number of frames of every spectrogram."""
+        return 1 + (self.max_samples + 2 * (self.n_fft // 2) - self.n_fft) // self.hop
+
+    def __call__(self, payload: Payload) -> Prepared:
+        """Return (frames, bands) float32 in dB, at least -100, of a waveform in [-1, 1].
+
+        What is longer than `max_samples` is cut at its end. Raises `ModelError` where the filter bank can't be read.
+        """
+        if not isinstance(payload, np.ndarray) or payload.ndim != 1:
+            raise TypeError("a sound tower takes a mono waveform, an array of one dimension")
+        bank = _load_bank(self.filters, self.n_fft, self.bands)
+        wave = self._to_length(np.asarray(payload[: self.max_samples], dtype=np.float32))
+        # Frames are centred on multiples of the hop, the sound mirrored at either end.
+        frames = sliding_window_view(np.pad(wave, self.n_fft // 2, mode="reflect"), self.n_fft)[:: self.hop]
+        mel = np.empty((len(frames), self.bands), np.float32)
+        for start in range(0, len(frames), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            # Transformed in float64: beside a loud tone the noise of float32 would rise above the floor.
+            spectrum = np.fft.rfft(frames[block] * bank.window)[:, bank.bins]
+            power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
+            np.matmul(power, bank.weights, out=mel[block])
+        np.log10(np.maximum(mel, 10 ** (_FLOOR_DB / 10), out=mel), out=mel)
+        mel *= 10
+        return np.maximum(mel, _FLOOR_DB, out=mel)  # the logarithm of the floor may round to less
+
+    def _to_length(self, wave: NDArray[np.float32]) -> NDArray[np.float32]:
+        if 0 < len(wave) < self.max_samples and self.padding != "pad":
+            repeats = self.max_samples // len(wave)
+            wave = np.tile(wave, repeats + (self.padding == "repeat"))[: self.max_samples]
+        return np.pad(wave, (0, self.max_samples - len(wave)))
+
+
+class _Bank(NamedTuple):
+    """A filter bank without the frequencies that no band hears, and the window, (n_fft,) float64, before it."""
+
+    window: NDArray[np.float64]
+    bins: slice
+    weights: NDArray[np.float32]
+
+
+@lru_cache(maxsize=8)
+def _load_bank(file: Path, n_fft: int, bands: int) -> _Bank:
+    try:
+        weights = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ModelError(f"{file} can't be loaded ({reason}); reinstall the model it belongs to") from error
+    if not isinstance(weights, np.ndarray) or weights.shape != (n_fft // 2 + 1, bands) or not weights.any():
+        raise ModelError(f"{file} is no bank of {n_fft // 2 + 1} by {bands} filters; reinstall the model it belongs to")
+    heard = np.flatnonzero(weights.any(axis=1))
+    bins = slice(int(heard[0]), int(heard[-1]) + 1)
+    window = np.hanning(n_fft + 1)[:-1]  # periodic, as for every short-time transform
+    return _Bank(window, bins, np.ascontiguousarray(weights[bins], dtype=np.float32))

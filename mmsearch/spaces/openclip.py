@@ -1,0 +1,237 @@
+"""Models of open_clip: a checkpoint → its towers, its own preprocessing, and its tokenizer as a `tokenizer.json`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+
+from mmsearch.errors import ModelError
+from mmsearch.spaces.sources import Checkpoint, architecture_of
+from mmsearch.spaces.towers import Tower, Towers
+from mmsearch.types import View
+
+
+class _Picture(torch.nn.Module):
+    def __init__(self, model: Any) -> None:  # noqa: ANN401  open_clip has no types
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(n, 3, h, w) float32 → (n, dim)."""
+        return torch.as_tensor(self.model.encode_image(pixels))
+
+
+class _Text(torch.nn.Module):
+    def __init__(self, model: Any) -> None:  # noqa: ANN401
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """(n, t) int64 → (n, dim)."""
+        return torch.as_tensor(self.model.encode_text(ids))
+
+
+class _Masked(torch.nn.Module):
+    """A text model of transformers that is handed its mask ready to be added, (n, 1, 1, t).
+
+    The one that transformers would make depends on its version, and on the batch that is traced.
+    """
+
+    def __init__(self, model: Any) -> None:  # noqa: ANN401
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Any:  # noqa: ANN401
+        dtype = next(self.model.parameters()).dtype
+        hidden = (attention_mask == 0)[:, None, None, :].to(dtype) * torch.finfo(dtype).min
+        return self.model(input_ids=input_ids, attention_mask=hidden)
+
+
+def load_open_clip(checkpoint: Checkpoint) -> Towers:
+    """Load a checkpoint on the CPU in float32. Raises `ModelError` naming the file and the remedy.
+
+    A checkpoint is never unpickled: safetensors, or PyTorch's reader that takes nothing but weights.
+    """
+    with _quiet():
+        model = _model(checkpoint)
+        tokenizer = _tokenizer(checkpoint)
+    transform = model.visual.preprocess_cfg
+    size = transform["size"]
+    tall, wide = (size, size) if isinstance(size, int) else size
+    picture = {
+        # The exporter's inputs are 0 to 255; open_clip's mean and deviation are of 0 to 1.
+        "mean": [round(255 * value, 6) for value in transform["mean"]],
+        "std": [round(255 * value, 6) for value in transform["std"]],
+        "transform": {
+            "size": [tall, wide],
+            "resize": transform["resize_mode"],
+            "interpolation": "bilinear" if transform["interpolation"] == "bilinear" else "bicubic",
+            "fill": int(transform["fill_color"]),
+        },
+    }
+    length = int(tokenizer.context_length)
+    pad = getattr(getattr(tokenizer, "tokenizer", None), "pad_token_id", 0) or 0
+    text = {"max_len": length, "pad_to": length, "pad_id": int(pad), "clean": _cleaning(tokenizer)}
+
+    def tokenize(texts: Sequence[str]) -> NDArray[np.int64]:
+        return np.asarray(tokenizer(list(texts)).numpy(), np.int64)
+
+    ids = torch.from_numpy(tokenize(["a photo of a dog", "two boats"]))
+    with torch.inference_mode():
+        dim = int(_Text(model)(ids).shape[1])
+    return Towers(
+        dim=dim,
+        towers={
+            View.VISUAL: Tower(_Picture(model).eval(), torch.zeros(2, 3, tall, wide), picture),
+            View.TEXT: Tower(_Text(model).eval(), ids, text),
+        },
+        tokenizer=_as_json(tokenizer),
+        tokenize=tokenize,
+        arrays={},
+    )
+
+
+def _model(checkpoint: Checkpoint) -> Any:  # noqa: ANN401
+    import open_clip
+    from open_clip.pretrained import get_pretrained_cfg
+
+    # What a tag was trained with, where that is more than its architecture says.
+    tagged: Mapping[str, Any] = get_pretrained_cfg(checkpoint.architecture, checkpoint.tag) if checkpoint.tag else {}
+    transform = open_clip.transform.merge_preprocess_dict({}, dict(tagged))
+    try:
+        model = open_clip.create_model(
+            checkpoint.architecture,
+            load_weights=False,
+            pretrained_image=False,
+            pretrained_text=False,
+            force_preprocess_cfg=transform or None,
+            **_text_beside(checkpoint),
+        )
+    except Exception as error:  # open_clip, transformers and timm raise what they like
+        raise ModelError(f"{checkpoint.name} can't be built ({_line(error)}){_remedy(error)}") from error
+    try:
+        open_clip.load_checkpoint(model, str(checkpoint.weights), weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{checkpoint.weights} can't be loaded: {_fault(error)}") from error
+    model.eval()
+    if (text := getattr(model, "text", None)) is not None and hasattr(text, "transformer"):
+        plain = getattr(text.transformer, "set_attn_implementation", None)
+        if callable(plain):  # one of transformers'; its fused attention can't be traced for every batch size
+            plain("eager")
+            text.transformer = _Masked(text.transformer)
+    return model
+
+
+def _text_beside(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the text tower's configuration where transformers is to find it in the folder and not on the hub."""
+    text = architecture_of(checkpoint).get("model_cfg", {}).get("text_cfg", {})
+    folder = checkpoint.folder
+    if folder is None or not text.get("hf_model_name") or Path(text["hf_model_name"]).exists():
+        return {}
+    try:
+        known = "model_type" in json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError, TypeError):
+        known = False
+    return {"text_cfg": {**text, "hf_model_name": str(folder), "hf_model_pretrained": False}} if known else {}
+
+
+def _fault(error: Exception) -> str:
+    """Return what is wrong with a checkpoint that can't be loaded, and the remedy."""
+    said = _line(error)
+    if "size mismatch" in said or "Missing key" in said or "Unexpected key" in said or "invalid for input" in said:
+        return f"it is another model's ({said}); give the checkpoint of this architecture"
+    if "weights_only" in said or "WeightsUnpickler" in said or "Unsupported" in said:
+        return "it holds more than weights, and is never unpickled; get it as safetensors"
+    return f"it is damaged or half a download ({said}); download it again"
+
+
+def _remedy(error: Exception) -> str:
+    said = _line(error)
+    if "transformers" in said and ("install" in said or "No module" in said):
+        return "; run: pip install 'mmsearch[multilingual]'"
+    if any(word in said.lower() for word in ("offline", "connect", "couldn't find", "not a local folder", "cached")):
+        return "; its parts are neither on this disk nor can the hub be reached: check the network"
+    return "; choose another model, or mend its open_clip_config.json"
+
+
+def _tokenizer(checkpoint: Checkpoint) -> Any:  # noqa: ANN401
+    import open_clip
+
+    try:
+        return open_clip.get_tokenizer(checkpoint.architecture)
+    except Exception as error:
+        raise ModelError(
+            f"the tokenizer of {checkpoint.name} can't be loaded ({_line(error)}){_remedy(error)}"
+        ) from error
+
+
+def _cleaning(tokenizer: Any) -> str:  # noqa: ANN401
+    """Return the name in `front_ends.CLEANERS` of what open_clip does to a text before it becomes tokens."""
+    function = getattr(tokenizer, "clean_fn", None)
+    if function is None:  # its SigLipTokenizer has but one way
+        return "canonicalize"
+    return str(function.__name__).removeprefix("_clean_")
+
+
+def _as_json(tokenizer: Any) -> str:  # noqa: ANN401
+    """Return a tokenizer of open_clip as the text of a `tokenizer.json` without padding and truncation."""
+    inner = getattr(tokenizer, "tokenizer", None)
+    fast = _byte_pairs(tokenizer) if inner is None else getattr(inner, "backend_tokenizer", None)
+    if fast is None:
+        raise ModelError("its tokenizer is not one of the fast ones and can't be exported; choose another model")
+    plain = Tokenizer.from_str(fast.to_str())
+    plain.no_padding()
+    plain.no_truncation()
+    return str(plain.to_str())
+
+
+def _byte_pairs(tokenizer: Any) -> Tokenizer:  # noqa: ANN401
+    """Return CLIP's byte-pair encoding (open_clip's SimpleTokenizer) as a fast tokenizer."""
+    merges = list(tokenizer.bpe_ranks)
+    fast = Tokenizer(models.BPE(vocab=tokenizer.encoder, merges=merges, end_of_word_suffix="</w>"))
+    # SimpleTokenizer's pattern. It ignores case throughout, by which U+0345, an accent that folds to a letter, is lost.
+    words = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}\x{345}]+"
+    fast.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(words), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    fast.decoder = decoders.ByteLevel()
+    special = [token for token, number in tokenizer.encoder.items() if number in set(tokenizer.all_special_ids)]
+    fast.add_special_tokens([AddedToken(token, normalized=False) for token in special])
+    start, end = special[:2]
+    fast.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A {end}",
+        special_tokens=[(start, tokenizer.sot_token_id), (end, tokenizer.eot_token_id)],
+    )
+    return fast
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what open_clip and the libraries below it log and warn about off the terminal."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

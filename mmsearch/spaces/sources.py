@@ -1,0 +1,222 @@
+"""Where a model's weights come from: the names that `--model` takes, and the checkpoint that each stands for.
+
+- `ViT-B-32-256/datacomp_s34b_b86k`: an architecture of open_clip with one of its published checkpoints
+- `ViT-B-32-256:/models/mine.safetensors`: the same architecture with a checkpoint of one's own
+- `hf-hub:organisation/repository`: a repository of the Hugging Face hub, for open_clip or a CLAP
+- `local-dir:/models/mine`, or just the folder: what such a repository holds
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mmsearch.errors import ModelError
+from mmsearch.paths import expand
+from mmsearch.spaces import hub
+from mmsearch.spaces.models import known_models
+
+HUB, FOLDER = "hf-hub:", "local-dir:"
+OPEN_CLIP, CLAP = "open_clip", "clap"
+CONFIGS = {"open_clip_config.json": OPEN_CLIP, "config.json": CLAP}
+"""The file by which a folder says which library its checkpoint is for; open_clip's counts where both are there."""
+_NAMES = {
+    # In open_clip's own order of preference; safetensors first, for they can hold nothing but numbers.
+    OPEN_CLIP: (
+        "open_clip_model.safetensors",
+        "open_clip_pytorch_model.safetensors",
+        "model.safetensors",
+        "open_clip_pytorch_model.bin",
+        "open_clip_pytorch_model.pth",
+        "pytorch_model.bin",
+        "pytorch_model.pth",
+        "model.pth",
+    ),
+    CLAP: ("model.safetensors", "pytorch_model.bin"),
+}
+WEIGHTS = tuple(dict.fromkeys(name for names in _NAMES.values() for name in names))
+"""The names that a repository's weights may have."""
+_BESIDE = (
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "tokenizer.model",
+)
+_SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".npz"}
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint on this disk. `architecture` is what open_clip calls it, `tag` one of its published checkpoints."""
+
+    name: str
+    family: str
+    weights: Path
+    folder: Path | None = None
+    architecture: str = ""
+    tag: str = ""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that change where the model does."""
+        beside = [] if self.folder is None else [self.folder / name for name in (*CONFIGS, *_BESIDE)]
+        return (self.weights, *dict.fromkeys(file for file in beside if file.is_file()))
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the weights in hexadecimal: half a second a gigabyte."""
+        try:
+            with self.weights.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ModelError(f"{self.weights} can't be read ({error.strerror}); check its permissions") from None
+
+
+def canonical(name: str) -> str:
+    """Return a model's name with its paths made absolute. Raises `ModelError` for what can't be one.
+
+    Looks at no more than names: no network, no torch, so that a wrong call is answered at once.
+    """
+    if name.startswith(HUB):
+        hub.check_name(name.removeprefix(HUB))
+        return name
+    if name.startswith(FOLDER):
+        return FOLDER + str(_absolute(name.removeprefix(FOLDER)))
+    if ":" in name and name.partition(":")[0].replace("/", "-") in architectures():
+        architecture, _, file = name.partition(":")
+        return f"{architecture.replace('/', '-')}:{_absolute(file)}"
+    if _is_model_folder(Path(name)):
+        return FOLDER + str(_absolute(name))
+    architecture, tag = _split(name)
+    return f"{architecture}/{tag}" if tag else architecture
+
+
+def _is_model_folder(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (*CONFIGS, "spec.json"))
+
+
+def is_local(name: str) -> bool:
+    """Return whether a model's checkpoint lies on this disk by the user's own doing, and may change there."""
+    return not name.startswith(HUB) and ":" in name
+
+
+@cache
+def architectures() -> Mapping[str, Path]:
+    """Return open_clip's architectures and the files that hold them, without importing it: that would take seconds."""
+    found = importlib.util.find_spec("open_clip")
+    folders = [Path(place) / "model_configs" for place in (found and found.submodule_search_locations) or ()]
+    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.json"))}
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Return the architecture and the tag in a name: ViT-B/32/openai is ViT-B-32 and openai."""
+    known = architectures()
+    if (whole := name.replace("/", "-")) in known:
+        return whole, ""
+    before, _, tag = name.rpartition("/")
+    if (architecture := before.replace("/", "-")) in known:
+        return architecture, tag
+    near = get_close_matches(architecture or whole, known, n=3)
+    hint = f"; open_clip has {', '.join(near)}" if near else ""
+    own = ", ".join(model.name for model in known_models())
+    raise ModelError(
+        f"no model is called {name!r}{hint}; a model is auto, {own}, NAME/TAG, NAME:CHECKPOINT, hf-hub:ORG/REPO or "
+        "local-dir:DIR"
+    )
+
+
+def _absolute(path: str) -> Path:
+    if not path:
+        raise ModelError("the model's name lacks a path after its colon; give one: local-dir:/models/mine")
+    return expand(path).absolute()
+
+
+def find_checkpoint(name: str) -> Checkpoint:
+    """Return the checkpoint of a canonical name, downloading what isn't there yet. Raises `ModelError`."""
+    if name.startswith(HUB):
+        return _in_repository(name)
+    if name.startswith(FOLDER):
+        return _in_folder(name, Path(name.removeprefix(FOLDER)))
+    if ":" in name:
+        architecture, _, file = name.partition(":")
+        weights = Path(file)
+        if not weights.is_file():
+            raise ModelError(f"{weights} isn't a file; give the checkpoint's path: --model {architecture}:FILE")
+        if weights.suffix not in _SUFFIXES:
+            raise ModelError(f"{weights} is no checkpoint (none of {', '.join(sorted(_SUFFIXES))}); give another file")
+        return Checkpoint(name, OPEN_CLIP, weights, architecture=architecture)
+    return _published(name)
+
+
+def _in_repository(name: str) -> Checkpoint:
+    # Both configs are asked for: the cache may hold but the one that another program wanted, and open_clip's counts.
+    folder = hub.fetch_all(name.removeprefix(HUB), (tuple(CONFIGS), WEIGHTS), optional=(*CONFIGS, *_BESIDE))
+    return _in_folder(name, folder)
+
+
+def _in_folder(name: str, folder: Path) -> Checkpoint:
+    if not folder.is_dir():
+        raise ModelError(f"{folder} isn't a folder; give the one that holds the model: --model local-dir:DIR")
+    family = next((family for config, family in CONFIGS.items() if (folder / config).is_file()), None)
+    if family is None:
+        raise ModelError(
+            f"{folder} holds no model: neither open_clip_config.json nor a CLAP's config.json is there; "
+            "give the folder that has one"
+        )
+    found = [folder / candidate for candidate in _NAMES[family] if (folder / candidate).is_file()]
+    found = found or sorted(file for file in folder.iterdir() if file.suffix in _SUFFIXES and file.is_file())
+    if not found or (len(found) > 1 and found[0].name not in _NAMES[family]):
+        what = f"several checkpoints ({', '.join(file.name for file in found[:4])})" if found else "no weights"
+        raise ModelError(f"{folder} holds {what}; call the one that counts {_NAMES[family][0]}")
+    return Checkpoint(name, family, found[0], folder, f"{FOLDER}{folder}")
+
+
+def _published(name: str) -> Checkpoint:
+    """Return one of open_clip's published checkpoints."""
+    from open_clip import pretrained
+
+    architecture, tag = _split(name)
+    tags = pretrained.list_pretrained_tags_by_model(architecture)
+    if not tag and len(tags) == 1:
+        (tag,) = tags
+    found: Mapping[str, Any] = pretrained.get_pretrained_cfg(architecture, tag) if tag else {}
+    if not found:
+        which = f"has no checkpoint {tag!r}" if tag else "has several checkpoints"
+        offered = f"give one of: {', '.join(tags)}" if tags else "give a file: NAME:CHECKPOINT"
+        raise ModelError(f"{architecture} {which}; {offered}")
+    if not (place := found.get("hf_hub")):
+        raise ModelError(f"{name} isn't on the hub; download {found.get('url')} and use --model {architecture}:FILE")
+    repository, _, file = str(place).rpartition("/")
+    # A published .bin or .pt may have a twin that holds nothing but numbers.
+    names = (str(Path(file).with_suffix(".safetensors")), file) if file else _NAMES[OPEN_CLIP]
+    return Checkpoint(name, OPEN_CLIP, hub.fetch(repository, names), architecture=architecture, tag=tag)
+
+
+def architecture_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the configuration that a checkpoint's fingerprint covers beside its weights."""
+    if checkpoint.folder is None:
+        file = architectures()[checkpoint.architecture]
+    else:
+        file = next(checkpoint.folder / config for config, family in CONFIGS.items() if family == checkpoint.family)
+    try:
+        config = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file} can't be read ({' '.join(str(error).split())[:120]}); copy the model anew") from None
+    if not isinstance(config, dict):
+        raise ModelError(f"{file} isn't a model's configuration; copy the model anew")
+    return config
