@@ -19,7 +19,7 @@ from mmsearch.spaces.cache import export_model, find_export
 from mmsearch.spaces.hashing import HashingSpace
 from mmsearch.spaces.models import ALIASES, CLAP_MODEL, STANDARD_REPOSITORY
 from mmsearch.spaces.onnx import OnnxSpace
-from mmsearch.spaces.sources import FOLDER, HUB, WEIGHTS, canonical, is_local
+from mmsearch.spaces.sources import FOLDER, HUB, WEIGHTS, canonical
 from mmsearch.types import View
 
 _log = logging.getLogger("mmsearch")
@@ -84,7 +84,13 @@ def load_profile(name: str, device: str = "auto", pins: Sequence[str] = ()) -> P
     resolved = resolve_name(name)
     spaces: list[Space] = []
     for pin in pins or _members(resolved):
-        space = _space(pin, device if not spaces else "auto")
+        try:
+            space = _space(pin, device if not spaces else "auto")
+        except ModelError as error:
+            if pins or not spaces:
+                raise
+            _log.warning("going on without %s: %s", pin, error)
+            continue
         if pins or _adds(space, spaces):
             spaces.append(space)
     _agree_on_a_rate(spaces)
@@ -122,15 +128,16 @@ def _members(name: str) -> tuple[str, ...]:
     if name in _BUILT_IN:
         return (name,)
     main = ALIASES.get(name, name)
-    return (main, "mini") if main == CLAP_MODEL or not _has_clap(main) else (main, CLAP_MODEL, "mini")
+    sounds = (CLAP_MODEL,) if main != CLAP_MODEL and _has_clap(name) else ()
+    return (main, *sounds, "mini")
 
 
-def _has_clap(main: str) -> bool:
-    """Return whether sounds are CLAP's: its extra is installed, and it is on this disk or comes with the main model."""
+def _has_clap(name: str) -> bool:
+    """Return whether sounds are CLAP's: its extra is installed, and it is on this disk or comes along with a profile."""
     if importlib.util.find_spec("transformers") is None:
         return False
     on_disk = find_export(CLAP_MODEL) or hub.find(CLAP_MODEL.removeprefix(HUB), WEIGHTS)
-    return bool(on_disk) or not (is_local(main) or find_export(main))
+    return bool(on_disk) or (name in ALIASES and not find_export(ALIASES[name]))
 
 
 def _adds(space: Space, before: Sequence[Space]) -> bool:
