@@ -2,8 +2,9 @@
 
     python benchmarks/towers.py [--model ViT-B-32-256] [--photos 500] [--queries 100] [--keep DIR]
 
-The weights are random: that says nothing about quality, and costs as much time as trained ones. The ten best of each query are compared
-with a plain NumPy search over open_clip's own vectors in torch; a difference counts where the scores differ by more
+The weights are random: that says nothing about quality, and costs as much time as trained ones. The ten best of each
+query are compared with a plain NumPy search over open_clip's own vectors in torch; a difference counts where the
+scores differ by more
 than a thousandth. `--keep` leaves the checkpoint there, for `benchmarks/speed.py --model local-dir:DIR`.
 """
 

@@ -1,5 +1,5 @@
 """Media collections → the catalog: scan, plan, decode, encode, commit."""
 
-from indexer.run import IndexOptions, run
+from indexer.run import IndexOptions, find_roots, run
 
-__all__ = ["IndexOptions", "run"]
+__all__ = ["IndexOptions", "find_roots", "run"]

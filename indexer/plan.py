@@ -41,7 +41,8 @@ class Plan:
     """Compares entries with the catalog; iterate `tasks` for what has to be decoded.
 
     `key` is the profile's: contents embedded under another are done anew. `version` is the program's: failures of an
-    older one are tried again, as are files that couldn't be opened, and with `retry` all of them.
+    older one are tried again, as are files that couldn't be opened, and with `retry` all of them. `change` says that
+    the library changes to this profile, and another has embedded what it holds.
     """
 
     catalog: Catalog
@@ -49,6 +50,7 @@ class Plan:
     version: str
     limits: Limits
     retry: bool = False
+    change: bool = False
     unchanged: int = 0
     reused: int = 0
     failures: list[tuple[Failure, Entry]] = field(default_factory=list)
@@ -121,7 +123,8 @@ class Plan:
                 continue
             self._in_flight.add(digest)
             row, part = rows.get(entry.path), known.get(digest)
-            known_path = row is not None and row.resume_s is None  # what was begun was counted by no run yet
+            # What was begun was counted by no run yet, but in a change almost all of it was known before.
+            known_path = row is not None and (row.resume_s is None or self.change)
             if part is None:
                 yield Task(entry, digest, known_path)
             else:
@@ -161,7 +164,8 @@ class Plan:
                     self.seen_failures.add(entry.path)
                 self.unchanged += 1
                 return True
-            return False  # its failure, if there is one, is of a part: what isn't done is gone on with
+            if row.embedded_by is not None or not self.change or failure is None or failure.stage != Stage.ENCODE:
+                return False  # its failure, if there is one, is of a part: what isn't done is gone on with
         if failure is None or self._due(failure):
             return False
         if failure.stamp == entry.stamp:
@@ -175,7 +179,13 @@ class Plan:
 
         A file that couldn't be opened always is: mended permissions show in neither size nor mtime.
         """
-        return failure is not None and (self.retry or failure.version != self.version or failure.stage == Stage.READ)
+        if failure is None or self.retry or failure.stage == Stage.READ:
+            return failure is not None
+        return failure.version != self.version_for(failure.stage)
+
+    def version_for(self, stage: str) -> str:
+        """Return the version of what a failure of this stage is due to: what can't be encoded is so by the profile."""
+        return f"{self.version} {self.key}" if stage == Stage.ENCODE else self.version
 
     def _see(self, media_id: int) -> None:
         if media_id >= len(self.seen):

@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from importlib import metadata
@@ -17,11 +17,12 @@ from indexer.decode import Outcome, decode_all
 from indexer.encode import encode
 from indexer.gone import Gone
 from indexer.plan import Plan, Task, as_media
-from indexer.scan import Entry, Scan
+from indexer.precision import with_precision
+from indexer.scan import Entry, Scan, look_at
 from indexer.workers import PreparedContent
 from mmsearch.catalog import Catalog, FailureRow, NewContent, NewSegment
 from mmsearch.errors import UsageError
-from mmsearch.media import DECODER_VERSION
+from mmsearch.media import DECODER_VERSION, find_sidecars
 from mmsearch.settings import Settings
 from mmsearch.spaces import Profile
 from mmsearch.types import Failure, IndexReport, Progress, Stage, View
@@ -33,12 +34,16 @@ _BATCH_BYTES = 16 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class IndexOptions:
-    """What a run is asked to do: globs to leave out, folders that show nothing to prune, failures to try again."""
+    """What a run is asked to do: globs to leave out, folders that show nothing to prune, failures to try again.
+
+    `change` says that the library changes to the profile: all else it holds is embedded as well.
+    """
 
     exclude: tuple[str, ...] = ()
     prune: bool = False
     retry: bool = False
     skip: Path | None = None
+    change: bool = False
 
 
 def run(
@@ -55,17 +60,26 @@ def run(
     A set `stop` ends the run early: what is decoded is committed, and the report says `interrupted`.
     Raises `UsageError`, before anything changes, where a path doesn't exist.
     """
+    roots = find_roots(paths)
+    profile = with_precision(profile, catalog, settings.precision)
+    version = f"{metadata.version('mmsearch')}/{DECODER_VERSION}"
+    plan = Plan(catalog, profile.key, version, settings.limits, options.retry, options.change)
+    return _Run(catalog, profile, plan, roots, settings, options, progress, stop or threading.Event()).go()
+
+
+def find_roots(paths: Sequence[Path]) -> list[bytes]:
+    """Return the absolute paths that a run begins at. Raises `UsageError` where one doesn't exist."""
     missing = [path for path in paths if not os.path.lexists(path)]
     if missing:
         raise UsageError(f"{missing[0]} doesn't exist; nothing was changed")
-    roots = list(dict.fromkeys(os.path.abspath(os.fsencode(path)) for path in paths))  # noqa: PTH100  bytes
-    return _Run(catalog, profile, roots, settings, options, progress, stop or threading.Event()).go()
+    return list(dict.fromkeys(os.path.abspath(os.fsencode(path)) for path in paths))  # noqa: PTH100  bytes
 
 
 @dataclass(slots=True)
 class _Run:
     catalog: Catalog
     profile: Profile
+    plan: Plan
     roots: list[bytes]
     settings: Settings
     options: IndexOptions
@@ -78,27 +92,29 @@ class _Run:
     encode_s: float = 0.0
     under_way: Outcome | None = None
     lost: set[bytes] = field(default_factory=set)
-    version: str = f"{metadata.version('mmsearch')}/{DECODER_VERSION}"
 
     def go(self) -> IndexReport:
         began = time.monotonic()
         run_id = self.catalog.start_run()
         if self.progress:
-            self.total = sum(1 for _ in self._until_stopped(self._scan()))
+            self.total = sum(1 for _ in self._until_stopped(self._scan())) + self._count_elsewhere()
         first_new_id = self.catalog.next_media_id()
         scan = self._scan()
-        plan = Plan(self.catalog, self.profile.key, self.version, self.settings.limits, self.options.retry)
-        self._index(plan.tasks(self._until_stopped(scan)), plan)
+        self._index(self.plan.tasks(self._until_stopped(scan)))
         if not self.stop.is_set():
-            self._index(plan.last_tasks(), plan)
+            self._index(self.plan.last_tasks())
         self.catalog.commit([], self.profile.key, [self._row(failure, "") for failure in scan.failures])
         self.failures += scan.failures
         if not self.stop.is_set():
-            self._sweep(scan, plan, first_new_id)
+            self._sweep(scan, first_new_id)
+        if self.options.change and not self.stop.is_set():
+            self._index(self.plan.tasks(self._until_stopped(self._elsewhere())))
+            if not self.stop.is_set():
+                self._index(self.plan.last_tasks())
         self.catalog.drop_orphans()
         report = replace(
             self.report,
-            reused=plan.reused,
+            reused=self.plan.reused,
             failed=len(self.failures),
             seconds=round(time.monotonic() - began, 3),
             failures=tuple(self.failures),
@@ -111,16 +127,38 @@ class _Run:
     def _scan(self) -> Scan:
         return Scan(self.roots, self.options.exclude, self.options.skip)
 
-    def _until_stopped(self, scan: Scan) -> Iterator[Entry]:
-        for entry in scan:
+    def _until_stopped(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        for entry in entries:
             if self.stop.is_set():
                 return
             yield entry
 
-    def _index(self, tasks: Iterator[Task], plan: Plan) -> None:
+    def _elsewhere(self) -> Iterator[Entry]:
+        """Yield what the profile lacks of all that the library holds, where it can be reached."""
+        tried = {os.fsencode(failure.path) for failure in self.failures}
+        for row in self.catalog.lacking(self.profile.key):
+            if row.path in tried:
+                continue
+            folder = os.path.dirname(row.path)  # noqa: PTH120  paths are bytes here
+            try:
+                entry = look_at(row.path, find_sidecars(row.path), str(os.stat(folder).st_dev))  # noqa: PTH116
+            except OSError:
+                continue  # the library says how many there are
+            if entry is not None:
+                yield entry
+
+    def _count_elsewhere(self) -> int:
+        if not self.options.change:
+            return 0
+        separator = os.fsencode(os.sep)
+        below = tuple(root.rstrip(separator) + separator for root in self.roots)
+        rows = self.catalog.lacking(self.profile.key)
+        return sum(1 for row in rows if row.path not in self.roots and not row.path.startswith(below))
+
+    def _index(self, tasks: Iterator[Task]) -> None:
         """Decode, encode and commit tasks, batch by batch."""
         first = next(tasks, None)
-        self._note(plan)
+        self._note()
         if first is None:  # nothing to decode: no worker is started
             return
         waited = time.monotonic()
@@ -129,11 +167,11 @@ class _Run:
                 decoded = time.monotonic()
                 self._commit(batch)
                 self.under_way = next((outcome for outcome in reversed(batch) if not _is_whole(outcome[1])), None)
-                plan.landed(task.hash for task, outcome in batch if _is_whole(outcome))
+                self.plan.landed(task.hash for task, outcome in batch if _is_whole(outcome))
                 self.decode_s += decoded - waited
                 waited = time.monotonic()
                 self.encode_s += waited - decoded
-                self._note(plan)
+                self._note()
 
     def _commit(self, batch: Sequence[Outcome]) -> None:
         ready: list[tuple[Task, PreparedContent]] = []
@@ -185,25 +223,29 @@ class _Run:
         lost: Sequence[tuple[Failure, Entry]],
         partly: Sequence[tuple[Failure, Entry]] = (),
     ) -> None:
-        # A file that no longer decodes has no content any more. One that can't be read may have: its row stays.
-        gone = [entry.path for failure, entry in lost if failure.stage is not Stage.READ]
+        # A file that no longer decodes has no content any more. One that can't be read may have: its row stays. So does
+        # that of one which only the next profile can't encode, for the profile that answers has.
+        staying = (Stage.READ, Stage.ENCODE) if self.options.change else (Stage.READ,)
+        gone = [entry.path for failure, entry in lost if failure.stage not in staying]
         rows = [self._row(failure, entry.stamp) for failure, entry in (*lost, *partly)]
         self.catalog.commit(contents, self.profile.key, rows, gone)
         self.failures += [failure for failure, _ in (*lost, *partly)]
 
     def _row(self, failure: Failure, stamp: str) -> FailureRow:
-        return FailureRow(os.fsencode(failure.path), failure.stage, failure.reason, stamp, self.version)
+        version = self.plan.version_for(failure.stage)
+        return FailureRow(os.fsencode(failure.path), failure.stage, failure.reason, stamp, version)
 
-    def _sweep(self, scan: Scan, plan: Plan, first_new_id: int) -> None:
+    def _sweep(self, scan: Scan, first_new_id: int) -> None:
         """Take out what a complete scan no longer shows."""
-        gone = Gone(self.catalog, scan, plan.seen, first_new_id, self.options.prune)
+        gone = Gone(self.catalog, scan, self.plan.seen, first_new_id, self.options.prune)
         removed = self.catalog.remove(list(gone.paths()))
-        current = plan.seen_failures | {os.fsencode(failure.path) for failure in self.failures}
+        current = self.plan.seen_failures | {os.fsencode(failure.path) for failure in self.failures}
         self.catalog.forget_failures(list(gone.healed(current)))
         kept = tuple(Path(os.fsdecode(folder)) for folder in sorted(gone.kept))
         self.report = replace(self.report, removed=removed, kept=kept)
 
-    def _note(self, plan: Plan) -> None:
+    def _note(self) -> None:
+        plan = self.plan
         unread, plan.failures = plan.failures, []
         if unread:
             self._write([], unread)

@@ -163,23 +163,12 @@ class Scan:
 
     def _entry(self, folder: bytes, name: bytes, sidecars: Sequence[bytes]) -> Entry | None:
         path = os.path.join(folder, name)  # noqa: PTH118
+        beside = [os.path.join(folder, sidecar) for sidecar in sidecars]  # noqa: PTH118
         try:
-            status = os.stat(path)  # noqa: PTH116
-            if not stat.S_ISREG(status.st_mode):
-                return None  # a pipe, a socket or a device
-            beside = [os.path.join(folder, sidecar) for sidecar in sidecars]  # noqa: PTH118
-            stamps = [os.stat(sidecar) for sidecar in beside]  # noqa: PTH116
+            return look_at(path, beside, self.devices.get(folder))
         except OSError as error:
             self._unseen(path, error)
             return None
-        return Entry(
-            path=path,
-            size_bytes=status.st_size,
-            mtime_ns=mtime_ns(status),
-            device=self.devices.get(folder, str(status.st_dev)),
-            sidecars=tuple(beside),
-            sidecar_stamp=";".join(f"{s.st_size}:{s.st_mtime_ns}" for s in stamps),
-        )
 
     def _occupy(self, folder: bytes) -> None:
         while folder not in self.occupied:
@@ -196,6 +185,22 @@ class Scan:
 
     def _fail(self, path: bytes, reason: str) -> None:
         self.failures.append(Failure(Path(os.fsdecode(path)), Stage.SCAN, reason))
+
+
+def look_at(path: bytes, sidecars: Sequence[bytes], device: str | None = None) -> Entry | None:
+    """Return a media file as it is now, None where it is a pipe, a socket or a device. Raises `OSError`."""
+    status = os.stat(path)  # noqa: PTH116  paths are bytes here
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    stamps = [os.stat(sidecar) for sidecar in sidecars]  # noqa: PTH116
+    return Entry(
+        path=path,
+        size_bytes=status.st_size,
+        mtime_ns=mtime_ns(status),
+        device=device or str(status.st_dev),
+        sidecars=tuple(sidecars),
+        sidecar_stamp=";".join(f"{s.st_size}:{s.st_mtime_ns}" for s in stamps),
+    )
 
 
 def mtime_ns(status: os.stat_result) -> int:

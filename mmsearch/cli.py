@@ -16,11 +16,11 @@ import typer
 from mmsearch import output
 from mmsearch.arguments import QueryCommand
 from mmsearch.errors import MMSearchError
-from mmsearch.library import Library
+from mmsearch.library import CATALOG, Library, default_folder
 from mmsearch.paths import expand
 from mmsearch.query import Query, parse_file, parse_term
 from mmsearch.settings import Settings, default_workers
-from mmsearch.spaces import known_models
+from mmsearch.spaces import known_models, pull_model
 from mmsearch.types import Modality, Term
 
 app = typer.Typer(
@@ -59,32 +59,52 @@ def _main(
 def index(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files and folders to take in.")],
     library: LibraryOption = None,
-    model: Annotated[str, typer.Option(metavar="PROFILE", help="The model of a new library.")] = "auto",
+    model: Annotated[
+        str, typer.Option(metavar="PROFILE", help="The model of a new library, or the one to change to.")
+    ] = "auto",
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="Leave out names or paths like this; may be repeated.")
     ] = None,
-    prune: Annotated[bool, typer.Option("--prune", help="Also drop media in folders that suddenly are empty.")] = False,
+    prune: Annotated[
+        bool,
+        typer.Option("--prune", help="Also drop media in folders that suddenly are empty, and other models' vectors."),
+    ] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Try failed files again although they didn't change.")] = False,
     workers: Annotated[
         int | None, typer.Option(min=1, max=256, help="Decoding processes.", show_default="cores")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, max=4096, help="Files encoded and committed together.")] = 64,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where towers run.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(metavar="auto|fp32|int8", help="Of pictures on a CPU; int8 only after a trial on your own.")
+    ] = "auto",
     json: JsonOption = False,
 ) -> None:
     """Bring the library up to date with these files and folders."""
     if device not in ("auto", "cpu", "cuda"):
         raise typer.BadParameter(f"{device!r} is not one of auto, cpu, cuda", param_hint="--device")
-    settings = Settings(workers=workers or default_workers(), batch=batch, device=device)
+    if precision not in ("auto", "fp32", "int8"):
+        raise typer.BadParameter(f"{precision!r} is not one of auto, fp32, int8", param_hint="--precision")
+    settings = Settings(workers=workers or default_workers(), batch=batch, device=device, precision=precision)
     missing = [path for path in paths if not os.path.lexists(expand(path))]
     if missing:  # before a library is made for nothing
         raise typer.BadParameter(
             f"{output.printable(missing[0])} doesn't exist; nothing was changed", param_hint="PATH"
         )
-    with Library(library, model, settings=settings) as opened, _stop_on_ctrl_c() as stop:
+    folder = expand(library) if library else default_folder()
+    new = not (folder / CATALOG).is_file()
+    with Library(folder, model if new else "auto", settings=settings) as opened, _stop_on_ctrl_c() as stop:
         with output.progress_bar(quiet=json) as progress:
-            report = opened.index(*paths, exclude=exclude or (), prune=prune, retry=retry, progress=progress, stop=stop)
-        output.show_report(report, len(opened.failures()), as_json=json)
+            report = opened.index(
+                *paths,
+                exclude=exclude or (),
+                prune=prune,
+                retry=retry,
+                model=None if new else model,
+                progress=progress,
+                stop=stop,
+            )
+        output.show_report(report, len(opened.failures()), as_json=json, pruned=prune)
     if report.interrupted:
         raise typer.Exit(130)
 
@@ -161,6 +181,20 @@ def forget(
 def model_list() -> None:
     """List the models, with what they embed, their languages, size and licence."""
     output.show_models(known_models())
+
+
+@model_app.command("pull")
+def model_pull(name: Annotated[str, typer.Argument(metavar="NAME", help="What --model takes.")]) -> None:
+    """Download a model and make it ready, so that it needs no network from then on."""
+    for member, folder in pull_model(name):
+        output.say(f"{member} is ready ({output.megabytes(folder)})")
+
+
+@model_app.command("export")
+def model_export(name: Annotated[str, typer.Argument(metavar="NAME", help="What --model takes.")]) -> None:
+    """Print the folders that a model's spaces run from; copied to another machine, --model takes them there."""
+    for _, folder in pull_model(name):
+        output.say(str(folder))
 
 
 @contextmanager

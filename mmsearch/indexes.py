@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
+import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +18,10 @@ from mmsearch.catalog import Catalog, Ids
 from mmsearch.errors import LibraryError
 from mmsearch.spaces import Profile, Space
 from mmsearch.types import IndexStatus, Modality, View
-from mmsearch.vectors import Bitmap, ExactIndex, IndexStore, VectorIndex, bitmap
+from mmsearch.vectors import Bitmap, ExactIndex, FaissIndex, GpuIndex, IndexStore, VectorIndex, bitmap, has_gpu
 
 KIND = "flat-fp16"
+_log = logging.getLogger("mmsearch")
 STALE_S = 5.0
 """How long an index in memory serves that another process is about to write, before it is made anew."""
 
@@ -24,16 +29,24 @@ STALE_S = 5.0
 class Indexes:
     """Opens the indexes under `folder`, and sees that what it hands out answers for the catalog as it is.
 
+    They are those of the profile as which the catalog is seen; each profile has a folder of its own in `folder`.
+    With `on_gpu`, what is asked for again and again is searched on a GPU, where there is one.
     `write_lock` gives the library's lock without waiting, or raises `LibraryError` where it can't be had: another
     process writes, or the folder is read-only.
     """
 
     def __init__(
-        self, catalog: Catalog, folder: Path, write_lock: Callable[[], AbstractContextManager[object]]
+        self,
+        catalog: Catalog,
+        folder: Path,
+        write_lock: Callable[[], AbstractContextManager[object]],
+        *,
+        on_gpu: bool = True,
     ) -> None:
         self._catalog = catalog
         self._folder = folder
         self._write_lock = write_lock
+        self._on_gpu = on_gpu
         self._guard = threading.Lock()
         self._open: dict[tuple[str, View], tuple[int, VectorIndex]] = {}
         self._behind: dict[tuple[str, View], tuple[float, VectorIndex]] = {}
@@ -51,7 +64,7 @@ class Indexes:
             revision = self._catalog.revision
             known = self._open.get(key)
             if known and known[0] == revision:
-                return known[1]
+                return self._resident(key, revision, known[1])
             store = self._store(space, view)
             index: VectorIndex | None = store.open() if store.revision() == revision else None
             if index is None:
@@ -65,8 +78,26 @@ class Indexes:
             self._open[key] = (revision, index)
             return index
 
+    def _resident(self, key: tuple[str, View], revision: int, index: VectorIndex) -> VectorIndex:
+        """Return the index on the GPU, where there is one, from the second time on that the same is asked for.
+
+        A command asks once, and copying takes longer than that. Where the GPU has no room, the CPU answers.
+        """
+        if self._on_gpu and isinstance(index, FaissIndex):
+            try:
+                index = GpuIndex(index) if has_gpu() else index
+            except RuntimeError as error:
+                _log.warning("the GPU isn't used for searching: %s", " ".join(str(error).split())[:160])
+            self._on_gpu = isinstance(index, GpuIndex)
+            self._open[key] = (revision, index)
+        return index
+
     def catch_up(self, profile: Profile) -> None:
-        """Bring every index of a profile to the catalog; the caller holds the lock."""
+        """Bring every index of the profile to the catalog; the caller holds the lock.
+
+        Folders of indexes that no profile of the library uses are removed.
+        """
+        self._tidy(profile)
         revision = self._catalog.revision
         for space in profile.spaces:
             for view in space.front_ends:
@@ -134,4 +165,23 @@ class Indexes:
         return self._catalog.embedding_ids(space_id, view, modalities)
 
     def _store(self, space: Space, view: View) -> IndexStore:
-        return IndexStore(self._folder / f"{space.name}-{space.fingerprint}" / view.value, space.dim)
+        return IndexStore(self._own_folder / _folder_name(space) / view.value, space.dim)
+
+    @property
+    def _own_folder(self) -> Path:
+        return self._folder / str(self._catalog.profile_id)
+
+    def _tidy(self, profile: Profile) -> None:
+        used = {str(row.id) for row in self._catalog.profiles()} | {self._own_folder.name}
+        own = {_folder_name(space) for space in profile.spaces}
+        for folder, names in ((self._folder, used), (self._own_folder, own)):
+            with suppress(OSError):  # what can't be removed yet, as it is mapped by a reader, is in nobody's way
+                for entry in folder.iterdir() if folder.is_dir() else ():
+                    if entry.is_dir() and entry.name not in names:
+                        shutil.rmtree(entry, ignore_errors=True)
+
+
+def _folder_name(space: Space) -> str:
+    """Return a name for a space's folder; that of a space may hold what no folder's may, and be long."""
+    digest = hashlib.blake2b(f"{space.name} {space.fingerprint}".encode("utf-8", "surrogateescape"), digest_size=8)
+    return f"{re.sub(r'[^A-Za-z0-9-]+', '_', space.name)[:40]}-{digest.hexdigest()}"

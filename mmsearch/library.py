@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from mmsearch.catalog import Catalog
+from mmsearch.catalog import Catalog, ProfileRow
 from mmsearch.engine import Answer, Engine
-from mmsearch.errors import LibraryError, LockedError, ModelError, NoLibraryError, UsageError
+from mmsearch.errors import CatalogError, LibraryError, LockedError, ModelError, NoLibraryError, UsageError
 from mmsearch.indexes import Indexes
 from mmsearch.paths import expand
 from mmsearch.query import Query, make_query
 from mmsearch.settings import Limits, Settings
-from mmsearch.spaces import Vectors, load_profile, resolve_name
+from mmsearch.spaces import Profile, Vectors, for_indexing, load_profile, resolve_name
 from mmsearch.terms import embed_items
 from mmsearch.types import Failure, Hit, IndexReport, Modality, Progress, Stage, Status, Term
 
 CATALOG = "catalog.sqlite"
 _LOCK_WAIT_S = 2.0
 """How long a writer waits: a query that catches an index up is done sooner, an index run isn't."""
+_log = logging.getLogger(__name__)
 
 
 def default_folder() -> Path:
@@ -33,6 +36,16 @@ def default_folder() -> Path:
     import platformdirs  # a library that is named needs none of this
 
     return platformdirs.user_data_path("mmsearch", appauthor=False) / "default"
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The library as one profile sees it, and answers."""
+
+    catalog: Catalog
+    profile: Profile
+    indexes: Indexes
+    engine: Engine
 
 
 class Library:
@@ -52,7 +65,7 @@ class Library:
         """Open the library in `folder`, making it if `create`; a new one uses the profile `model` from then on.
 
         Raises `NoLibraryError` where there is none, `ModelError` for an unknown model or for one that differs from an
-        existing library's.
+        existing library's: only `index` changes that.
         """
         self.folder = expand(folder) if folder is not None else default_folder()
         try:
@@ -60,31 +73,77 @@ class Library:
         except UnicodeEncodeError:
             raise UsageError(f"{self.folder} isn't valid UTF-8, which FAISS needs; choose another --library") from None
         self._settings = settings or Settings()
-        name = resolve_name(model)
-        if not create and not (self.folder / CATALOG).is_file():
-            raise NoLibraryError(
-                f"there is no library in {self.folder}; make one with 'mmsearch index PATH --library {self.folder}'"
-            )
-        profile = load_profile(name, self._settings.device)  # what can't be used makes no library
+        self._guard = threading.Lock()
+        new: tuple[str, Profile] | None = None
+        if not (self.folder / CATALOG).is_file():
+            if not create:
+                raise NoLibraryError(
+                    f"there is no library in {self.folder}; make one with 'mmsearch index PATH --library {self.folder}'"
+                )
+            new = self._load(model)  # what can't be used makes no library
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise LibraryError(f"{self.folder} can't be made: {error.strerror}; choose another --library") from error
         self._catalog = Catalog(self.folder / CATALOG, create=create)
-        known = self._catalog.profile or self._catalog.set_profile(name)
-        if model != "auto" and known != name:
+        try:
+            current = self._catalog.current
+            if current is None:  # it is new, or whoever made it came no further
+                new = new or self._load(model)
+                current = self._catalog.set_profile(new[0], new[1].pins)
+            self._refuse_another(model)
+            # That of an existing library is loaded when it is asked: one that can't be any more may be changed.
+            self._known = self._see(current, new) if new else None
+        except BaseException:
             self.close()
+            raise
+
+    def _load(self, model: str) -> tuple[str, Profile]:
+        """Return a model's full name, and its profile as it is made today. Raises `ModelError`."""
+        name = resolve_name(model)
+        return name, load_profile(name, self._settings.device)
+
+    def _refuse_another(self, model: str) -> None:
+        own = self._row().name
+        if model != "auto" and (name := resolve_name(model)) != own:
             raise ModelError(
-                f"{self.folder} uses the model {known!r}, not {name!r}; leave --model out, or choose another --library"
+                f"{self.folder} uses the model {own!r}, not {name!r}; change that with 'mmsearch index PATH "
+                f"--model {name} --library {self.folder}', or choose another --library"
             )
-        self._profile = profile if known == name else load_profile(known, self._settings.device)
-        self._indexes = Indexes(self._catalog, self.folder / "indexes", lambda: self._lock(0.0))
-        self._engine = Engine(self._catalog, self._profile, self._indexes, self._settings.limits)
+
+    def _row(self, profile_id: int | None = None) -> ProfileRow:
+        """Return what the catalog knows of a profile, or of the one that answers."""
+        row = self._catalog.beside(profile_id or self._catalog.current or 1).profile
+        if row is None:
+            raise CatalogError(f"{self.folder / CATALOG} lacks its profile; run 'mmsearch index' to make it anew")
+        return row
+
+    def _see(self, profile_id: int, loaded: tuple[str, Profile] | None = None) -> _Seen:
+        """Return the library as one of its profiles sees it; it may be loaded already. Raises `ModelError`."""
+        catalog, row = self._catalog.beside(profile_id), self._row(profile_id)
+        if loaded is not None and (loaded[0], loaded[1].pins) == (row.name, row.pins):
+            profile = loaded[1]
+        else:
+            profile = load_profile(row.name, self._settings.device, row.pins)
+        indexes = Indexes(
+            catalog, self.folder / "indexes", lambda: self._lock(0.0), on_gpu=self._settings.device != "cpu"
+        )
+        return _Seen(catalog, profile, indexes, Engine(catalog, profile, indexes, self._settings.limits))
+
+    def _seen(self) -> _Seen:
+        """Return the library as the profile sees it that answers now: any process may have changed that."""
+        current, known = self._catalog.current or 1, self._known
+        if known is not None and known.catalog.profile_id == current:
+            return known
+        with self._guard:  # of several threads, one loads it
+            if self._known is None or self._known.catalog.profile_id != current:
+                self._known = self._see(current)
+            return self._known
 
     @property
     def profile(self) -> str:
         """The name of the library's profile."""
-        return self._profile.name
+        return self._seen().profile.name
 
     def index(
         self,
@@ -92,6 +151,7 @@ class Library:
         exclude: Iterable[str] = (),
         prune: bool = False,
         retry: bool = False,
+        model: str | None = None,
         progress: Callable[[Progress], None] | None = None,
         stop: threading.Event | None = None,
     ) -> IndexReport:
@@ -100,18 +160,81 @@ class Library:
         `exclude` are globs of names or of paths below a root. `prune` also drops media below folders that suddenly
         show nothing, `retry` tries failed files again that didn't change. `progress` is called after every batch;
         setting `stop` ends the run early with what is ready. One bad file never stops a run: see `failures`.
-        Raises `UsageError` for a path that doesn't exist, `LockedError` while another process writes.
+
+        Another `model` than the library's embeds all that it holds anew, wherever that lies, beside what is there.
+        Queries are answered by the old model until every file is embedded, and by the new one from then on; a run that
+        was stopped is gone on with by the same call. Files that can't be reached prevent the change, unless `prune`
+        drops them. The old vectors stay until `prune` is asked for.
+        Raises `UsageError` for a path that doesn't exist, `LockedError` while another process writes, `ModelError`.
         """
-        from indexer import IndexOptions, run  # the way back: nothing else of mmsearch knows the indexer
+        from indexer import IndexOptions, find_roots, run  # the way back: nothing else of mmsearch knows the indexer
 
         if not paths:
             raise UsageError("nothing to index; name at least one file or folder")
-        options = IndexOptions(tuple(exclude), prune, retry, skip=self.folder)
         roots = [expand(path) for path in paths]
+        find_roots(roots)
+        asked = None if model in (None, "auto") else self._load(model)
         with self._lock(_LOCK_WAIT_S):
-            report = run(self._catalog, self._profile, roots, self._settings, options, progress, stop)
-            self._indexes.catch_up(self._profile)
+            switched_to = None if asked else self._switch_if_due()
+            new = self._begin_change(asked) if asked else None
+            seen = new or self._seen()
+            options = IndexOptions(tuple(exclude), prune, retry, self.folder, change=new is not None)
+            encoding = for_indexing(seen.profile, self._settings.device)
+            report = run(seen.catalog, encoding, roots, self._settings, options, progress, stop)
+            report = replace(report, switched_to=switched_to)
+            if new and not report.interrupted:
+                report = self._switch(new, report, prune=prune)
+            self._clean_up(prune=prune and not report.interrupted)
         return report
+
+    def _begin_change(self, asked: tuple[str, Profile]) -> _Seen | None:
+        """Return the library as a profile sees it that it changes to from now on, None if it is the one it has."""
+        (name, profile), row = asked, self._row()
+        if (row.name, row.pins) == (name, profile.pins):
+            self._catalog.end_change()  # whichever other was begun: this one is asked for
+            return None
+        return self._see(self._catalog.begin_change(name, profile.pins), asked)
+
+    def _switch_if_due(self) -> str | None:
+        """Switch to the profile that the library changes to if nothing is left to embed; return its name if so."""
+        change = self._catalog.change
+        if change is None or self._catalog.beside(change).count_whole() < sum(self._catalog.count_media().values()):
+            return None
+        try:
+            new = self._see(change)
+        except ModelError as error:  # the one that answers is as good as it was
+            _log.warning("the change of %s to another model is put off: %s", self.folder, error)
+            return None
+        return self._switch(new, IndexReport(), prune=False).switched_to
+
+    def _switch(self, new: _Seen, report: IndexReport, *, prune: bool) -> IndexReport:
+        """Let a profile answer if it has embedded every media, or `prune` drops the others; return the report of it.
+
+        One that lacks all of them is no good, and drops nothing.
+        """
+        left = new.catalog.count_lacking(new.profile.key)
+        if left and (not prune or left == sum(new.catalog.count_media().values())):
+            first = Path(os.fsdecode(next(new.catalog.lacking(new.profile.key)).path))
+            return replace(report, unreached=left, first_unreached=first)
+        new.indexes.catch_up(new.profile)  # before it answers, so that no query has to
+        dropped = new.catalog.switch(new.profile.key, drop=prune)
+        if dropped is None:
+            raise LibraryError(f"{self.folder} was changed meanwhile; run the same command again")
+        self._known = new
+        if dropped:
+            new.catalog.drop_orphans()
+        return replace(report, removed=report.removed + dropped, switched_to=new.profile.name)
+
+    def _clean_up(self, *, prune: bool) -> None:
+        """Bring the indexes to the catalog; `prune` deletes what other profiles have embedded."""
+        seen = self._seen()
+        dropped = seen.catalog.drop_others() if prune else 0
+        seen.indexes.catch_up(seen.profile)
+        if dropped:
+            try:
+                seen.catalog.shrink()
+            except CatalogError as error:  # it needs room; without, the space is used for what comes next
+                _log.warning("the space of what was dropped stays with the library: %s", error)
 
     def query(
         self,
@@ -132,11 +255,21 @@ class Library:
 
     def answer(self, query: Query) -> Answer:
         """Return the hits of a query, and how many were hidden."""
-        return self._engine.answer(query)
+        while True:
+            seen = self._seen()
+            try:
+                answer = seen.engine.answer(query)
+            except Exception:
+                if self._catalog.current == seen.catalog.profile_id:
+                    raise
+            else:
+                if self._catalog.current == seen.catalog.profile_id:
+                    return answer
+            # Another profile answers by now, and what this one was reading may have been dropped.
 
     def embed(self, items: str | Path | Iterable[str | Path]) -> Vectors:
         """Return (n, dim) float32, L2-normalised, in input order: see `mmsearch.embed`."""
-        return embed_items(items, self._profile, self._settings.limits)
+        return embed_items(items, self._seen().profile, self._settings.limits)
 
     def forget(self, *paths: str | Path) -> int:
         """Take files, or all below folders, out of the library; the files themselves stay. Returns how many.
@@ -153,27 +286,36 @@ class Library:
                     raise UsageError(f"the library holds nothing at {os.fsdecode(root)}; nothing was changed")
                 known += media + failed
             removed = self._catalog.remove(known)
-            self._catalog.drop_orphans()
-            self._indexes.catch_up(self._profile)
+            seen = self._seen()
+            seen.catalog.drop_orphans()
+            seen.indexes.catch_up(seen.profile)
         return removed
 
     def status(self) -> Status:
         """Return what the library holds, and the state of its indexes."""
+        seen = self._seen()
+        catalog, change = seen.catalog, seen.catalog.change
+        others = [row for row in catalog.profiles() if row.id != catalog.profile_id]
         return Status(
             library=self.folder.absolute(),
-            profile=self._profile.name,
-            media=self._catalog.count_media(),
-            segments=self._catalog.count_segments(),
-            failures=len(self._catalog.failures_under()),
-            indexes=self._indexes.status(self._profile),
+            profile=seen.profile.name,
+            media=catalog.count_media(),
+            segments=catalog.count_segments(),
+            failures=len(catalog.failures_under()),
+            indexes=seen.indexes.status(seen.profile),
             bytes=sum(_size(file) for file in self.folder.rglob("*")),
             outdated=self.outdated(),
-            unfinished=self._catalog.count_unfinished(),
+            unfinished=catalog.count_unfinished(),
+            changing_to=next((row.name for row in others if row.id == change), None),
+            changed=catalog.beside(change).count_whole() if change is not None else 0,
+            kept_models=tuple(row.name for row in others if row.id != change),
+            precision=catalog.precision,
         )
 
     def outdated(self) -> int:
         """Return how many files were embedded by another version of the model, and aren't found until indexed again."""
-        return self._catalog.count_outdated(self._profile.key)
+        seen = self._seen()
+        return seen.catalog.count_outdated(seen.profile.key)
 
     def failures(self) -> list[Failure]:
         """Return the files that can't be indexed as they are, by path."""
@@ -223,8 +365,8 @@ def _size(file: Path) -> int:
 def open(path: str | Path | None = None, model: str = "auto", *, settings: Settings | None = None) -> Library:
     """Open the library at `path`, making it on first use; None is the default library.
 
-    `model` names the profile of a new library: "auto", "mini", ... An existing one keeps its own.
-    Raises `ModelError` where `model` is unknown or another than the library's.
+    `model` names the profile of a new library: "auto", "mini", ... An existing one keeps its own until
+    `Library.index` is asked for another. Raises `ModelError` where `model` is unknown or another than the library's.
     """
     return Library(path, model, settings=settings)
 

@@ -23,6 +23,13 @@ _SHOWN_FAILURES = 10
 _EXCERPT = 160
 
 
+class _Teller(logging.Handler):
+    """Prints what a part of mmsearch has to tell a person: a download, an export, the model that `auto` is."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warn(record.getMessage())
+
+
 def prepare_streams() -> None:
     """Make both streams take any text, and keep what libraries log or warn about off the terminal."""
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115  None where the caller closed it
@@ -32,6 +39,10 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
     debugging = os.environ.get("MMSEARCH_DEBUG") == "1"
     logging.basicConfig(level=logging.DEBUG if debugging else logging.ERROR)
+    told = logging.getLogger("mmsearch")  # what takes long is said, once it begins
+    told.addHandler(_Teller())
+    told.setLevel(logging.INFO)
+    told.propagate = False
     if not debugging:
         warnings.simplefilter("ignore")
 
@@ -39,6 +50,11 @@ def prepare_streams() -> None:
 def count(number: int, noun: str) -> str:
     """Return a number with its noun: 1 file, 2,000 files."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def megabytes(folder: Path) -> str:
+    """Return how much the files of a folder take on disk."""
+    return f"{sum(file.stat().st_size for file in folder.iterdir()) / 1e6:,.0f} MB"
 
 
 def warn(line: str) -> None:
@@ -96,7 +112,7 @@ def progress_bar(*, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
         yield show
 
 
-def show_report(report: IndexReport, standing: int, *, as_json: bool) -> None:
+def show_report(report: IndexReport, standing: int, *, as_json: bool, pruned: bool = False) -> None:
     """Print what an index run did; `standing` are the files that can't be indexed, of this run and before."""
     if as_json:
         _print_json(
@@ -123,6 +139,15 @@ def show_report(report: IndexReport, standing: int, *, as_json: bool) -> None:
             warn(f"{count(standing, 'file')} in all can't be indexed, or not wholly; 'mmsearch status' lists them")
     for folder in report.kept:
         warn(f"{folder} shows no media any more; what the library holds there is kept (drop it with --prune)")
+    if report.switched_to is not None:
+        rest = "" if pruned else "; the old vectors are kept until a run with --prune"
+        warn(f"the library now uses the model {report.switched_to!r}{rest}")
+    if report.unreached:
+        warn(
+            f"{count(report.unreached, 'file')} can't be reached or embedded, {report.first_unreached} for one, so the "
+            "library keeps its model; mount their disk and run this again, or drop them "
+            + ("with 'mmsearch forget'" if pruned else "with --prune")
+        )
     if report.interrupted:
         warn("stopped early; what was ready is committed, and the same command goes on from there")
 
@@ -248,6 +273,13 @@ def show_status(status: Status, failures: Sequence[Failure], *, as_json: bool) -
         return
     say(f"library   {status.library} ({status.bytes / 1e6:,.1f} MB)")
     say(f"profile   {status.profile}")
+    if status.precision:
+        say(f"precision {status.precision}")
+    if status.changing_to is not None:
+        done = f"{status.changed:,} of {count(sum(status.media.values()), 'file')}"
+        say(f"change    to {status.changing_to}: {done}; run 'mmsearch index PATH --model {status.changing_to}' again")
+    if status.kept_models:
+        say(f"kept      vectors of {', '.join(status.kept_models)}; drop them with 'mmsearch index PATH --prune'")
     say(
         "media     "
         + ", ".join(f"{count:,} {kind}" for kind, count in status.media.items() if count or kind == "image")
@@ -281,13 +313,21 @@ def show_models(models: Sequence[ModelInfo]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("name", "embeds", "dim", "MB", "languages", "licence", ""):
+    for column in ("name", "embeds", "dim", "MB", "languages", "licence", "text→image recall@1", ""):
         table.add_column(column, justify="right" if column in ("dim", "MB") else "left")
     for model in models:
         views = ", ".join(model.views)
-        size = f"{model.megabytes:.1f}"
-        table.add_row(model.name, views, str(model.dim), size, model.languages, model.licence, model.summary)
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
+        size = f"{model.megabytes:,.1f}"
+        row = (model.name, views, str(model.dim), size, model.languages, model.licence, model.recall, model.summary)
+        table.add_row(*row)
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(table)
+    console.print(
+        "Any other model of open_clip: NAME/TAG, NAME:CHECKPOINT, hf-hub:ORG/REPO, local-dir:DIR. Mind its licence: "
+        "that of MobileCLIP2 and MetaCLIP 2 forbids commercial use.",
+        style="dim",
+        highlight=False,
+    )
 
 
 def _failure(failure: Failure) -> dict[str, str]:

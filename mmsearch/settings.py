@@ -44,11 +44,13 @@ def default_workers() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How an index run goes about its work; none of it changes the result."""
+    """How an index run goes about its work; none of it changes the space that the result is in."""
 
     workers: int = field(default_factory=default_workers)
     batch: int = 64
     """Contents encoded and committed together: what a killed run loses at most."""
     device: str = "auto"
     """Where towers run: auto, cpu or cuda."""
+    precision: str = "auto"
+    """Of image towers on a CPU: fp32, int8 if a trial on the library's own images allows it, or auto: if faster too."""
     limits: Limits = field(default_factory=Limits)

@@ -76,7 +76,9 @@ class IndexReport:
 
     `added` are paths new to the library, `updated` known paths with new content, `reused` new or touched paths whose
     content was already embedded (a rename, a move, a copy), `removed` paths that are gone. `kept` lists folders that
-    suddenly show nothing, whose files were kept until `prune` is asked for.
+    suddenly show nothing, whose files were kept until `prune` is asked for. `switched_to` names the model that answers
+    from this run on, where the library changed to it; `unreached` are the files that prevent that, `first_unreached`
+    one of them: they aren't there, can't be read, or the new model can't encode them.
     """
 
     added: int = 0
@@ -88,6 +90,9 @@ class IndexReport:
     failures: tuple[Failure, ...] = ()
     kept: tuple[Path, ...] = ()
     interrupted: bool = False
+    switched_to: str | None = None
+    unreached: int = 0
+    first_unreached: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +154,9 @@ class Status:
     """What a library holds. `failures` are files that can't be indexed as they are, or not wholly.
 
     `bytes` is its size on disk. `outdated` files were embedded by another version of the model; `unfinished` ones were
-    begun by a run that was stopped.
+    begun by a run that was stopped. While the library changes to another model, `changing_to` names it and `changed`
+    counts the files it has embedded. `kept_models` don't answer, and their vectors are there until `prune` is asked
+    for. `precision` is that of the model's towers, where one was chosen.
     """
 
     library: Path
@@ -161,3 +168,7 @@ class Status:
     bytes: int
     outdated: int = field(default=0)
     unfinished: int = field(default=0)
+    changing_to: str | None = None
+    changed: int = 0
+    kept_models: tuple[str, ...] = ()
+    precision: str = ""

@@ -6,11 +6,13 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from old_catalogs import downgrade, shape
 from sqlalchemy import Connection
 
 from mmsearch.catalog import (
@@ -21,7 +23,9 @@ from mmsearch.catalog import (
     NewContent,
     NewMedia,
     NewSegment,
+    ProfileRow,
     catalog,
+    profiles,
     schema,
     writing,
 )
@@ -61,6 +65,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every statement that goes in parts takes three values, and a page is of three rows."""
     monkeypatch.setattr(writing, "PART", 3)
     monkeypatch.setattr(catalog, "PART", 3)
+    monkeypatch.setattr(profiles, "PART", 3)
 
 
 def vector(seed: int) -> Vector:
@@ -352,7 +357,7 @@ def test_the_revision_is_another_when_embeddings_change_and_only_then(held: Cata
     held.point({})
     held.remove([b"/a.jpg"])  # /c.jpg still names its content
     held.drop_orphans()
-    held.set_profile("mini")
+    held.set_profile("mini", ["mini"])
     held.add_space("other", "f", 4)
     held.end_run(held.start_run(), "{}")
     held.remove([b"/b.jpg"])
@@ -517,18 +522,96 @@ def test_counts_are_of_files_and_of_segments(held: Catalog, space: int) -> None:
 
 
 def test_the_profile_and_the_spaces_are_kept(held: Catalog, reopen: Open) -> None:
-    assert held.profile is None
-    assert held.set_profile("mini") == "mini"
-    assert held.set_profile("standard") == "mini"  # of two that open a new library at once, the first wins
+    assert (held.profile, held.current) == (None, None)
+    assert held.set_profile("mini", ["mini"]) == 1
+    assert held.set_profile("standard", ["a/b@1", "mini"]) == 1  # of two that open a library at once, the first wins
     first = held.add_space("mini", "f1", DIM)
     assert held.add_space("mini", "f1", DIM) == first
     second = held.add_space("mini", "f2", DIM)
     assert first != second
     again = reopen()
-    assert again.profile == "mini"
+    assert again.profile == ProfileRow(1, "mini", ("mini",), "")
     assert (again.space_id("mini", "f1", DIM), again.space_id("mini", "f2", DIM)) == (first, second)
     assert again.space_id("mini", "f3", DIM) is None
     assert again.space_id("mini", "f1", DIM + 1) is None
+
+
+def test_what_two_profiles_make_of_a_content_in_the_same_space_is_kept_apart(held: Catalog, reopen: Open) -> None:
+    held.set_profile("mini", ["mini"])
+    other = held.beside(held.begin_change("standard", ["a/b@1", "mini"]))
+    passages = {held: ["one", "two", "three"], other: ["one two", "three"]}
+    spaces = {view: view.add_space("mini", "f1", DIM) for view in passages}
+    assert spaces[held] != spaces[other]
+    seen: dict[Catalog, int] = {}
+    for seed, (view, texts) in enumerate(passages.items()):
+        parts = [segment({(spaces[view], View.TEXT): vector(10 * seed + n)}, text) for n, text in enumerate(texts)]
+        view.commit([content("h", *parts, at=["/n.txt"], modality=Modality.TEXT)], f"key {seed}")
+        seen[view] = view.revision
+    assert seen[held] != seen[other]
+    again = reopen()
+    for seed, (view, texts) in enumerate([(again, passages[held]), (again.beside(other.profile_id), passages[other])]):
+        ids = view.embedding_ids(spaces[held] if seed == 0 else spaces[other], View.TEXT)
+        wanted = rounded(*(vector(10 * seed + n) for n in range(len(texts))))
+        np.testing.assert_array_equal(view.vectors(ids, DIM)[1], wanted)
+        rows = view.segment_rows(view.segment_ids(1)).values()
+        assert sorted(row.text or "" for row in rows) == sorted(texts)
+        assert (view.count_segments(), view.segment_counts([1])) == (len(texts), {1: len(texts)})
+        assert view.media_at([b"/n.txt"])[b"/n.txt"].embedded_by == f"key {seed}"
+        assert (list(view.contents_by_hash([b"h"], "key 0")) == [b"h"]) is (seed == 0)
+        assert (view.count_outdated(f"key {seed}"), view.count_outdated("key 2"), view.count_whole()) == (0, 1, 1)
+    assert [view.revision for view in seen] == list(seen.values())  # the one's commit leaves the other's indexes fresh
+    assert not held.had_revision(seen[other])
+    held.remove([b"/n.txt"])
+    held.drop_orphans()
+    assert all(view.revision != revision for view, revision in seen.items())
+    assert (held.count_segments(), other.count_segments()) == (0, 0)
+
+
+def test_a_profile_answers_from_when_it_lacks_nothing(held: Catalog, space: int, small_parts: None) -> None:
+    held.set_profile("mini", ["mini"])
+    names = [f"/{at}.jpg" for at in range(8)]
+    for at, name in enumerate(names):
+        photo(held, name, at)
+    other = held.beside(held.begin_change("standard", ["x"]))
+    assert held.begin_change("standard", ["x"]) == other.profile_id
+    assert held.begin_change("standard", ["y"]) != other.profile_id
+    held.begin_change("standard", ["x"])
+    assert [os.fsdecode(row.path) for row in other.lacking("new key")] == names
+    for name in names[1:]:
+        other.commit([content(name, at=[name])], "new key")
+    half = NewSegment(0, 5, None, {})
+    other.commit([NewContent(b"/0.jpg", Modality.IMAGE, [half], [named("/0.jpg")], 0, 5.0)], "new key")
+    assert (other.count_lacking("new key"), other.count_lacking("newer key"), other.count_whole()) == (1, 8, 7)
+    assert other.switch("new key") is None
+    assert (held.current, held.change) == (1, other.profile_id)
+    other.commit([NewContent(b"/0.jpg", Modality.IMAGE, [], [named("/0.jpg")], 5.0)], "new key")
+    assert other.switch("newer key") is None
+    assert other.switch("new key") == 0
+    assert (held.current, held.change, held.count_segments()) == (other.profile_id, None, 8)
+    photo(held, "/late.jpg")
+    assert other.switch("new key") is None
+    assert other.switch("new key", drop=True) == 1
+    assert held.media_at([b"/late.jpg"]) == {}
+
+
+def test_dropping_the_other_profiles_leaves_this_one_alone(held: Catalog, space: int, small_parts: None) -> None:
+    held.set_profile("mini", ["mini"])
+    other = held.beside(held.begin_change("standard", ["x"]))
+    other_space = other.add_space("mini", "f1", DIM)
+    for at in range(8):
+        photo(held, f"/{at}.jpg", at)
+        other.commit([content(f"/{at}.jpg", segment({(other_space, View.VISUAL): vector(-at % 99)}))], "key")
+    other.commit([content("/only.jpg", segment({}), at=["/only.jpg"])], "key")
+    ids, revision = held.embedding_ids(space, View.VISUAL).tolist(), held.revision
+    assert held.count_outdated("key") == 1
+    assert held.drop_others() == 1
+    assert held.drop_others() == 0
+    assert (held.embedding_ids(space, View.VISUAL).tolist(), held.revision) == (ids, revision)
+    assert (held.change, [row.id for row in held.profiles()]) == (None, [1])
+    assert (other.count_segments(), other.count_whole(), other.space_id("mini", "f1", DIM)) == (0, 0, None)
+    assert held.count_outdated("key") == 1  # the file that only the other has embedded
+    held.shrink()
+    assert held.embedding_ids(space, View.VISUAL).tolist() == ids
 
 
 def test_a_reader_sees_each_commit_of_a_writer_as_it_ends(held: Catalog, space: int, reopen: Open) -> None:
@@ -593,12 +676,7 @@ def test_a_newer_schema_is_refused_in_one_sentence(file: Path) -> None:
 
 
 def test_a_catalog_of_version_1_is_brought_up_to_date_and_keeps_what_it_holds(file: Path) -> None:
-    asked(
-        file,
-        "ALTER TABLE content DROP COLUMN resume_s",
-        "ALTER TABLE segment DROP COLUMN silent",
-        "PRAGMA user_version = 1",
-    )
+    downgrade(file, 1)
     again = Catalog(file)
     rows = list(again.media_under(b"/"))
     assert len(rows) == 20
@@ -607,6 +685,40 @@ def test_a_catalog_of_version_1_is_brought_up_to_date_and_keeps_what_it_holds(fi
     assert {row.silent for row in found.values()} == {False}
     again.close()
     assert asked(file, "PRAGMA user_version") == [(schema.SCHEMA_VERSION,)]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_older_catalog_gets_the_shape_of_a_new_one(file: Path, tmp_path: Path, version: int) -> None:
+    Catalog(tmp_path / "new.sqlite", create=True).close()
+    downgrade(file, version)
+    assert asked(file, "PRAGMA user_version") == [(version,)]
+    assert shape(file) != shape(tmp_path / "new.sqlite")
+    Catalog(file).close()
+    assert shape(file) == shape(tmp_path / "new.sqlite")
+    assert asked(file, "PRAGMA integrity_check", "PRAGMA foreign_key_check") == [("ok",), None]
+
+
+def test_a_catalog_of_version_2_keeps_its_profile_and_its_revision(file: Path) -> None:
+    with closing(Catalog(file)) as held:
+        held.set_profile("mini", ["mini"])
+        part = NewSegment(0, 5, None, {(1, View.AUDIO): vector(1)})
+        held.commit([NewContent(b"h", Modality.AUDIO, [part], [named("/a.wav")], 0, 5.0)], "key")
+        before = held.revision, list(held.media_under(b"/")), held.embedding_ids(1, View.VISUAL).tolist()
+    downgrade(file, 2)
+    assert asked(file, "SELECT value FROM setting WHERE key = 'profile'") == [("mini",)]
+    with closing(Catalog(file)) as held:
+        assert (held.current, held.profile, held.change) == (1, ProfileRow(1, "mini", ("mini",), ""), None)
+        assert (held.revision, list(held.media_under(b"/")), held.embedding_ids(1, View.VISUAL).tolist()) == before
+        assert held.space_id("mini", "f1", DIM) == 1
+        assert (held.count_unfinished(), held.count_outdated("key"), held.count_segments()) == (1, 0, 21)
+
+
+def test_a_catalog_of_version_2_that_was_never_used_gets_a_profile_later(tmp_path: Path) -> None:
+    Catalog(tmp_path / "x.sqlite", create=True).close()
+    downgrade(tmp_path / "x.sqlite", 2)
+    with closing(Catalog(tmp_path / "x.sqlite")) as held:
+        assert held.current is None
+        assert held.set_profile("mini", ["mini"]) == 1
 
 
 def test_a_missing_file_is_an_error_unless_it_is_to_be_made(tmp_path: Path) -> None:

@@ -269,7 +269,7 @@ def test_a_vanished_index_is_rebuilt_from_the_catalog(library: Library, photos: 
 
 def test_another_model_is_refused_and_a_missing_path_changes_nothing(library: Library, photos: Path) -> None:
     library.index(photos)
-    with pytest.raises(ModelError, match="hashing"):
+    with pytest.raises(ModelError, match=r"'hashing', not 'mini'; change that with 'mmsearch index PATH --model mini"):
         mmsearch.open(library.folder, model="mini")
     with pytest.raises(UsageError, match="doesn't exist"):
         library.index(photos, photos / "nope")
@@ -305,9 +305,10 @@ def test_a_script_without_a_main_guard_can_index(photos: Path, tmp_path: Path) -
 def assert_every_photo_finds_itself(library: Library, photos: Path) -> None:
     for file in sorted(photos.rglob("*.png")):
         vector = library.embed([file])
-        index = library._indexes.get(library._profile.spaces[0], View.VISUAL)
+        seen = library._seen()
+        index = seen.indexes.get(seen.profile.spaces[0], View.VISUAL)
         (nearest,) = index.search(vector, 1)[1][0].tolist()
-        (row,) = library._catalog.segment_rows(library._catalog.segments_of([nearest]).values()).values()
+        (row,) = seen.catalog.segment_rows(seen.catalog.segments_of([nearest]).values()).values()
         assert row.path == os.fsencode(file)
 
 

@@ -518,7 +518,8 @@ def test_an_open_reader_sees_what_another_has_caught_up(shelf: Shelf) -> None:
 def test_catching_up_a_profile_writes_every_view(shelf: Shelf) -> None:
     shelf.add("a")
     shelf.indexes.catch_up(Profile("hashing", (shelf.space,)))
-    folder = shelf.folder / f"hashing-{shelf.space.fingerprint}"
+    (folder,) = (shelf.folder / "1").iterdir()
+    assert folder.name.startswith("hashing-")
     assert names(folder) == ["audio", "text", "visual"]
     assert all((folder / view / "manifest.json").is_file() for view in View)
 

@@ -11,6 +11,7 @@ from mmsearch.catalog.rows import (
     NewContent,
     NewMedia,
     NewSegment,
+    ProfileRow,
     SegmentRow,
     stamp_of,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "NewContent",
     "NewMedia",
     "NewSegment",
+    "ProfileRow",
     "SegmentRow",
     "stamp_of",
 ]

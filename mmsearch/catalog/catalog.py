@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from sqlalchemy import BindParameter, Connection, Engine, Select, bindparam, func, insert, or_, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import BindParameter, ColumnElement, Select, bindparam, func, insert, or_, select, update
 
-from mmsearch.catalog import schema
-from mmsearch.catalog.rows import Embeddings, FailureRow, Ids, Known, MediaRow, NewContent, NewMedia, SegmentRow
-from mmsearch.catalog.schema import content, embedding, failure, media, revision, run, segment, setting, space
+from mmsearch.catalog.database import Database
+from mmsearch.catalog.embeddings import EmbeddingReader
+from mmsearch.catalog.profiles import ProfileKeeper, count_media, media_rows
+from mmsearch.catalog.rows import FailureRow, Known, MediaRow, NewContent, NewMedia
+from mmsearch.catalog.schema import content, embedded, failure, media, profile, run, space
 from mmsearch.catalog.writing import (
-    FIRST_DRAWS,
     PART,
     carry_failures,
     drop_orphans,
@@ -26,82 +24,39 @@ from mmsearch.catalog.writing import (
     insert_contents,
     parts,
     point,
+    raise_every_revision,
     raise_revision,
     record_failures,
     take_out,
 )
-from mmsearch.errors import CatalogError
-from mmsearch.types import Modality, View
+from mmsearch.types import Modality
 
 _SOME: BindParameter[Any] = bindparam("some", expanding=True)
-SAMPLE_FLOOR = 32
-"""How many vectors a sample has at least, if there are so many."""
 
 
-class Catalog:
-    """The catalog of one library. Reads may run beside one writer; the library's lock sees that there is one."""
+class Catalog(EmbeddingReader, ProfileKeeper):
+    """The catalog of one library, as the profile sees it that answers when it is opened, or another: see `beside`.
+
+    Reads may run beside one writer; the library's lock sees that there is one.
+    """
 
     def __init__(self, file: Path, *, create: bool = False) -> None:
-        self._file = file
-        self._engine = schema.connect(file, create=create)
-        self._closed = False
+        super().__init__(Database(file, create=create), 1)  # the first profile's id, before it is registered
+        self.profile_id = self.current or self.profile_id
+
+    def beside(self, profile_id: int) -> Catalog:
+        """Return the same catalog as another profile sees it; both are closed together."""
+        other = copy(self)
+        other.profile_id = profile_id
+        return other
 
     def close(self) -> None:
         """Close every connection; the catalog can't be used afterwards."""
-        self._closed = True
-        self._engine.dispose()
+        self._database.close()
 
-    def _opened(self) -> Engine:
-        if self._closed:
-            raise CatalogError(f"{self._file} was closed; open the library again")
-        return self._engine
-
-    @contextmanager
-    def _read(self) -> Iterator[Connection]:
-        with schema.mapped_errors(self._file), self._opened().connect() as connection:
-            yield connection
-
-    @contextmanager
-    def _write(self) -> Iterator[Connection]:
-        with schema.mapped_errors(self._file), self._opened().begin() as connection:
-            yield connection
-
-    # What belongs to the library as a whole
-
-    @property
-    def profile(self) -> str | None:
-        """The name of the library's profile, None in a new one."""
-        with self._read() as connection:
-            return connection.execute(select(setting.c.value).where(setting.c.key == "profile")).scalar()
-
-    def set_profile(self, name: str) -> str:
-        """Keep the profile's name, unless one is kept already; return the one that is."""
-        with self._write() as connection:
-            connection.execute(upsert(setting).values(key="profile", value=name).on_conflict_do_nothing())
-            return str(connection.execute(select(setting.c.value).where(setting.c.key == "profile")).scalar_one())
-
-    @property
-    def revision(self) -> int:
-        """A random number that is another after every change of embeddings; 0 before the first.
-
-        An index of another revision is stale, and one of a revision that this catalog never had (it was restored from
-        a copy, or made anew) isn't to be trusted at all: see `had_revision`.
-        """
-        with self._read() as connection:
-            latest = select(revision.c.token).order_by(revision.c.id.desc()).limit(1)
-            return int(connection.execute(latest).scalar() or 0)
-
-    def had_revision(self, token: int) -> bool:
-        """Return whether the catalog was ever of this revision."""
-        with self._read() as connection:
-            known = connection.execute(select(revision.c.id).where(revision.c.token == token)).first()
-            return token == 0 or known is not None
-
-    def space_id(self, name: str, fingerprint: str, dim: int) -> int | None:
-        """Return the id under which a space's embeddings stand, None if there are none."""
-        where = (space.c.name == name, space.c.fingerprint == fingerprint, space.c.dim == dim)
-        with self._read() as connection:
-            return connection.execute(select(space.c.id).where(*where)).scalar()
+    def shrink(self) -> None:
+        """Give the space of what was deleted back to the disk, which takes as much again meanwhile."""
+        self._database.shrink()
 
     def add_space(self, name: str, fingerprint: str, dim: int) -> int:
         """Return the id of a space, registering it if it is new."""
@@ -109,7 +64,7 @@ class Catalog:
         if known is not None:
             return known
         with self._write() as connection:
-            row = {"name": name, "fingerprint": fingerprint, "dim": dim}
+            row = {"name": name, "fingerprint": fingerprint, "dim": dim, "profile_id": self.profile_id}
             return int(connection.execute(insert(space).values(row).returning(space.c.id)).scalar_one())
 
     # Media and contents
@@ -117,7 +72,7 @@ class Catalog:
     def media_at(self, paths: Iterable[bytes]) -> dict[bytes, MediaRow]:
         """Return the rows of those paths that the catalog knows."""
         with self._read() as connection:
-            query = _media().where(media.c.path.in_(_SOME))
+            query = media_rows(self.profile_id).where(media.c.path.in_(_SOME))
             return {
                 row.path: MediaRow(*row) for part in parts(paths) for row in connection.execute(query, {"some": part})
             }
@@ -126,7 +81,8 @@ class Catalog:
         """Yield the media at a path, and those below it in byte order of their paths."""
         yield from self.media_at([root]).values()
         last, end = _span(root)
-        query = _media().where(media.c.path > bindparam("last"), media.c.path < end).order_by(media.c.path).limit(PART)
+        below = media_rows(self.profile_id).where(media.c.path > bindparam("last"), media.c.path < end)
+        query = below.order_by(media.c.path).limit(PART)
         while True:
             with self._read() as connection:
                 rows = [MediaRow(*row) for row in connection.execute(query, {"last": last})]
@@ -145,16 +101,11 @@ class Catalog:
         with self._read() as connection:
             return connection.execute(select(content.c.id).where(content.c.hash == digest)).scalar()
 
-    def segment_ids(self, content_id: int) -> list[int]:
-        """Return the ids of a content's segments."""
-        with self._read() as connection:
-            return list(connection.execute(select(segment.c.id).where(segment.c.content_id == content_id)).scalars())
-
     def contents_by_hash(self, hashes: Iterable[bytes], embedded_by: str) -> dict[bytes, Known]:
         """Return those contents that the catalog holds, embedded by this profile key."""
-        query = select(content.c.hash, content.c.id, content.c.modality, content.c.resume_s).where(
-            content.c.hash.in_(_SOME), content.c.embedded_by == embedded_by
-        )
+        mine = (embedded.c.profile_id == self.profile_id, embedded.c.key == embedded_by)
+        columns = (content.c.hash, content.c.id, content.c.modality, embedded.c.resume_s)
+        query = select(*columns).join_from(content, embedded).where(content.c.hash.in_(_SOME), *mine)
         with self._read() as connection:
             rows = (row for part in parts(hashes) for row in connection.execute(query, {"some": part}))
             return {row.hash: Known(row.id, Modality(row.modality), row.resume_s) for row in rows}
@@ -172,10 +123,10 @@ class Catalog:
         """
         with self._write() as connection:
             take_out(connection, gone)
-            insert_contents(connection, contents, embedded_by)
+            insert_contents(connection, contents, self.profile_id, embedded_by)
             record_failures(connection, failures)
             if contents:
-                raise_revision(connection)
+                raise_revision(connection, self.profile_id)
 
     def point(self, names: Mapping[NewMedia, int]) -> None:
         """Make paths name contents that the catalog already holds (a rename, a copy, a touched file)."""
@@ -195,7 +146,7 @@ class Catalog:
         """Delete contents that no path names any more, with their segments and vectors."""
         with self._write() as connection:
             if drop_orphans(connection):
-                raise_revision(connection)
+                raise_every_revision(connection, self.profile_id)
 
     # Failures and runs
 
@@ -230,112 +181,6 @@ class Catalog:
         with self._write() as connection:
             connection.execute(update(run).where(run.c.id == run_id).values(ended=_now(), report=report))
 
-    # Embeddings
-
-    def embedding_ids(self, space_id: int, view: View, modalities: Iterable[Modality] | None = None) -> Ids:
-        """Return the sorted ids of a view's embeddings in a space, of all modalities or of these."""
-        query = select(embedding.c.id).where(embedding.c.space_id == space_id, embedding.c.view == view)
-        if modalities is not None:
-            query = query.where(embedding.c.modality.in_(sorted(modalities)))
-        with self._read() as connection:
-            ids = np.fromiter((row[0] for row in connection.execute(query)), dtype=np.int64)
-        return np.sort(ids)
-
-    def vectors(self, ids: Ids, dim: int) -> tuple[Ids, NDArray[np.float32]]:
-        """Return those of the sorted ids that exist, and their vectors, (n, dim) float32."""
-        query = select(embedding.c.id, embedding.c.vector).where(embedding.c.id.in_(_SOME))
-        found: list[tuple[int, bytes]] = []
-        with self._read() as connection:
-            for part in parts(ids.tolist()):
-                found += [(row.id, row.vector) for row in connection.execute(query, {"some": part})]
-        found.sort()
-        return np.asarray([row[0] for row in found], np.int64), self._unpack([row[1] for row in found], dim)
-
-    def embeddings_of(self, segment_ids: Iterable[int], space_id: int, dim: int) -> Embeddings:
-        """Return every view of these segments in a space."""
-        query = select(embedding.c.id, embedding.c.segment_id, embedding.c.view, embedding.c.vector).where(
-            embedding.c.segment_id.in_(_SOME), embedding.c.space_id == space_id
-        )
-        with self._read() as connection:
-            rows = [row for part in parts(segment_ids) for row in connection.execute(query, {"some": part})]
-        return Embeddings(
-            ids=np.asarray([row.id for row in rows], np.int64),
-            segment_ids=np.asarray([row.segment_id for row in rows], np.int64),
-            views=tuple(View(row.view) for row in rows),
-            vectors=self._unpack([row.vector for row in rows], dim),
-        )
-
-    def sample(self, space_id: int, view: View, size: int, dim: int) -> NDArray[np.float32]:
-        """Return up to `size` vectors of a view, chosen by the hash of their content: (n, dim) float32.
-
-        The choice depends on what the library holds and not on when it was put there. Every content gives one, so that
-        a book isn't the measure of all notes; only where that makes fewer than `SAMPLE_FLOOR` do some give more.
-        """
-        query = select(embedding.c.vector).where(embedding.c.space_id == space_id, embedding.c.view == view)
-        if view is View.AUDIO:  # silences are all alike and would be the measure of everything else
-            query = query.join_from(embedding, segment).where(segment.c.silent.is_(False))
-        ordered = query.order_by(embedding.c.draw)
-        with self._read() as connection:
-            rows = connection.execute(ordered.where(embedding.c.draw < FIRST_DRAWS).limit(size)).all()
-            if len(rows) < SAMPLE_FLOOR:
-                rows = connection.execute(ordered.limit(min(size, SAMPLE_FLOOR))).all()
-        return self._unpack([row.vector for row in rows], dim)
-
-    def has_other(self, space_id: int, view: View, modalities: Iterable[Modality]) -> bool:
-        """Return whether a view has embeddings of contents that are of none of these modalities."""
-        query = select(embedding.c.id).where(
-            embedding.c.space_id == space_id, embedding.c.view == view, embedding.c.modality.not_in(sorted(modalities))
-        )
-        with self._read() as connection:
-            return connection.execute(query.limit(1)).first() is not None
-
-    def segment_counts(self, content_ids: Iterable[int]) -> dict[int, int]:
-        """Return how many segments each of these contents has."""
-        owner = segment.c.content_id
-        query = select(owner, func.count()).where(owner.in_(_SOME)).group_by(owner)
-        with self._read() as connection:
-            return {i: n for part in parts(content_ids) for i, n in connection.execute(query, {"some": part})}
-
-    def segments_of(self, embedding_ids: Iterable[int]) -> dict[int, int]:
-        """Return the segment of each of these embeddings that exists."""
-        query = select(embedding.c.id, embedding.c.segment_id).where(embedding.c.id.in_(_SOME))
-        with self._read() as connection:
-            return {
-                row.id: row.segment_id
-                for part in parts(embedding_ids)
-                for row in connection.execute(query, {"some": part})
-            }
-
-    def segment_rows(self, segment_ids: Iterable[int]) -> dict[int, SegmentRow]:
-        """Return these segments with their contents and paths."""
-        first_path = (
-            select(func.min(media.c.path))
-            .where(media.c.content_id == content.c.id)
-            .correlate(content)
-            .scalar_subquery()
-        )
-        query = (
-            select(
-                segment.c.id,
-                content.c.id.label("content_id"),
-                content.c.modality,
-                first_path.label("path"),
-                segment.c.start_s,
-                segment.c.end_s,
-                segment.c.text,
-                segment.c.silent,
-            )
-            .join_from(segment, content)
-            .where(segment.c.id.in_(_SOME))
-        )
-        with self._read() as connection:
-            rows = (row for part in parts(segment_ids) for row in connection.execute(query, {"some": part}))
-            return {
-                row.id: SegmentRow(row.id, row.content_id, Modality(row.modality), *row[3:])
-                for row in rows
-                if row.path is not None  # a path removed while we read
-            }
-
     # Counts
 
     def count_media(self) -> dict[Modality, int]:
@@ -345,44 +190,34 @@ class Catalog:
             counts = {modality: count for modality, count in connection.execute(query)}
         return {modality: counts.get(modality, 0) for modality in Modality}
 
-    def count_segments(self) -> int:
-        """Return how many segments the library holds."""
-        with self._read() as connection:
-            return connection.execute(select(func.count()).select_from(segment)).scalar_one()
-
     def count_outdated(self, embedded_by: str) -> int:
-        """Return how many files were embedded under another profile key and can't be found until re-embedded."""
-        other = or_(content.c.embedded_by < embedded_by, content.c.embedded_by > embedded_by)  # "!=" uses no index
-        query = select(func.count()).select_from(media.join(content)).where(other)
+        """Return how many files the profile hasn't embedded under this key: they can't be found until it has."""
+        mine = embedded.c.profile_id == self.profile_id
+        other = or_(embedded.c.key < embedded_by, embedded.c.key > embedded_by)  # "!=" uses no index
+        never = count_media(self.profile_id).where(embedded.c.id.is_(None))
         with self._read() as connection:
-            return connection.execute(query).scalar_one()
+            found = connection.execute(_count_embedded(mine, other)).scalar_one()
+            several = connection.execute(select(func.count()).select_from(profile)).scalar_one() > 1
+            if several:  # only then has a content perhaps been embedded by another alone: see `drop_others`
+                found += connection.execute(never).scalar_one()
+            return found
 
     def count_unfinished(self) -> int:
         """Return how many files were decoded to some part and not to their end."""
-        query = select(func.count()).select_from(media.join(content)).where(content.c.resume_s.is_not(None))
+        begun = (embedded.c.profile_id == self.profile_id, embedded.c.resume_s.is_not(None))
         with self._read() as connection:
-            return connection.execute(query).scalar_one()
+            return connection.execute(_count_embedded(*begun)).scalar_one()
 
-    def _unpack(self, blobs: Sequence[bytes], dim: int) -> NDArray[np.float32]:
-        try:
-            return np.frombuffer(b"".join(blobs), "<f2").reshape(len(blobs), dim).astype(np.float32)
-        except ValueError as error:
-            raise CatalogError(f"{self._file}: a vector has the wrong length; rebuild with 'mmsearch index'") from error
+    def count_whole(self) -> int:
+        """Return how many files the profile has embedded to their end, under whichever key."""
+        whole = (embedded.c.profile_id == self.profile_id, embedded.c.resume_s.is_(None))
+        with self._read() as connection:
+            return connection.execute(_count_embedded(*whole)).scalar_one()
 
 
-def _media() -> Select[Any]:
-    columns = (
-        media.c.id,
-        media.c.path,
-        media.c.content_id,
-        media.c.size_bytes,
-        media.c.mtime_ns,
-        media.c.sidecars,
-        media.c.device,
-        content.c.embedded_by,
-        content.c.resume_s,
-    )
-    return select(*columns).join_from(media, content)
+def _count_embedded(*where: ColumnElement[bool]) -> Select[int]:
+    named = media.join(embedded, embedded.c.content_id == media.c.content_id)
+    return select(func.count()).select_from(named).where(*where)
 
 
 def _failures() -> Select[Any]:

@@ -20,7 +20,10 @@ OF_A_PART = (Stage.DECODE, Stage.ENCODE)
 
 @dataclass(frozen=True, slots=True)
 class MediaRow:
-    """A path of the library: which content it names, and what its file looked like when it was indexed."""
+    """A path of the library: which content it names, and what its file looked like when it was indexed.
+
+    `embedded_by` is None where the profile hasn't embedded the content, whatever others have.
+    """
 
     id: int
     path: bytes
@@ -29,8 +32,18 @@ class MediaRow:
     mtime_ns: int
     sidecars: str
     device: str
-    embedded_by: str
+    embedded_by: str | None
     resume_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileRow:
+    """A profile of the library: its name, what its spaces are made from, and the precision that was chosen for them."""
+
+    id: int
+    name: str
+    pins: tuple[str, ...]
+    precision: str
 
 
 @dataclass(frozen=True, slots=True)

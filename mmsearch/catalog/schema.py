@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,7 +33,7 @@ from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
 from mmsearch.errors import CatalogError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 metadata = MetaData()
 
@@ -43,26 +44,48 @@ def _table(name: str, *columns: Column[Any] | Index) -> Table:
 
 
 setting = Table("setting", metadata, Column("key", String, primary_key=True), Column("value", Text, nullable=False))
-"""What belongs to the library as a whole: `profile`."""
+"""What belongs to the library as a whole: `profile`, the id of the one that answers, and `change`, of the next one."""
 
-revision = _table("revision", Column("token", Integer, nullable=False, unique=True))
-"""Every state that the embeddings were in: by its random token an index knows which one it holds."""
+profile = _table(
+    "profile",
+    Column("name", String, nullable=False),
+    Column("pins", Text, nullable=False),  # Profile.pins, a JSON list
+    Column("precision", String, nullable=False, server_default=text("''")),  # what was chosen for its towers
+)
+
+revision = _table(
+    "revision",
+    Column("token", Integer, nullable=False, unique=True),
+    Column("profile_id", Integer, nullable=False, server_default=text("1")),
+    Index("revision_by_profile", "profile_id"),
+)
+"""Every state that a profile's embeddings were in: by its random token an index knows which one it holds."""
 
 space = _table(
     "space",
     Column("name", String, nullable=False),
     Column("fingerprint", String, nullable=False),
     Column("dim", Integer, nullable=False),
-    Index("space_by_name", "name", "fingerprint", unique=True),
+    Column("profile_id", Integer, nullable=False, server_default=text("1")),
+    Index("space_by_profile", "profile_id", "name", "fingerprint", unique=True),
 )
 
 content = _table(
     "content",
     Column("hash", LargeBinary, nullable=False, unique=True),
     Column("modality", String, nullable=False),
-    Column("embedded_by", String, nullable=False, index=True),  # Profile.key
-    Column("resume_s", Float),  # where decoding goes on, null where it reached the end
 )
+
+embedded = _table(
+    "embedded",
+    Column("content_id", ForeignKey("content.id", ondelete="CASCADE"), nullable=False),
+    Column("profile_id", Integer, nullable=False),
+    Column("key", String, nullable=False),  # Profile.key
+    Column("resume_s", Float),  # where decoding goes on, null where it reached the end
+    Index("embedded_by_content", "content_id", "profile_id", unique=True),
+    Index("embedded_by_key", "profile_id", "key"),
+)
+"""Which contents a profile has embedded. Its segments are its own: passages are cut by its text tower."""
 
 media = _table(
     "media",
@@ -76,11 +99,13 @@ media = _table(
 
 segment = _table(
     "segment",
-    Column("content_id", ForeignKey("content.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("content_id", ForeignKey("content.id", ondelete="CASCADE"), nullable=False),
     Column("start_s", Float),
     Column("end_s", Float),
     Column("text", Text),
     Column("silent", Boolean, nullable=False, server_default=text("0")),  # there is sound, and nobody hears it
+    Column("profile_id", Integer, nullable=False, server_default=text("1")),
+    Index("segment_by_content", "content_id", "profile_id"),
 )
 
 embedding = _table(
@@ -118,7 +143,39 @@ def _add_parts(connection: Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE segment ADD COLUMN silent BOOLEAN DEFAULT 0 NOT NULL")
 
 
-_MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: _add_parts}
+def _add_profiles(connection: Connection) -> None:
+    """Version 3: several profiles side by side. What there is belongs to the first."""
+    known = connection.exec_driver_sql("SELECT value FROM setting WHERE key = 'profile'").scalar()
+    for statement in (
+        "CREATE TABLE profile (id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, name VARCHAR NOT NULL, "
+        "pins TEXT NOT NULL, precision VARCHAR DEFAULT '' NOT NULL)",
+        "CREATE TABLE embedded (id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, content_id INTEGER NOT NULL, "
+        'profile_id INTEGER NOT NULL, "key" VARCHAR NOT NULL, resume_s FLOAT, '
+        "FOREIGN KEY(content_id) REFERENCES content (id) ON DELETE CASCADE)",
+        'INSERT INTO embedded (content_id, profile_id, "key", resume_s) '
+        "SELECT id, 1, embedded_by, resume_s FROM content",
+        "CREATE UNIQUE INDEX embedded_by_content ON embedded (content_id, profile_id)",
+        'CREATE INDEX embedded_by_key ON embedded (profile_id, "key")',
+        "DROP INDEX ix_content_embedded_by",
+        "ALTER TABLE content DROP COLUMN embedded_by",
+        "ALTER TABLE content DROP COLUMN resume_s",
+        "ALTER TABLE space ADD COLUMN profile_id INTEGER DEFAULT 1 NOT NULL",
+        "DROP INDEX space_by_name",
+        "CREATE UNIQUE INDEX space_by_profile ON space (profile_id, name, fingerprint)",
+        "ALTER TABLE segment ADD COLUMN profile_id INTEGER DEFAULT 1 NOT NULL",
+        "DROP INDEX ix_segment_content_id",
+        "CREATE INDEX segment_by_content ON segment (content_id, profile_id)",
+        "ALTER TABLE revision ADD COLUMN profile_id INTEGER DEFAULT 1 NOT NULL",
+        "CREATE INDEX revision_by_profile ON revision (profile_id)",
+    ):
+        connection.exec_driver_sql(statement)
+    if known is not None:  # without, the library was made and never used
+        row = (known, json.dumps([known]))  # what a space was called by then is what it is pinned by
+        connection.exec_driver_sql("INSERT INTO profile (id, name, pins) VALUES (1, ?, ?)", row)
+        connection.exec_driver_sql("UPDATE setting SET value = '1' WHERE key = 'profile'")
+
+
+_MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: _add_parts, 2: _add_profiles}
 """From each older schema version, the function that takes a catalog to the next one."""
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from mmsearch.catalog.rows import OF_A_PART, FailureRow, NewContent, NewMedia
-from mmsearch.catalog.schema import content, embedding, failure, media, revision, segment
+from mmsearch.catalog.schema import content, embedded, embedding, failure, media, profile, revision, segment
 
 PART = 5_000
 FIRST_DRAWS = 2**31
@@ -22,22 +22,25 @@ REVISIONS = 10_000
 """How many past states are remembered: an index that is further behind is rebuilt."""
 
 
-def insert_contents(connection: Connection, contents: Sequence[NewContent], embedded_by: str) -> None:
-    """Write contents with their segments, vectors and paths, each in place of what stands under its hash.
+def insert_contents(connection: Connection, contents: Sequence[NewContent], profile_id: int, embedded_by: str) -> None:
+    """Write contents with their segments, vectors and paths, each in place of what the profile has under its hash.
 
     A part that isn't the first of its content is added to it instead, if it is the one that comes next.
     """
-    unique = _expected(connection, contents)
-    rows = [
-        {"hash": h, "modality": new.modality.value, "embedded_by": embedded_by, "resume_s": new.resume_s}
-        for (h, _), new in unique.items()
-    ]
+    unique = _expected(connection, contents, profile_id)
+    rows = [{"hash": digest, "modality": new.modality.value} for (digest, _), new in unique.items()]
     if not rows:
         return
-    inserted = _replacing(content, "hash", rows[0]).returning(content.c.hash, content.c.id)
+    inserted = _replacing(content, ["hash"], rows[0]).returning(content.c.hash, content.c.id)
     ids = {row.hash: row.id for row in connection.execute(inserted, rows)}
+    done = [
+        {"content_id": ids[digest], "profile_id": profile_id, "key": embedded_by, "resume_s": new.resume_s}
+        for (digest, _), new in unique.items()
+    ]
+    connection.execute(_replacing(embedded, ["content_id", "profile_id"], done[0]), done)
     for part in parts(ids[digest] for digest, from_s in unique if from_s == 0):
-        connection.execute(delete(segment).where(segment.c.content_id.in_(part)))
+        mine = (segment.c.content_id.in_(part), segment.c.profile_id == profile_id)
+        connection.execute(delete(segment).where(*mine))
     owners = [(new, number, piece) for new in unique.values() for number, piece in enumerate(new.segments)]
     segments = [
         {
@@ -46,6 +49,7 @@ def insert_contents(connection: Connection, contents: Sequence[NewContent], embe
             "end_s": _milliseconds(piece.end_s),
             "text": _storable(piece.text),
             "silent": piece.silent,
+            "profile_id": profile_id,
         }
         for new, _, piece in owners
     ]
@@ -72,12 +76,15 @@ def insert_contents(connection: Connection, contents: Sequence[NewContent], embe
     forget_failures(connection, (name.path for new in named if new.from_s == 0 for name in new.names))
 
 
-def _expected(connection: Connection, contents: Sequence[NewContent]) -> dict[tuple[bytes, float], NewContent]:
+def _expected(
+    connection: Connection, contents: Sequence[NewContent], profile_id: int
+) -> dict[tuple[bytes, float], NewContent]:
     """Return what is to be written: of a content that two tasks met under two names, each part once and in order."""
     known: dict[bytes, float | None] = {}
     for part in parts(new.hash for new in contents if new.from_s):
-        stored = connection.execute(select(content.c.hash, content.c.resume_s).where(content.c.hash.in_(part)))
-        known |= {row.hash: row.resume_s for row in stored}
+        begun = (content.c.hash.in_(part), embedded.c.profile_id == profile_id)
+        stored = select(content.c.hash, embedded.c.resume_s).join_from(content, embedded).where(*begun)
+        known |= {row.hash: row.resume_s for row in connection.execute(stored)}
     wanted: dict[tuple[bytes, float], NewContent] = {}
     for new in contents:
         if new.from_s == 0 or known.get(new.hash) == new.from_s:
@@ -86,11 +93,11 @@ def _expected(connection: Connection, contents: Sequence[NewContent]) -> dict[tu
     return wanted
 
 
-def _replacing(table: Table, unique: str, columns: Iterable[str]) -> Insert:
-    """Return the statement that writes rows of these columns, each in place of the one with the same `unique` value."""
+def _replacing(table: Table, unique: Sequence[str], columns: Iterable[str]) -> Insert:
+    """Return the statement that writes rows of these columns, each in place of the one with the same `unique` ones."""
     statement = upsert(table)
-    changed = {name: statement.excluded[name] for name in columns if name != unique}
-    return statement.on_conflict_do_update(index_elements=[unique], set_=changed)
+    changed = {name: statement.excluded[name] for name in columns if name not in unique}
+    return statement.on_conflict_do_update(index_elements=unique, set_=changed)
 
 
 def _storable(text: str | None) -> str | None:
@@ -123,7 +130,7 @@ def point(connection: Connection, names: Mapping[NewMedia, int]) -> None:
         }
         for name, content_id in names.items()
     ]
-    connection.execute(_replacing(media, "path", rows[0]), rows)
+    connection.execute(_replacing(media, ["path"], rows[0]), rows)
 
 
 def carry_failures(connection: Connection, names: Mapping[NewMedia, int]) -> None:
@@ -154,7 +161,7 @@ def record_failures(connection: Connection, failures: Sequence[FailureRow]) -> N
         {"path": f.path, "stage": f.stage, "reason": _storable(f.reason), "stamp": f.stamp, "version": f.version}
         for f in failures
     ]
-    connection.execute(_replacing(failure, "path", rows[0]), rows)
+    connection.execute(_replacing(failure, ["path"], rows[0]), rows)
 
 
 def forget_failures(connection: Connection, paths: Iterable[bytes]) -> None:
@@ -178,11 +185,18 @@ def take_out(connection: Connection, paths: Iterable[bytes]) -> int:
     return removed
 
 
-def raise_revision(connection: Connection) -> None:
-    """Note that embeddings changed: no other state of this catalog, nor of any other, goes by the same number."""
-    added = insert(revision).values(token=secrets.randbits(62) + 1).returning(revision.c.id)
-    newest = int(connection.execute(added).scalar_one())
-    connection.execute(delete(revision).where(revision.c.id <= newest - REVISIONS))
+def raise_revision(connection: Connection, profile_id: int) -> None:
+    """Note that a profile's embeddings changed: no other state of it, nor of any other, goes by the same number."""
+    row = {"token": secrets.randbits(62) + 1, "profile_id": profile_id}
+    newest = int(connection.execute(insert(revision).values(row).returning(revision.c.id)).scalar_one())
+    past = (revision.c.id <= newest - REVISIONS, revision.c.profile_id == profile_id)
+    connection.execute(delete(revision).where(*past))
+
+
+def raise_every_revision(connection: Connection, profile_id: int) -> None:
+    """Note that the embeddings of every profile changed; this one may not be registered yet."""
+    for each in {profile_id, *connection.execute(select(profile.c.id)).scalars()}:
+        raise_revision(connection, each)
 
 
 def parts(values: Iterable[Any]) -> Iterator[list[Any]]:

@@ -1,0 +1,174 @@
+"""The reading side of the catalog: segments and their embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import BindParameter, bindparam, func, select
+
+from mmsearch.catalog.database import Part
+from mmsearch.catalog.rows import Embeddings, Ids, SegmentRow
+from mmsearch.catalog.schema import content, embedding, media, revision, segment, space
+from mmsearch.catalog.writing import FIRST_DRAWS, parts
+from mmsearch.errors import CatalogError
+from mmsearch.types import Modality, View
+
+SAMPLE_FLOOR = 32
+"""How many vectors a sample has at least, if there are so many."""
+_SOME: BindParameter[Any] = bindparam("some", expanding=True)
+
+
+class EmbeddingReader(Part):
+    """Reads what a profile has embedded."""
+
+    @property
+    def revision(self) -> int:
+        """A random number that is another after every change of the profile's embeddings; 0 before the first.
+
+        An index of another revision is stale, and one of a revision that this profile never had here (the catalog was
+        restored from a copy, or made anew) isn't to be trusted at all: see `had_revision`.
+        """
+        mine = revision.c.profile_id == self.profile_id
+        with self._read() as connection:
+            latest = select(revision.c.token).where(mine).order_by(revision.c.id.desc()).limit(1)
+            return int(connection.execute(latest).scalar() or 0)
+
+    def had_revision(self, token: int) -> bool:
+        """Return whether the profile's embeddings were ever of this revision."""
+        where = (revision.c.token == token, revision.c.profile_id == self.profile_id)
+        with self._read() as connection:
+            return token == 0 or connection.execute(select(revision.c.id).where(*where)).first() is not None
+
+    def space_id(self, name: str, fingerprint: str, dim: int) -> int | None:
+        """Return the id under which a space's embeddings stand, None if there are none."""
+        where = (space.c.name == name, space.c.fingerprint == fingerprint, space.c.dim == dim)
+        with self._read() as connection:
+            mine = select(space.c.id).where(*where, space.c.profile_id == self.profile_id)
+            return connection.execute(mine).scalar()
+
+    def segment_ids(self, content_id: int) -> list[int]:
+        """Return the ids of a content's segments."""
+        mine = (segment.c.content_id == content_id, segment.c.profile_id == self.profile_id)
+        with self._read() as connection:
+            return list(connection.execute(select(segment.c.id).where(*mine)).scalars())
+
+    def count_segments(self) -> int:
+        """Return how many segments there are."""
+        mine = segment.c.profile_id == self.profile_id
+        with self._read() as connection:
+            return connection.execute(select(func.count()).select_from(segment).where(mine)).scalar_one()
+
+    def embedding_ids(self, space_id: int, view: View, modalities: Iterable[Modality] | None = None) -> Ids:
+        """Return the sorted ids of a view's embeddings in a space, of all modalities or of these."""
+        query = select(embedding.c.id).where(embedding.c.space_id == space_id, embedding.c.view == view)
+        if modalities is not None:
+            query = query.where(embedding.c.modality.in_(sorted(modalities)))
+        with self._read() as connection:
+            ids = np.fromiter((row[0] for row in connection.execute(query)), dtype=np.int64)
+        return np.sort(ids)
+
+    def vectors(self, ids: Ids, dim: int) -> tuple[Ids, NDArray[np.float32]]:
+        """Return those of the sorted ids that exist, and their vectors, (n, dim) float32."""
+        query = select(embedding.c.id, embedding.c.vector).where(embedding.c.id.in_(_SOME))
+        found: list[tuple[int, bytes]] = []
+        with self._read() as connection:
+            for part in parts(ids.tolist()):
+                found += [(row.id, row.vector) for row in connection.execute(query, {"some": part})]
+        found.sort()
+        return np.asarray([row[0] for row in found], np.int64), self._unpack([row[1] for row in found], dim)
+
+    def embeddings_of(self, segment_ids: Iterable[int], space_id: int, dim: int) -> Embeddings:
+        """Return every view of these segments in a space."""
+        query = select(embedding.c.id, embedding.c.segment_id, embedding.c.view, embedding.c.vector).where(
+            embedding.c.segment_id.in_(_SOME), embedding.c.space_id == space_id
+        )
+        with self._read() as connection:
+            rows = [row for part in parts(segment_ids) for row in connection.execute(query, {"some": part})]
+        return Embeddings(
+            ids=np.asarray([row.id for row in rows], np.int64),
+            segment_ids=np.asarray([row.segment_id for row in rows], np.int64),
+            views=tuple(View(row.view) for row in rows),
+            vectors=self._unpack([row.vector for row in rows], dim),
+        )
+
+    def sample(self, space_id: int, view: View, size: int, dim: int) -> NDArray[np.float32]:
+        """Return up to `size` vectors of a view, chosen by the hash of their content: (n, dim) float32.
+
+        The choice depends on what the library holds and not on when it was put there. Every content gives one, so that
+        a book isn't the measure of all notes; only where that makes fewer than `SAMPLE_FLOOR` do some give more.
+        """
+        query = select(embedding.c.vector).where(embedding.c.space_id == space_id, embedding.c.view == view)
+        if view is View.AUDIO:  # silences are all alike and would be the measure of everything else
+            query = query.join_from(embedding, segment).where(segment.c.silent.is_(False))
+        ordered = query.order_by(embedding.c.draw)
+        with self._read() as connection:
+            rows = connection.execute(ordered.where(embedding.c.draw < FIRST_DRAWS).limit(size)).all()
+            if len(rows) < SAMPLE_FLOOR:
+                rows = connection.execute(ordered.limit(min(size, SAMPLE_FLOOR))).all()
+        return self._unpack([row.vector for row in rows], dim)
+
+    def has_other(self, space_id: int, view: View, modalities: Iterable[Modality]) -> bool:
+        """Return whether a view has embeddings of contents that are of none of these modalities."""
+        query = select(embedding.c.id).where(
+            embedding.c.space_id == space_id, embedding.c.view == view, embedding.c.modality.not_in(sorted(modalities))
+        )
+        with self._read() as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
+    def segment_counts(self, content_ids: Iterable[int]) -> dict[int, int]:
+        """Return how many segments each of these contents has."""
+        owner = segment.c.content_id
+        mine = (owner.in_(_SOME), segment.c.profile_id == self.profile_id)
+        query = select(owner, func.count()).where(*mine).group_by(owner)
+        with self._read() as connection:
+            return {i: n for part in parts(content_ids) for i, n in connection.execute(query, {"some": part})}
+
+    def segments_of(self, embedding_ids: Iterable[int]) -> dict[int, int]:
+        """Return the segment of each of these embeddings that exists."""
+        query = select(embedding.c.id, embedding.c.segment_id).where(embedding.c.id.in_(_SOME))
+        with self._read() as connection:
+            return {
+                row.id: row.segment_id
+                for part in parts(embedding_ids)
+                for row in connection.execute(query, {"some": part})
+            }
+
+    def segment_rows(self, segment_ids: Iterable[int]) -> dict[int, SegmentRow]:
+        """Return these segments with their contents and paths."""
+        first_path = (
+            select(func.min(media.c.path))
+            .where(media.c.content_id == content.c.id)
+            .correlate(content)
+            .scalar_subquery()
+        )
+        query = (
+            select(
+                segment.c.id,
+                content.c.id.label("content_id"),
+                content.c.modality,
+                first_path.label("path"),
+                segment.c.start_s,
+                segment.c.end_s,
+                segment.c.text,
+                segment.c.silent,
+            )
+            .join_from(segment, content)
+            .where(segment.c.id.in_(_SOME))
+        )
+        with self._read() as connection:
+            rows = (row for part in parts(segment_ids) for row in connection.execute(query, {"some": part}))
+            return {
+                row.id: SegmentRow(row.id, row.content_id, Modality(row.modality), *row[3:])
+                for row in rows
+                if row.path is not None  # a path removed while we read
+            }
+
+    def _unpack(self, blobs: Sequence[bytes], dim: int) -> NDArray[np.float32]:
+        try:
+            return np.frombuffer(b"".join(blobs), "<f2").reshape(len(blobs), dim).astype(np.float32)
+        except ValueError as error:
+            file = self._database.file
+            raise CatalogError(f"{file}: a vector has the wrong length; rebuild with 'mmsearch index'") from error
