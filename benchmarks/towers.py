@@ -4,8 +4,8 @@
 
 The weights are random: that says nothing about quality, and costs as much time as trained ones. The ten best of each
 query are compared with a plain NumPy search over open_clip's own vectors in torch; a difference counts where the
-scores differ by more
-than a thousandth. `--keep` leaves the checkpoint there, for `benchmarks/speed.py --model local-dir:DIR`.
+scores differ by more than a thousandth. `--keep` leaves the checkpoint there, for `benchmarks/speed.py --model
+local-dir:DIR`.
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ from mmsearch.vectors import Bitmap, ExactIndex, FaissIndex, GpuIndex, IndexStor
 
 KIND = "flat-fp16"
 _log = logging.getLogger("mmsearch")
+GPU_ROWS = 100_000
+"""A smaller index is searched in a few milliseconds on the CPU, and isn't worth a GPU's memory."""
 STALE_S = 5.0
 """How long an index in memory serves that another process is about to write, before it is made anew."""
 
@@ -83,7 +85,7 @@ class Indexes:
 
         A command asks once, and copying takes longer than that. Where the GPU has no room, the CPU answers.
         """
-        if self._on_gpu and isinstance(index, FaissIndex):
+        if self._on_gpu and isinstance(index, FaissIndex) and index.count >= GPU_ROWS:
             try:
                 index = GpuIndex(index) if has_gpu() else index
             except RuntimeError as error:

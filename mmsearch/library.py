@@ -125,9 +125,8 @@ class Library:
             profile = loaded[1]
         else:
             profile = load_profile(row.name, self._settings.device, row.pins)
-        indexes = Indexes(
-            catalog, self.folder / "indexes", lambda: self._lock(0.0), on_gpu=self._settings.device != "cpu"
-        )
+        on_gpu = self._settings.device != "cpu"
+        indexes = Indexes(catalog, self.folder / "indexes", lambda: self._lock(0.0), on_gpu=on_gpu)
         return _Seen(catalog, profile, indexes, Engine(catalog, profile, indexes, self._settings.limits))
 
     def _seen(self) -> _Seen:

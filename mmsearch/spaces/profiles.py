@@ -133,7 +133,7 @@ def _members(name: str) -> tuple[str, ...]:
 
 
 def _has_clap(name: str) -> bool:
-    """Return whether sounds are CLAP's: its extra is installed, and it is on this disk or comes along with a profile."""
+    """Return whether sounds are CLAP's: its extra is installed, and it is on this disk or comes with a profile."""
     if importlib.util.find_spec("transformers") is None:
         return False
     on_disk = find_export(CLAP_MODEL) or hub.find(CLAP_MODEL.removeprefix(HUB), WEIGHTS)

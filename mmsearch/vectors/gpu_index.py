@@ -7,6 +7,7 @@ GPU can't do, filters and very long answers, goes to the CPU at once.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,7 @@ class GpuIndex:
         """Copy the index: some seconds for millions of vectors. Raises `RuntimeError` where the device has no room."""
         self.dim = index.dim
         self._exact = index
+        self._guard = threading.Lock()
         self._ids = index.ids()
         faiss = load_faiss()
         metric, half = faiss.METRIC_INNER_PRODUCT, faiss.ScalarQuantizer.QT_fp16
@@ -70,7 +72,8 @@ class GpuIndex:
         if allowed is not None or wanted > MOST or not wanted:
             return self._exact.search(queries, k, allowed)
         rows = np.ascontiguousarray(queries, np.float32)
-        _, places = self._copy.search(rows, wanted)
+        with self._guard:  # a GPU's resources serve one thread at a time
+            _, places = self._copy.search(rows, wanted)
         found = np.unique(places[places >= 0])  # of a batch, each vector is read once
         ids, vectors = self._ids[found], self._exact.vectors(self._ids[found])
         at = np.searchsorted(found, np.maximum(places, 0))
