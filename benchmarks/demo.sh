@@ -14,7 +14,7 @@ run() {
 }
 
 rm -rf "$MMSEARCH_LIBRARY"
-run index data/samples --exclude CREDITS.md
+run index data/samples --exclude CREDITS.md --model mini
 echo; echo "Words find pictures, in English, German, French and Czech"
 run query "musicians playing" --in image -k 2
 run query "un tigre dans la neige" --in image -k 2

@@ -120,7 +120,8 @@ def _write(tower: Tower, file: Path) -> None:
 def quantise(tower: Path, file: Path) -> None:
     """Write a tower anew with weights of 8 bits, a scale for each output channel; activations are scaled as they come.
 
-    That is onnxruntime's dynamic quantisation; how far it can be trusted is found out on the user's own pictures.
+    That is onnxruntime's dynamic quantisation. The scale of activations is that of a batch, so a picture's vector
+    depends a little on those beside it; how far it can be trusted is found out on the user's own pictures.
     """
     load_onnxruntime()
     from onnxruntime.quantization import QuantType, quantize_dynamic
