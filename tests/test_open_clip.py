@@ -141,7 +141,8 @@ def test_torch_on_a_device_gives_the_same_space_in_bfloat16(folder: Path, space:
     towers = CudaSpace(f"local-dir:{folder}", space.tower_file(View.TEXT).parent, device="cpu")
     assert (towers.fingerprint, towers.pin, towers.dim) == (space.fingerprint, space.pin, space.dim)
     for view, payloads in ((View.TEXT, list(WORDS)), (View.VISUAL, random_pictures(SIZES))):
-        assert least_cosine(embed(towers, view, payloads), embed(space, view, payloads)) >= 0.995
+        least = 0.9999 if view is View.TEXT else 0.995
+        assert least_cosine(embed(towers, view, payloads), embed(space, view, payloads)) >= least
         assert towers.encode(view, []).shape == (0, space.dim)
 
 

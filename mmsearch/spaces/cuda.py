@@ -1,7 +1,7 @@
-"""A space whose towers run in torch on a CUDA device, in bfloat16; its front ends and fingerprint are the export's.
+"""A space whose towers run in torch on a CUDA device; its front ends and fingerprint are the export's.
 
-What it computes approximates the same space as the exported towers do on the CPU, so a library that was indexed on a
-GPU is asked on any machine.
+Pictures and sounds are encoded in bfloat16, which approximates what the exported towers compute on the CPU: a library
+that was indexed on a GPU is asked on any machine.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ class CudaSpace(OnnxSpace):
             return np.zeros((0, self.dim), np.float32)
         tower = self._towers[view]
         found = []
-        with torch.inference_mode(), torch.autocast(self._torch_device.type, torch.bfloat16):
+        # Texts are few and short, and a query is compared with thousands: they keep their full precision.
+        rough = view is not View.TEXT
+        with torch.inference_mode(), torch.autocast(self._torch_device.type, torch.bfloat16, enabled=rough):
             for start in range(0, len(inputs), _BATCH[view]):
                 batch = self._on_device(view, inputs[start : start + _BATCH[view]])
                 found.append(tower(batch).float())

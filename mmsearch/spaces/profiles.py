@@ -81,7 +81,7 @@ def load_profile(name: str, device: str = "auto", pins: Sequence[str] = ()) -> P
     `pins` are those of the profile as a library knows it; without, the name is looked up anew. What isn't on this disk
     yet is downloaded, and exported for the CPU, once.
     """
-    resolved = resolve_name(name)
+    resolved = name if pins else resolve_name(name)
     spaces: list[Space] = []
     for pin in pins or _members(resolved):
         try:
@@ -110,7 +110,11 @@ def for_indexing(profile: Profile, device: str) -> Profile:
     """Return the profile as an index run encodes with it: on a CUDA device where there is one and `device` is auto."""
     if device != "auto" or not _has_cuda() or profile.name in _BUILT_IN:
         return profile
-    return load_profile(profile.name, "cuda", profile.pins)
+    try:
+        return load_profile(profile.name, "cuda", profile.pins)
+    except ModelError as error:  # the driver is there; torch, or the checkpoint that it needs, isn't
+        _log.info("encoding on the CPU: %s", error)
+        return profile
 
 
 def _has_cuda() -> bool:
