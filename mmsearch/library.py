@@ -189,7 +189,8 @@ class Library:
     def _begin_change(self, asked: tuple[str, Profile]) -> _Seen | None:
         """Return the library as a profile sees it that it changes to from now on, None if it is the one it has."""
         (name, profile), row = asked, self._row()
-        if (row.name, row.pins) == (name, profile.pins):
+        if (row.name, row.pins[:1]) == (name, profile.pins[:1]) and set(profile.pins) <= set(row.pins):
+            # A space after the first that is missing today doesn't make it another model.
             self._catalog.end_change()  # whichever other was begun: this one is asked for
             return None
         return self._see(self._catalog.begin_change(name, profile.pins), asked)
@@ -226,7 +227,11 @@ class Library:
 
     def _clean_up(self, *, prune: bool) -> None:
         """Bring the indexes to the catalog; `prune` deletes what other profiles have embedded."""
-        seen = self._seen()
+        try:
+            seen = self._seen()
+        except ModelError as error:  # what the run did is done, and its report is worth more
+            _log.warning("%s", error)
+            return
         dropped = seen.catalog.drop_others() if prune else 0
         seen.indexes.catch_up(seen.profile)
         if dropped:
@@ -254,13 +259,17 @@ class Library:
 
     def answer(self, query: Query) -> Answer:
         """Return the hits of a query, and how many were hidden."""
+        tried: _Seen | None = None
         while True:
             seen = self._seen()
             try:
                 answer = seen.engine.answer(query)
-            except Exception:
+            except Exception as error:
                 if self._catalog.current == seen.catalog.profile_id:
-                    raise
+                    if seen is tried or not isinstance(error, ModelError):
+                        raise
+                    self._known = None  # its files may be gone from the cache: made anew, they answer
+                    tried = self._seen()
             else:
                 if self._catalog.current == seen.catalog.profile_id:
                     return answer
@@ -285,9 +294,8 @@ class Library:
                     raise UsageError(f"the library holds nothing at {os.fsdecode(root)}; nothing was changed")
                 known += media + failed
             removed = self._catalog.remove(known)
-            seen = self._seen()
-            seen.catalog.drop_orphans()
-            seen.indexes.catch_up(seen.profile)
+            self._catalog.drop_orphans()
+            self._clean_up(prune=False)
         return removed
 
     def status(self) -> Status:

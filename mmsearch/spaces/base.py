@@ -89,20 +89,27 @@ class Space(Protocol):
 def decoding_needs(front_ends: Iterable[FrontEnd]) -> tuple[int, int, Callable[[str], int], int]:
     """Return what towers ask of decoding.
 
-    That is the least picture side in pixels, the longest passage and how it is counted, and the rate of sounds in
-    hertz. Raises `ModelError` without a text tower, or where sound towers differ in their rate.
+    That is the least picture side in pixels, the longest passage and how it is counted so that it fits every text
+    tower, and the rate of sounds in hertz. Raises `ModelError` without a text tower, or where sound towers differ in
+    their rate.
 
     Files and queries are decoded by the same needs, so that a file asks with the very vector it is found by.
     """
     ends = list(front_ends)
-    text = next((end for end in ends if isinstance(end, TextFrontEnd)), None)
-    if text is None:
+    texts = [end for end in ends if isinstance(end, TextFrontEnd)]
+    if not texts:
         raise ModelError("a model needs a text tower to cut passages by; choose another with --model")
     side = max((end.side for end in ends if isinstance(end, ImageFrontEnd)), default=1)
     rates = {end.sample_rate_hz for end in ends if isinstance(end, SoundFrontEnd)} or {_SAMPLE_RATE_HZ}
     if len(rates) > 1:
         raise ModelError(f"its sound towers want different sample rates ({sorted(rates)}); choose another with --model")
-    return _SIDE_MARGIN * side, text.max_tokens, text.count_tokens, rates.pop()
+    most = texts[0].max_tokens
+
+    def count(text: str) -> int:
+        """Return the share of its tower that a text takes where that is largest, in tokens of the first tower."""
+        return max(-(-end.count_tokens(text) * most // end.max_tokens) for end in texts)
+
+    return _SIDE_MARGIN * side, most, texts[0].count_tokens if len(texts) == 1 else count, rates.pop()
 
 
 def embed(space: Space, view: View, payloads: Sequence[Payload]) -> Vectors:

@@ -2,6 +2,7 @@
 
     $MMSEARCH_CACHE, else the user's cache folder
     ├── spaces/NAME-FINGERPRINT/    spec.json, image.onnx, image.bin, text.onnx, ..., whole.json
+    ├── locks/NAME.lock             held while one of this name is exported
     └── sources/NAME-DIGEST.json    which fingerprint a name stood for, and what its files looked like then
 
 A space is built in a folder of its own, synced, and renamed into its place, so that a process killed anywhere leaves
@@ -64,7 +65,7 @@ def export_model(name: str, fingerprint: str = "", *, fresh: bool = False) -> Pa
     if not fresh and (found := find_export(name, fingerprint)):
         return found
     checkpoint = find_checkpoint(name)
-    with _disk_errors(), _lock(name):
+    with _disk_errors(), _lock(slug(name)):
         if not fresh and (found := find_export(name, fingerprint)):  # another process was sooner
             return found
         states = _states(checkpoint)
@@ -73,12 +74,34 @@ def export_model(name: str, fingerprint: str = "", *, fresh: bool = False) -> Pa
         return folder
 
 
-def is_whole(folder: Path) -> bool:
-    """Return whether every file of an exported space has the size, beginning and end that it was written with."""
+def mend_export(space: OnnxSpace) -> bool:
+    """Make an exported space anew if any byte of it isn't what was written; return whether it was."""
+    folder = _folder(space.name, space.fingerprint)
+    if not space.is_exported or not folder.is_dir() or is_whole(folder, thorough=True):
+        return False
+    (folder / "whole.json").unlink(missing_ok=True)
+    export_model(space.name, space.fingerprint)
+    return True
+
+
+def replaced(name: str) -> ModelError:
+    """Return the error for a model that isn't any more what a library knows it by."""
+    return ModelError(
+        f"{name} is no longer what this library was embedded with; put the old checkpoint back, or run "
+        f"'mmsearch index PATH --model {name}' to embed it anew"
+    )
+
+
+def is_whole(folder: Path, *, thorough: bool = False) -> bool:
+    """Return whether every file of an exported space is as it was written.
+
+    That is its size, its beginning and its end; `thorough` reads the rest too, half a second a gigabyte.
+    """
     try:
-        files = json.loads((folder / "whole.json").read_bytes())
-        return bool(files) and all(_check(folder / name) == check for name, check in files.items())
-    except (OSError, ValueError, AttributeError):
+        files: dict[str, list[int]] = json.loads((folder / "whole.json").read_bytes())
+        parts = 3 if thorough else 2
+        return bool(files) and all(_check(folder / name, parts) == check[:parts] for name, check in files.items())
+    except (OSError, ValueError, AttributeError, TypeError):
         return False
 
 
@@ -88,10 +111,7 @@ def _export(checkpoint: Checkpoint, wanted: str) -> Path:
     towers = load_towers(checkpoint)
     spec = specification(towers, checkpoint.digest(), architecture_of(checkpoint))
     if wanted and spec["fingerprint"] != wanted:
-        raise ModelError(
-            f"{checkpoint.name} is no longer what this library was embedded with; put the old checkpoint back, or run "
-            f"'mmsearch index PATH --model {checkpoint.name}' to embed it anew"
-        )
+        raise replaced(checkpoint.name)
     folder = _folder(checkpoint.name, spec["fingerprint"])
     if is_whole(folder):
         return folder
@@ -103,7 +123,9 @@ def _export(checkpoint: Checkpoint, wanted: str) -> Path:
 def int8_tower(space: OnnxSpace) -> Path:
     """Return the ONNX file of a space's image tower with weights of 8 bits, made from the exported one if need be."""
     folder = _folder(space.name, space.fingerprint + "-int8")
-    with _disk_errors(), _lock(space.name):
+    if is_whole(folder):
+        return folder / "image.onnx"
+    with _disk_errors(), _lock(slug(space.name)):
         if not is_whole(folder):
             from mmsearch.spaces.export import quantise
 
@@ -120,8 +142,9 @@ def _build(folder: Path, fill: Callable[[Path], None]) -> None:
     try:
         fill(building)
         files = sorted(file for file in building.iterdir() if file.is_file())
-        (building / "whole.json").write_text(json.dumps({file.name: _check(file) for file in files}), "utf-8")
+        (building / "whole.json").write_text(json.dumps({file.name: _check(file, 3) for file in files}), "utf-8")
         for file in (*files, building / "whole.json"):
+            file.chmod(0o644)  # other users may run what one has exported
             _sync(file)
         if folder.exists():  # torn: a name can't be given to a second folder
             folder.rename(Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent)) / "torn")
@@ -172,6 +195,7 @@ def _remember(name: str, fingerprint: str, states: Mapping[str, list[int]]) -> N
     descriptor, temporary = tempfile.mkstemp(dir=file.parent)
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as opened:
         json.dump({"name": name, "fingerprint": fingerprint, "files": states}, opened, ensure_ascii=False)
+    Path(temporary).chmod(0o644)
     _sync(Path(temporary))
     Path(temporary).replace(file)
 
@@ -183,22 +207,27 @@ def _remembered(name: str) -> str:
     """
     try:
         record = json.loads(_record(name).read_text("utf-8", "surrogateescape"))
-        states: Mapping[str, list[int]] = record["files"]
-        for file, state in states.items() if is_local(name) else ():
-            status = Path(file).stat()
-            if [status.st_size, status.st_mtime_ns] != state:
-                return ""
+        if is_local(name) and _states(find_checkpoint(name)) != record["files"]:
+            return ""
         return str(record["fingerprint"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ModelError, OSError, ValueError, KeyError, TypeError):
         return ""
 
 
-def _check(file: Path) -> list[int]:
+def _check(file: Path, parts: int) -> list[int]:
+    """Return a file's size, a check of its beginning and end, and as the third part one of all of it."""
     size = file.stat().st_size
     with file.open("rb") as opened:
-        check = zlib.crc32(opened.read(_CHECKED_BYTES))
+        ends = zlib.crc32(opened.read(_CHECKED_BYTES))
         opened.seek(max(0, size - _CHECKED_BYTES))
-        return [size, zlib.crc32(opened.read(), check)]
+        found = [size, zlib.crc32(opened.read(), ends)]
+        if parts == 3:
+            opened.seek(0)
+            whole = 0
+            while block := opened.read(2**24):
+                whole = zlib.crc32(block, whole)
+            found.append(whole)
+    return found
 
 
 def _sync(file: Path) -> None:
@@ -208,10 +237,10 @@ def _sync(file: Path) -> None:
 
 @contextmanager
 def _lock(name: str) -> Iterator[None]:
-    """Let one process at a time export a model; the others wait for it, and then find it done."""
+    """Let one process at a time export under a folder's name; the others wait for it, and then find it done."""
     from filelock import FileLock
 
-    file = _record(name).with_suffix(".lock")
+    file = cache_folder() / "locks" / f"{name}.lock"
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file):
         yield

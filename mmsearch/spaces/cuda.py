@@ -7,18 +7,17 @@ that was indexed on a GPU is asked on any machine.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from mmsearch.errors import ModelError
 from mmsearch.spaces.base import Prepared, Vectors, normalise
-from mmsearch.spaces.cache import load_towers
+from mmsearch.spaces.cache import load_towers, replaced
+from mmsearch.spaces.export import specification
 from mmsearch.spaces.onnx import OnnxSpace, pad
-from mmsearch.spaces.sources import find_checkpoint
+from mmsearch.spaces.sources import architecture_of, find_checkpoint
 from mmsearch.types import View
 
 _BATCH = {View.VISUAL: 128, View.TEXT: 256, View.AUDIO: 32}
@@ -32,11 +31,13 @@ class CudaSpace(OnnxSpace):
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise ModelError("torch finds no CUDA device; use --device cpu or leave --device out")
         self._torch_device = torch.device(device)
-
-    @cached_property
-    def _towers(self) -> dict[View, Any]:
-        loaded = load_towers(find_checkpoint(self.name))
-        return {view: tower.module.to(self._torch_device).eval() for view, tower in loaded.towers.items()}
+        checkpoint = find_checkpoint(name)
+        loaded = load_towers(checkpoint)
+        # The weights are read from the checkpoint, which may be another by now than the one that was exported.
+        spec = specification(loaded, checkpoint.digest(), architecture_of(checkpoint))
+        if spec["fingerprint"] != self.fingerprint:
+            raise replaced(name)
+        self._towers = {view: tower.module.to(self._torch_device).eval() for view, tower in loaded.towers.items()}
 
     def encode(self, view: View, inputs: Sequence[Prepared]) -> Vectors:
         """Return (n, dim) float32, L2-normalised rows, in input order; (0, dim) for no inputs.

@@ -57,9 +57,9 @@ def specification(towers: Towers, weights: str, architecture: Mapping[str, Any])
     """Return the spec of the space that these towers make, with the fingerprint of weights and preprocessing."""
     sections = {TOWERS[view]: dict(tower.spec) for view, tower in towers.towers.items()}
     arrays = {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in towers.arrays.items()}
-    # What the tokenizer makes of plain texts, not the file: each version of transformers writes that differently.
-    ids = towers.tokenize(_PLAIN_TEXTS).tolist()
-    defining = [weights, architecture, towers.dim, sections, arrays, ids]
+    # Of the tokenizer what it makes of texts, and its vocabulary: versions of transformers write the rest differently.
+    words = [towers.tokenize(_PLAIN_TEXTS).tolist(), json.loads(towers.tokenizer)["model"]]
+    defining = [weights, architecture, towers.dim, sections, arrays, words]
     fingerprint = hashlib.blake2b(json.dumps(defining, sort_keys=True).encode(), digest_size=8).hexdigest()
     for name, section in sections.items():
         section["file"] = f"{name}.onnx"

@@ -20,6 +20,8 @@ from mmsearch.spaces.sources import Checkpoint, architecture_of
 from mmsearch.spaces.towers import Tower, Towers
 from mmsearch.types import View
 
+_log = logging.getLogger("mmsearch")
+
 
 class _Picture(torch.nn.Module):
     def __init__(self, model: Any) -> None:  # noqa: ANN401  open_clip has no types
@@ -108,6 +110,14 @@ def _model(checkpoint: Checkpoint) -> Any:  # noqa: ANN401
     # What a tag was trained with, where that is more than its architecture says.
     tagged: Mapping[str, Any] = get_pretrained_cfg(checkpoint.architecture, checkpoint.tag) if checkpoint.tag else {}
     transform = open_clip.transform.merge_preprocess_dict({}, dict(tagged))
+    if tagged.get("quick_gelu") and "quickgelu" not in checkpoint.architecture:
+        # open_clip warns of it too, and goes on.
+        _log.warning(
+            "%s was trained with another activation than this architecture has: %s-quickgelu/%s answers better",
+            checkpoint.name,
+            checkpoint.architecture,
+            checkpoint.tag,
+        )
     try:
         model = open_clip.create_model(
             checkpoint.architecture,

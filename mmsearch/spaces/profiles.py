@@ -15,7 +15,7 @@ from pathlib import Path
 from mmsearch.errors import ModelError
 from mmsearch.spaces import hub
 from mmsearch.spaces.base import SoundFrontEnd, Space
-from mmsearch.spaces.cache import export_model, find_export
+from mmsearch.spaces.cache import export_model, find_export, mend_export, replaced
 from mmsearch.spaces.hashing import HashingSpace
 from mmsearch.spaces.models import ALIASES, CLAP_MODEL, STANDARD_REPOSITORY
 from mmsearch.spaces.onnx import OnnxSpace
@@ -24,6 +24,7 @@ from mmsearch.types import View
 
 _log = logging.getLogger("mmsearch")
 _BUILT_IN = ("mini", "hashing")
+_PINNED = re.compile(r"#[0-9a-f]{16}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,8 @@ def load_profile(name: str, device: str = "auto", pins: Sequence[str] = ()) -> P
     spaces: list[Space] = []
     for pin in pins or _members(resolved):
         try:
-            space = _space(pin, device if not spaces else "auto")
+            name_and_state = (pin[:-17], pin[-16:]) if pins and _PINNED.search(pin) else (pin, "")
+            space = _space(*name_and_state, device if not spaces else "auto")
         except ModelError as error:
             if pins or not spaces:
                 raise
@@ -102,12 +104,23 @@ def pull_model(name: str) -> Iterator[tuple[str, Path]]:
     for member in _members(resolve_name(name)):
         if member == "mini":
             yield member, mini_folder()
+        elif member.startswith(FOLDER) and (Path(member.removeprefix(FOLDER)) / "spec.json").is_file():
+            yield member, Path(member.removeprefix(FOLDER))
         elif member != "hashing":
-            yield member, export_model(member, fresh=True)
+            folder = export_model(member, fresh=True)
+            space = OnnxSpace(member, folder, "cpu")
+            mend_export(space)
+            yield member, folder
 
 
 def for_indexing(profile: Profile, device: str) -> Profile:
-    """Return the profile as an index run encodes with it: on a CUDA device where there is one and `device` is auto."""
+    """Return the profile as an index run encodes with it: on a CUDA device where there is one and `device` is auto.
+
+    Exports are looked at from end to end first: what is damaged in its middle would spoil every vector of the run.
+    """
+    torn = [space for space in profile.spaces if isinstance(space, OnnxSpace) and mend_export(space)]
+    if torn:
+        profile = load_profile(profile.name, device, profile.pins)
     if device != "auto" or not _has_cuda() or profile.name in _BUILT_IN:
         return profile
     try:
@@ -154,17 +167,18 @@ def _pairs(space: Space) -> set[tuple[View, View]]:
     return {(query, item) for query in space.front_ends for item in space.front_ends}
 
 
-def _space(pin: str, device: str) -> Space:
-    """Return a space by its pin: NAME, or NAME#FINGERPRINT for the very state of it that a library holds."""
-    if pin == "hashing":
+def _space(name: str, fingerprint: str, device: str) -> Space:
+    """Return a space by its name, in the very state of it that a library holds where a fingerprint is given."""
+    if name == "hashing":
         return HashingSpace()
-    if pin == "mini":
+    if name == "mini":
         return OnnxSpace("mini", mini_folder(), device)
-    pinned = re.fullmatch(r"(.*)#([0-9a-f]{16})", pin, re.DOTALL)
-    name, fingerprint = pinned.groups() if pinned else (pin, "")
     folder = Path(name.removeprefix(FOLDER))
     if name.startswith(FOLDER) and (folder / "spec.json").is_file():  # a space as it is, not a checkpoint
-        return OnnxSpace(name, folder, device)
+        space = OnnxSpace(name, folder, device)
+        if fingerprint and space.fingerprint != fingerprint:
+            raise replaced(name)
+        return space
     if device == "cuda":
         from mmsearch.spaces.cuda import CudaSpace
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -143,7 +144,12 @@ def _split(name: str) -> tuple[str, str]:
 def _absolute(path: str) -> Path:
     if not path:
         raise ModelError("the model's name lacks a path after its colon; give one: local-dir:/models/mine")
-    return expand(path).absolute()
+    found = Path(os.path.abspath(expand(path)))  # noqa: PTH100  .. and . are taken out, and links stay
+    try:
+        str(found).encode()
+    except UnicodeEncodeError:
+        raise ModelError(f"{found} isn't valid UTF-8, which PyTorch and the catalog need; rename it") from None
+    return found
 
 
 def find_checkpoint(name: str) -> Checkpoint:
