@@ -57,7 +57,7 @@ class Library:
     def __init__(
         self,
         folder: str | Path | None = None,
-        model: str = "auto",
+        model: str | Path = "auto",
         *,
         create: bool = True,
         settings: Settings | None = None,
@@ -98,12 +98,12 @@ class Library:
             self.close()
             raise
 
-    def _load(self, model: str) -> tuple[str, Profile]:
+    def _load(self, model: str | Path) -> tuple[str, Profile]:
         """Return a model's full name, and its profile as it is made today. Raises `ModelError`."""
         name = resolve_name(model)
         return name, load_profile(name, self._settings.device)
 
-    def _refuse_another(self, model: str) -> None:
+    def _refuse_another(self, model: str | Path) -> None:
         own = self._row().name
         if model != "auto" and (name := resolve_name(model)) != own:
             raise ModelError(
@@ -124,7 +124,13 @@ class Library:
         if loaded is not None and (loaded[0], loaded[1].pins) == (row.name, row.pins):
             profile = loaded[1]
         else:
-            profile = load_profile(row.name, self._settings.device, row.pins)
+            try:
+                profile = load_profile(row.name, self._settings.device, row.pins)
+            except ModelError as error:
+                raise ModelError(
+                    f"{error} (the library's own model; 'mmsearch index PATH --model OTHER --library {self.folder}' "
+                    "changes it)"
+                ) from error
         on_gpu = self._settings.device != "cpu"
         indexes = Indexes(catalog, self.folder / "indexes", lambda: self._lock(0.0), on_gpu=on_gpu)
         return _Seen(catalog, profile, indexes, Engine(catalog, profile, indexes, self._settings.limits))
@@ -150,7 +156,7 @@ class Library:
         exclude: Iterable[str] = (),
         prune: bool = False,
         retry: bool = False,
-        model: str | None = None,
+        model: str | Path | None = None,
         progress: Callable[[Progress], None] | None = None,
         stop: threading.Event | None = None,
     ) -> IndexReport:
@@ -300,22 +306,28 @@ class Library:
 
     def status(self) -> Status:
         """Return what the library holds, and the state of its indexes."""
-        seen = self._seen()
-        catalog, change = seen.catalog, seen.catalog.change
-        others = [row for row in catalog.profiles() if row.id != catalog.profile_id]
+        row = self._row()
+        catalog = self._catalog.beside(row.id)
+        change = catalog.change
+        others = [other for other in catalog.profiles() if other.id != row.id]
+        try:
+            seen: _Seen | None = self._seen()
+        except ModelError as error:  # what the library holds can be said all the same
+            _log.warning("%s", error)
+            seen = None
         return Status(
             library=self.folder.absolute(),
-            profile=seen.profile.name,
+            profile=row.name,
             media=catalog.count_media(),
             segments=catalog.count_segments(),
             failures=len(catalog.failures_under()),
-            indexes=seen.indexes.status(seen.profile),
+            indexes=seen.indexes.status(seen.profile) if seen else (),
             bytes=sum(_size(file) for file in self.folder.rglob("*")),
-            outdated=self.outdated(),
+            outdated=catalog.count_outdated(seen.profile.key) if seen else 0,
             unfinished=catalog.count_unfinished(),
-            changing_to=next((row.name for row in others if row.id == change), None),
+            changing_to=next((other.name for other in others if other.id == change), None),
             changed=catalog.beside(change).count_whole() if change is not None else 0,
-            kept_models=tuple(row.name for row in others if row.id != change),
+            kept_models=tuple(other.name for other in others if other.id != change),
             precision=catalog.precision,
         )
 
@@ -369,7 +381,7 @@ def _size(file: Path) -> int:
         return 0
 
 
-def open(path: str | Path | None = None, model: str = "auto", *, settings: Settings | None = None) -> Library:
+def open(path: str | Path | None = None, model: str | Path = "auto", *, settings: Settings | None = None) -> Library:
     """Open the library at `path`, making it on first use; None is the default library.
 
     `model` names the profile of a new library: "auto", "mini", ... An existing one keeps its own until
@@ -378,7 +390,7 @@ def open(path: str | Path | None = None, model: str = "auto", *, settings: Setti
     return Library(path, model, settings=settings)
 
 
-def embed(items: str | Path | Iterable[str | Path], model: str = "auto") -> Vectors:
+def embed(items: str | Path | Iterable[str | Path], model: str | Path = "auto") -> Vectors:
     """Embed texts (str) and files (Path) in one space, without a library.
 
     Returns (n, dim) float32, L2-normalised rows, in input order, by the profile's first space that takes every item.

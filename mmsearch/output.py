@@ -314,7 +314,8 @@ def show_models(models: Sequence[ModelInfo]) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("name", "embeds", "dim", "MB", "languages", "licence", "text→image recall@1", ""):
-        table.add_column(column, justify="right" if column in ("dim", "MB") else "left")
+        justify: Any = "right" if column in ("dim", "MB") else "left"
+        table.add_column(column, justify=justify, no_wrap=column == "name", overflow="fold")
     for model in models:
         views = ", ".join(model.views)
         size = f"{model.megabytes:,.1f}"

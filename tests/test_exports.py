@@ -22,9 +22,23 @@ from small_clip import SIGLIP, XLM_R, make_clip
 
 import mmsearch
 from mmsearch.errors import ModelError
-from mmsearch.spaces import OnnxSpace, Vectors, embed, int8_tower, load_profile, normalise, pull_model, resolve_name
+from mmsearch.media.text import passages
+from mmsearch.spaces import (
+    OnnxSpace,
+    TextFrontEnd,
+    Vectors,
+    decoding_needs,
+    embed,
+    for_indexing,
+    int8_tower,
+    load_profile,
+    normalise,
+    pull_model,
+    resolve_name,
+)
 from mmsearch.spaces import cache as exports
 from mmsearch.spaces.cache import cache_folder, export_model, find_export, is_whole
+from mmsearch.spaces.cuda import CudaSpace
 from mmsearch.spaces.sources import canonical
 from mmsearch.types import View
 
@@ -149,6 +163,101 @@ def test_a_torn_export_is_made_anew(made: Path, exported: Path, cache: Path, fil
     assert not is_whole(found)
     np.testing.assert_allclose(vector(folder), before, atol=1e-6)
     assert find_export(name(folder)) == found
+
+
+def test_damage_in_the_middle_is_found_before_a_run(made: Path, exported: Path, cache: Path) -> None:
+    shutil.copytree(exported, cache)
+    before = vector(made)
+    profile = load_profile(name(made))
+    found = find_export(name(made))
+    assert found is not None
+    content = bytearray((found / "text.bin").read_bytes())
+    assert len(content) > 2**18
+    middle = slice(2**17, len(content) - 2**17)
+    content[middle] = bytes(len(content[middle]))
+    (found / "text.bin").write_bytes(content)
+    assert is_whole(found)
+    assert not is_whole(found, thorough=True)
+    for_indexing(profile, "cpu")
+    assert is_whole(found, thorough=True)
+    np.testing.assert_allclose(vector(made), before, atol=1e-6)
+
+
+def test_weights_that_come_to_count_are_another_space(folder: Path, tmp_path: Path) -> None:
+    (folder / WEIGHTS).rename(folder / "model.safetensors")
+    before = load_profile(name(folder)).key
+    shutil.copy(make_clip(tmp_path / "other", seed=1) / WEIGHTS, folder / WEIGHTS)  # open_clip would take this one
+    assert load_profile(name(folder)).key != before
+
+
+def test_another_tokenizer_is_another_space(tmp_path: Path) -> None:
+    folder = make_clip(tmp_path / SIGLIP, SIGLIP)
+    before = load_profile(name(folder)).key
+    fields = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = fields["model"]["vocab"]
+    first, second = [word for word in vocabulary if len(word) > 3 and not word.startswith("<")][:2]
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    (folder / "tokenizer.json").write_text(json.dumps(fields))
+    assert load_profile(name(folder)).key != before
+
+
+def test_torch_refuses_a_checkpoint_that_was_replaced(folder: Path, tmp_path: Path) -> None:
+    place = export_model(name(folder))
+    shutil.copy(make_clip(tmp_path / "other", seed=1) / WEIGHTS, folder / WEIGHTS)
+    with pytest.raises(ModelError, match="no longer what this library was embedded with"):
+        CudaSpace(name(folder), place, device="cpu")
+
+
+def test_a_space_folder_that_was_replaced_is_refused(folder: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(export_model(name(folder)), tmp_path / "space")
+    profile = load_profile(str(moved))
+    shutil.rmtree(moved)
+    shutil.copytree(export_model(name(make_clip(tmp_path / "other", seed=1))), moved)
+    with pytest.raises(ModelError, match="no longer what this library was embedded with"):
+        load_profile(profile.name, pins=profile.pins)
+
+
+def test_a_library_answers_again_after_its_cache_was_deleted(folder: Path, cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("a red car")
+    with mmsearch.open(tmp_path / "library", model=name(folder)) as library:
+        library.index(tmp_path / "note.txt")
+    with mmsearch.open(tmp_path / "library") as library:
+        assert library.status().segments == 1
+        shutil.rmtree(cache)
+        assert [hit.path.name for hit in library.query("red car")] == ["note.txt"]
+
+
+def test_a_library_whose_model_is_gone_says_what_it_holds_and_changes(
+    folder: Path, cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    for n in range(3):
+        (notes / f"{n}.txt").write_text(f"a red car {n}")
+    with mmsearch.open(tmp_path / "library", model=name(folder)) as library:
+        library.index(notes)
+    shutil.rmtree(cache)
+    shutil.rmtree(folder)
+    with mmsearch.open(tmp_path / "library") as library:
+        assert library.status().segments == 3
+        assert "isn't a folder" in caplog.text
+        with pytest.raises(ModelError, match=r"isn't a folder.*index PATH --model OTHER --library"):
+            library.query("red car")
+        (notes / "2.txt").unlink()
+        assert library.forget(notes / "2.txt") == 1
+        assert library.index(notes, model="hashing").switched_to == "hashing"
+        assert {hit.path.name for hit in library.query("red car")} == {"0.txt", "1.txt"}
+
+
+def test_passages_fit_every_text_tower_of_a_profile(folder: Path) -> None:
+    profile = load_profile(name(folder))
+    ends = [end for space in profile.spaces for end in space.front_ends.values()]
+    _, most, count, _ = decoding_needs(ends)
+    text = " ".join(["Donaudampfschifffahrtsgesellschaft 12345 zzyzx"] * 40)
+    for passage in passages(text, count, most):
+        for end in ends:
+            if isinstance(end, TextFrontEnd):
+                assert end.count_tokens(passage) <= end.max_tokens
 
 
 def test_a_space_folder_is_taken_as_it_is(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,13 +127,12 @@ class ProfileKeeper(Part):
             return taken
 
     def drop_others(self) -> int:
-        """Delete every other profile with its segments and vectors; return how many.
+        """Delete every other profile with its segments and vectors, but for one that is changed to; return how many.
 
         In steps of bounded size: what is left after a kill is never taken for complete, and goes with the next call.
         """
-        self.end_change()
         self._mark_never_embedded()
-        others = [row.id for row in self.profiles() if row.id != self.profile_id]
+        others = [row.id for row in self.profiles() if row.id not in (self.profile_id, self.change)]
         for other in others:
             self._drop(other)
         return len(others)

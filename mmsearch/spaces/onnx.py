@@ -189,7 +189,7 @@ def _providers(device: str) -> list[str]:
 def _load(file: Path, device: str, *, packed: bool) -> ort.InferenceSession:
     ort = load_onnxruntime()
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what is wrong is raised, and said once
     # Threads that wait busily take the cores from the decoders: indexing was 8 to 20 % slower with them on two cores.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not packed:
@@ -198,4 +198,6 @@ def _load(file: Path, device: str, *, packed: bool) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(str(file), options, providers=_providers(device))
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
-        raise ModelError(f"{file} can't be loaded ({' '.join(str(error).split())[:160]}); reinstall it") from error
+        raise ModelError(
+            f"{file} can't be loaded ({' '.join(str(error).split())[:160]}); copy its folder anew"
+        ) from error

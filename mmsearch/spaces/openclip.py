@@ -164,7 +164,7 @@ def _fault(error: Exception) -> str:
         return f"it is another model's ({said}); give the checkpoint of this architecture"
     if "weights_only" in said or "WeightsUnpickler" in said or "Unsupported" in said:
         return "it holds more than weights, and is never unpickled; get it as safetensors"
-    return f"it is damaged or half a download ({said}); download it again"
+    return f"it is damaged or half a download, or another architecture's ({said}); download it again"
 
 
 def _remedy(error: Exception) -> str:

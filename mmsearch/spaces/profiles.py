@@ -49,12 +49,13 @@ class Profile:
         return next((space for space in self.spaces if set(views) <= set(space.front_ends)), None)
 
 
-def resolve_name(name: str) -> str:
+def resolve_name(name: str | Path) -> str:
     """Return the profile that a `--model` value stands for, with its paths made absolute.
 
     `auto` is `standard` where its weights are on this disk or the hub answers within 3 s, else `mini`. Raises
     `ModelError` for what can't be a model's name.
     """
+    name = str(name)
     if name == "auto":
         return _auto()
     if name in (*_BUILT_IN, *ALIASES):
@@ -76,13 +77,13 @@ def _auto() -> str:
     return "mini"
 
 
-def load_profile(name: str, device: str = "auto", pins: Sequence[str] = ()) -> Profile:
+def load_profile(name: str | Path, device: str = "auto", pins: Sequence[str] = ()) -> Profile:
     """Return the profile of this name; its towers are loaded when first used. Raises `ModelError`.
 
     `pins` are those of the profile as a library knows it; without, the name is looked up anew. What isn't on this disk
     yet is downloaded, and exported for the CPU, once.
     """
-    resolved = name if pins else resolve_name(name)
+    resolved = str(name) if pins else resolve_name(name)
     spaces: list[Space] = []
     for pin in pins or _members(resolved):
         try:
