@@ -161,6 +161,8 @@ def _work(task: Task) -> PreparedContent:
 # How a worker process is started
 
 _starting = threading.Lock()
+_ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""Each worker has a core. Where memory is limited, OpenBLAS may get no second thread, and waits for it for ever."""
 
 
 class _Worker(SpawnProcess):
@@ -175,9 +177,13 @@ class _Worker(SpawnProcess):
             script = sys.modules["__main__"]
             sys.modules["__main__"] = types.ModuleType("__main__")
             masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if sys.platform != "win32" else set()
+            before = {name: os.environ.get(name) for name in _ONE_THREAD}
+            os.environ |= dict.fromkeys(_ONE_THREAD, "1")
             try:
                 super().start()
             finally:
+                for name, value in before.items():
+                    os.environ.pop(name) if value is None else os.environ.update({name: value})
                 if sys.platform != "win32":
                     signal.pthread_sigmask(signal.SIG_SETMASK, masked)
                 sys.modules["__main__"] = script
