@@ -14,7 +14,7 @@ from pebble import ProcessExpired
 
 from indexer.plan import Task
 from indexer.workers import Crew, PreparedContent
-from mmsearch.errors import MediaError, MMSearchError, ReadError
+from mmsearch.errors import MediaError, MMSearchError, ReadError, one_line
 from mmsearch.settings import Limits, Settings
 from mmsearch.spaces import Profile
 from mmsearch.types import Failure, Stage
@@ -141,5 +141,5 @@ class _Decoding:
         except MemoryError:
             reason = f"decoding needs more than {self.limits.worker_bytes / 2**30:.0f} GB; save the file smaller"
         except Exception as error:  # whatever a decoder raises on a hostile file is that file's failure
-            reason = f"can't be decoded: {type(error).__name__}: {' '.join(str(error).split())[:160]}"
+            reason = f"can't be decoded: {type(error).__name__}: {one_line(error)}"
         return Failure(Path(os.fsdecode(task.entry.path)), Stage.DECODE, reason)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.workers import PreparedContent
-from mmsearch.errors import MMSearchError
+from mmsearch.errors import MMSearchError, one_line
 from mmsearch.spaces import Prepared, Profile, normalise
 from mmsearch.types import View
 
@@ -27,7 +27,7 @@ def encode(profile: Profile, contents: Sequence[PreparedContent]) -> list[list[S
         raise  # a tower that can't be loaded is no content's fault
     except Exception as error:
         if len(contents) == 1:
-            return [f"can't be encoded: {' '.join(str(error).split())[:160]}"]
+            return [f"can't be encoded: {one_line(error)}"]
         return [outcome for content in contents for outcome in encode(profile, [content])]
 
 

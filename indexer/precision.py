@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from mmsearch.catalog import Catalog
+from mmsearch.errors import one_line
 from mmsearch.spaces import FrontEnd, OnnxSpace, Prepared, Profile, Vectors, int8_tower, load_profile
 from mmsearch.types import View
 
@@ -92,7 +93,7 @@ class _Trial:
             speedup = self._seconds / max(time.monotonic() - began, 1e-9)
         except Exception as error:  # whatever it is, exact vectors need none of it
             self._space.replace_tower(View.VISUAL, kept)
-            _log.warning("int8 can't be tried (%s); going on in fp32", " ".join(str(error).split())[:160])
+            _log.warning("int8 can't be tried (%s); going on in fp32", one_line(error))
             return
         found = f"the nearest {NEAREST} of {TRIED} images agree to {agreed:.0%}, {speedup:.1f} times as fast"
         if agreed >= LEAST_OVERLAP and (self._at_any_speed or speedup >= LEAST_SPEEDUP):

@@ -24,7 +24,7 @@ from mmsearch.catalog import Catalog, FailureRow, NewContent, NewSegment
 from mmsearch.errors import UsageError
 from mmsearch.media import DECODER_VERSION, find_sidecars
 from mmsearch.settings import Settings
-from mmsearch.spaces import Profile
+from mmsearch.spaces import Profile, for_indexing
 from mmsearch.types import Failure, IndexReport, Progress, Stage, View
 
 _BATCH_SEGMENTS = 4_096
@@ -61,7 +61,6 @@ def run(
     Raises `UsageError`, before anything changes, where a path doesn't exist.
     """
     roots = find_roots(paths)
-    profile = with_precision(profile, catalog, settings.precision)
     version = f"{metadata.version('mmsearch')}/{DECODER_VERSION}"
     plan = Plan(catalog, profile.key, version, settings.limits, options.retry, options.change)
     return _Run(catalog, profile, plan, roots, settings, options, progress, stop or threading.Event()).go()
@@ -90,6 +89,8 @@ class _Run:
     total: int = 0
     decode_s: float = 0.0
     encode_s: float = 0.0
+    encoding: Profile | None = None
+    """The profile as it encodes in this run: on which device, in which precision."""
     under_way: Outcome | None = None
     lost: set[bytes] = field(default_factory=set)
 
@@ -159,8 +160,11 @@ class _Run:
         """Decode, encode and commit tasks, batch by batch."""
         first = next(tasks, None)
         self._note()
-        if first is None:  # nothing to decode: no worker is started
+        if first is None:  # nothing to decode: no worker is started, and no tower is readied
             return
+        if self.encoding is None:
+            ready = for_indexing(self.profile, self.settings.device)
+            self.encoding = with_precision(ready, self.catalog, self.settings.precision)
         waited = time.monotonic()
         with closing(decode_all(chain([first], tasks), self.profile, self.settings, self.stop.is_set)) as outcomes:
             for batch in _batches(outcomes, self.settings.batch):
@@ -190,7 +194,9 @@ class _Run:
             for space in self.profile.spaces
         }
         contents: list[NewContent] = []
-        for (task, content), vectors in zip(ready, encode(self.profile, [c for _, c in ready]), strict=True):
+        for (task, content), vectors in zip(
+            ready, encode(self.encoding or self.profile, [c for _, c in ready]), strict=True
+        ):
             if isinstance(vectors, str):
                 failure = Failure(Path(os.fsdecode(task.entry.path)), Stage.ENCODE, vectors)
                 (partly if task.from_s else lost).append((failure, task.entry))

@@ -53,3 +53,8 @@ class MediaError(MMSearchError):
 
 class ReadError(MediaError):
     """A file can't be read at the moment, or changed meanwhile: another time it may be."""
+
+
+def one_line(error: object, most: int = 160) -> str:
+    """Return what a foreign error says, in one line of at most so many characters."""
+    return " ".join(str(error).split())[:most]

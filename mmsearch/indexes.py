@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from mmsearch.catalog import Catalog, Ids
-from mmsearch.errors import LibraryError
+from mmsearch.errors import LibraryError, one_line
 from mmsearch.spaces import Profile, Space
 from mmsearch.types import IndexStatus, Modality, View
 from mmsearch.vectors import Bitmap, ExactIndex, FaissIndex, GpuIndex, IndexStore, VectorIndex, bitmap, has_gpu
@@ -89,7 +89,7 @@ class Indexes:
             try:
                 index = GpuIndex(index) if has_gpu() else index
             except RuntimeError as error:
-                _log.warning("the GPU isn't used for searching: %s", " ".join(str(error).split())[:160])
+                _log.warning("the GPU isn't used for searching: %s", one_line(error))
             self._on_gpu = isinstance(index, GpuIndex)
             self._open[key] = (revision, index)
         return index

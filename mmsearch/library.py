@@ -19,7 +19,7 @@ from mmsearch.indexes import Indexes
 from mmsearch.paths import expand
 from mmsearch.query import Query, make_query
 from mmsearch.settings import Limits, Settings
-from mmsearch.spaces import Profile, Vectors, for_indexing, load_profile, resolve_name
+from mmsearch.spaces import Profile, Vectors, load_profile, resolve_name
 from mmsearch.terms import embed_items
 from mmsearch.types import Failure, Hit, IndexReport, Modality, Progress, Stage, Status, Term
 
@@ -74,7 +74,7 @@ class Library:
             raise UsageError(f"{self.folder} isn't valid UTF-8, which FAISS needs; choose another --library") from None
         self._settings = settings or Settings()
         self._guard = threading.Lock()
-        new: tuple[str, Profile] | None = None
+        new: Profile | None = None
         if not (self.folder / CATALOG).is_file():
             if not create:
                 raise NoLibraryError(
@@ -90,7 +90,7 @@ class Library:
             current = self._catalog.current
             if current is None:  # it is new, or whoever made it came no further
                 new = new or self._load(model)
-                current = self._catalog.set_profile(new[0], new[1].pins)
+                current = self._catalog.set_profile(new.name, new.pins)
             self._refuse_another(model)
             # That of an existing library is loaded when it is asked: one that can't be any more may be changed.
             self._known = self._see(current, new) if new else None
@@ -98,10 +98,9 @@ class Library:
             self.close()
             raise
 
-    def _load(self, model: str | Path) -> tuple[str, Profile]:
-        """Return a model's full name, and its profile as it is made today. Raises `ModelError`."""
-        name = resolve_name(model)
-        return name, load_profile(name, self._settings.device)
+    def _load(self, model: str | Path) -> Profile:
+        """Return a model's profile as it is made today. Raises `ModelError`."""
+        return load_profile(model, self._settings.device)
 
     def _refuse_another(self, model: str | Path) -> None:
         own = self._row().name
@@ -118,11 +117,11 @@ class Library:
             raise CatalogError(f"{self.folder / CATALOG} lacks its profile; run 'mmsearch index' to make it anew")
         return row
 
-    def _see(self, profile_id: int, loaded: tuple[str, Profile] | None = None) -> _Seen:
+    def _see(self, profile_id: int, loaded: Profile | None = None) -> _Seen:
         """Return the library as one of its profiles sees it; it may be loaded already. Raises `ModelError`."""
         catalog, row = self._catalog.beside(profile_id), self._row(profile_id)
-        if loaded is not None and (loaded[0], loaded[1].pins) == (row.name, row.pins):
-            profile = loaded[1]
+        if loaded is not None and (loaded.name, loaded.pins) == (row.name, row.pins):
+            profile = loaded
         else:
             try:
                 profile = load_profile(row.name, self._settings.device, row.pins)
@@ -184,22 +183,21 @@ class Library:
             new = self._begin_change(asked) if asked else None
             seen = new or self._seen()
             options = IndexOptions(tuple(exclude), prune, retry, self.folder, change=new is not None)
-            encoding = for_indexing(seen.profile, self._settings.device)
-            report = run(seen.catalog, encoding, roots, self._settings, options, progress, stop)
+            report = run(seen.catalog, seen.profile, roots, self._settings, options, progress, stop)
             report = replace(report, switched_to=switched_to)
             if new and not report.interrupted:
                 report = self._switch(new, report, prune=prune)
             self._clean_up(prune=prune and not report.interrupted)
         return report
 
-    def _begin_change(self, asked: tuple[str, Profile]) -> _Seen | None:
+    def _begin_change(self, asked: Profile) -> _Seen | None:
         """Return the library as a profile sees it that it changes to from now on, None if it is the one it has."""
-        (name, profile), row = asked, self._row()
-        if (row.name, row.pins[:1]) == (name, profile.pins[:1]) and set(profile.pins) <= set(row.pins):
+        row = self._row()
+        if (row.name, row.pins[:1]) == (asked.name, asked.pins[:1]) and set(asked.pins) <= set(row.pins):
             # A space after the first that is missing today doesn't make it another model.
             self._catalog.end_change()  # whichever other was begun: this one is asked for
             return None
-        return self._see(self._catalog.begin_change(name, profile.pins), asked)
+        return self._see(self._catalog.begin_change(asked.name, asked.pins), asked)
 
     def _switch_if_due(self) -> str | None:
         """Switch to the profile that the library changes to if nothing is left to embed; return its name if so."""

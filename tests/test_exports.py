@@ -39,7 +39,8 @@ from mmsearch.spaces import (
 from mmsearch.spaces import cache as exports
 from mmsearch.spaces.cache import cache_folder, export_model, find_export, is_whole
 from mmsearch.spaces.cuda import CudaSpace
-from mmsearch.spaces.sources import canonical
+from mmsearch.spaces.openclip import load_open_clip
+from mmsearch.spaces.sources import OPEN_CLIP, Checkpoint, canonical
 from mmsearch.types import View
 
 WEIGHTS = "open_clip_model.safetensors"
@@ -418,6 +419,19 @@ def test_several_checkpoints_in_a_folder_are_no_guess(folder: Path) -> None:
     shutil.copy(folder / "epoch_1.pt", folder / "epoch_2.pt")
     with pytest.raises(ModelError, match=r"several checkpoints \(epoch_1\.pt, epoch_2\.pt\); call the one that counts"):
         load_profile(name(folder))
+
+
+def test_a_checkpoint_of_another_activation_is_said_to_be_one(
+    made: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(*_: object) -> None:
+        raise ModelError("enough")
+
+    monkeypatch.setattr("mmsearch.spaces.openclip._model", build)
+    checkpoint = Checkpoint("ViT-B-32/openai", OPEN_CLIP, made / WEIGHTS, architecture="ViT-B-32", tag="openai")
+    with pytest.raises(ModelError, match="enough"):
+        load_open_clip(checkpoint)
+    assert "ViT-B-32-quickgelu/openai answers better" in caplog.text
 
 
 def test_a_checkpoint_of_ones_own_for_a_known_architecture(tmp_path: Path) -> None:

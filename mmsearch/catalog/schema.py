@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
-from mmsearch.errors import CatalogError
+from mmsearch.errors import CatalogError, one_line
 
 SCHEMA_VERSION = 3
 
@@ -255,4 +255,4 @@ def mapped_errors(file: Path) -> Iterator[None]:
         }.get(reason, "check the disk, then run the same command again")
         raise CatalogError(f"{file}: {reason}; {remedy}") from error
     except SQLAlchemyError as error:
-        raise CatalogError(f"{file}: {' '.join(str(error).split())[:200]}") from error
+        raise CatalogError(f"{file}: {one_line(error, 200)}") from error

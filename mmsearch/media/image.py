@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageFile, IptcImagePlugin, UnidentifiedImageError
 from PIL.Image import Transpose
 
-from mmsearch.errors import MediaError
+from mmsearch.errors import MediaError, one_line
 from mmsearch.settings import Limits
 
 _OPENING = threading.Lock()
@@ -145,4 +145,4 @@ def _mend(text: str) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return one_line(error, 200) or type(error).__name__

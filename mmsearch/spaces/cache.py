@@ -23,13 +23,16 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmsearch.errors import ModelError
 from mmsearch.paths import expand
 from mmsearch.spaces.onnx import OnnxSpace
 from mmsearch.spaces.sources import CLAP, Checkpoint, architecture_of, find_checkpoint, is_local
 from mmsearch.types import View
+
+if TYPE_CHECKING:
+    from mmsearch.spaces.towers import Towers
 
 _log = logging.getLogger("mmsearch")
 _CHECKED_BYTES = 2**16
@@ -79,8 +82,7 @@ def mend_export(space: OnnxSpace) -> bool:
     folder = _folder(space.name, space.fingerprint)
     if not space.is_exported or not folder.is_dir() or is_whole(folder, thorough=True):
         return False
-    (folder / "whole.json").unlink(missing_ok=True)
-    export_model(space.name, space.fingerprint)
+    export_model(space.name, space.fingerprint, fresh=True)
     return True
 
 
@@ -106,14 +108,11 @@ def is_whole(folder: Path, *, thorough: bool = False) -> bool:
 
 
 def _export(checkpoint: Checkpoint, wanted: str) -> Path:
-    from mmsearch.spaces.export import export, specification  # loads torch
+    from mmsearch.spaces.export import export
 
-    towers = load_towers(checkpoint)
-    spec = specification(towers, checkpoint.digest(), architecture_of(checkpoint))
-    if wanted and spec["fingerprint"] != wanted:
-        raise replaced(checkpoint.name)
+    towers, spec = load_towers(checkpoint, wanted)
     folder = _folder(checkpoint.name, spec["fingerprint"])
-    if is_whole(folder):
+    if is_whole(folder, thorough=True):
         return folder
     _log.info("exporting %s for the CPU, once; this takes up to a minute", checkpoint.name)
     _build(folder, lambda building: export(towers, spec, building))
@@ -155,16 +154,26 @@ def _build(folder: Path, fill: Callable[[Path], None]) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def load_towers(checkpoint: Checkpoint) -> Any:  # noqa: ANN401  importing the type would load torch
-    """Load a checkpoint's towers in torch."""
+def load_towers(checkpoint: Checkpoint, wanted: str = "") -> tuple[Towers, dict[str, Any]]:
+    """Load a checkpoint's towers in torch; return them and the spec of their space.
+
+    Raises `ModelError` where a fingerprint is wanted that it doesn't have any more.
+    """
+    from mmsearch.spaces.export import specification
+
     if checkpoint.family == CLAP:
         from mmsearch.spaces.clap import load_clap
 
         assert checkpoint.folder is not None
-        return load_clap(checkpoint.folder)
-    from mmsearch.spaces.openclip import load_open_clip
+        towers = load_clap(checkpoint.folder)
+    else:
+        from mmsearch.spaces.openclip import load_open_clip
 
-    return load_open_clip(checkpoint)
+        towers = load_open_clip(checkpoint)
+    spec = specification(towers, checkpoint.digest(), architecture_of(checkpoint))
+    if wanted and spec["fingerprint"] != wanted:
+        raise replaced(checkpoint.name)
+    return towers, spec
 
 
 def slug(name: str) -> str:
@@ -250,17 +259,20 @@ def _lock(name: str) -> Iterator[None]:
 def _disk_errors() -> Iterator[None]:
     try:
         yield
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # the latter is how torch and onnx say that a file can't be written
         folder = cache_folder()
-        if error.errno in _FULL:
+        if _is_full(error, folder):
             raise ModelError(f"{folder}: the disk is full; free some GB there, or set MMSEARCH_CACHE") from error
+        if isinstance(error, RuntimeError):
+            raise
         raise ModelError(
             f"{error.filename or folder} can't be written ({error.strerror or error}); mend that, or set MMSEARCH_CACHE"
         ) from error
-    except RuntimeError as error:  # how torch and onnx say that a file can't be written
-        with suppress(OSError):
-            if shutil.disk_usage(cache_folder()).free < 2**26:
-                raise ModelError(
-                    f"{cache_folder()}: the disk is full; free some GB there, or set MMSEARCH_CACHE"
-                ) from error
-        raise
+
+
+def _is_full(error: OSError | RuntimeError, folder: Path) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in _FULL
+    with suppress(OSError):
+        return shutil.disk_usage(folder).free < 2**26
+    return False

@@ -15,15 +15,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmsearch.errors import ModelError
+from mmsearch.errors import ModelError, one_line
 from mmsearch.spaces.mel import LogMel
+from mmsearch.spaces.sources import CLAP, NAMES
 from mmsearch.spaces.towers import Tower, Towers
 from mmsearch.types import View
 
 MAX_IDS = 77
 """The length to which CLAP's texts are padded or cut, special tokens included, as in its training."""
 _BANK = "mel"
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _COMPUTED = ("position_ids", "token_type_ids", "relative_position_index", "num_batches_tracked")
 """The ends of names that a checkpoint may lack: buffers that follow from the configuration."""
 _AGAIN = "download the model again"
@@ -109,7 +109,7 @@ def _reading(file: Path) -> Iterator[None]:
         except (ModelError, MemoryError):
             raise
         except Exception as error:  # their readers raise whatever the format's own readers do
-            reason = " ".join(str(error).split())[:160] or type(error).__name__
+            reason = one_line(error) or type(error).__name__
             raise ModelError(f"{file} can't be loaded ({reason}); {_AGAIN}") from error
 
 
@@ -148,10 +148,10 @@ def _read_config(folder: Path) -> Any:  # noqa: ANN401
 
 
 def _find_weights(folder: Path) -> Path:
-    for name in _WEIGHTS:
+    for name in NAMES[CLAP]:
         if (folder / name).is_file():
             return folder / name
-    raise ModelError(f"{folder} holds neither {' nor '.join(_WEIGHTS)}; {_AGAIN}")
+    raise ModelError(f"{folder} holds neither {' nor '.join(NAMES[CLAP])}; {_AGAIN}")
 
 
 def _make_model(config: Any, weights: Path) -> Any:  # noqa: ANN401

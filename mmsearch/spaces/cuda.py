@@ -14,10 +14,9 @@ import torch
 
 from mmsearch.errors import ModelError
 from mmsearch.spaces.base import Prepared, Vectors, normalise
-from mmsearch.spaces.cache import load_towers, replaced
-from mmsearch.spaces.export import specification
+from mmsearch.spaces.cache import load_towers
 from mmsearch.spaces.onnx import OnnxSpace, pad
-from mmsearch.spaces.sources import architecture_of, find_checkpoint
+from mmsearch.spaces.sources import find_checkpoint
 from mmsearch.types import View
 
 _BATCH = {View.VISUAL: 128, View.TEXT: 256, View.AUDIO: 32}
@@ -31,12 +30,8 @@ class CudaSpace(OnnxSpace):
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise ModelError("torch finds no CUDA device; use --device cpu or leave --device out")
         self._torch_device = torch.device(device)
-        checkpoint = find_checkpoint(name)
-        loaded = load_towers(checkpoint)
         # The weights are read from the checkpoint, which may be another by now than the one that was exported.
-        spec = specification(loaded, checkpoint.digest(), architecture_of(checkpoint))
-        if spec["fingerprint"] != self.fingerprint:
-            raise replaced(name)
+        loaded, _ = load_towers(find_checkpoint(name), self.fingerprint)
         self._towers = {view: tower.module.to(self._torch_device).eval() for view, tower in loaded.towers.items()}
 
     def encode(self, view: View, inputs: Sequence[Prepared]) -> Vectors:

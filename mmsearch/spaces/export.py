@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import shutil
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from mmsearch.errors import ModelError
 from mmsearch.spaces.base import normalise
 from mmsearch.spaces.front_ends import Tokens
 from mmsearch.spaces.onnx import TOWERS, OnnxSpace, load_onnxruntime
-from mmsearch.spaces.towers import Tower, Towers
+from mmsearch.spaces.towers import Tower, Towers, quiet
 from mmsearch.types import View
 
 _OPSET = 17
@@ -91,8 +89,7 @@ def _write(tower: Tower, file: Path) -> None:
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.inference_mode(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with torch.inference_mode(), quiet():
             torch.onnx.export(
                 tower.module,
                 (tower.example,),
@@ -126,9 +123,7 @@ def quantise(tower: Path, file: Path) -> None:
     load_onnxruntime()
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
+    with quiet():
         quantize_dynamic(
             str(tower),
             str(file),
@@ -137,8 +132,6 @@ def quantise(tower: Path, file: Path) -> None:
             op_types_to_quantize=["MatMul", "Gemm"],
             extra_options={"DefaultTensorType": 1},  # float32, where shapes alone don't say it
         )
-    finally:
-        logging.disable(before)
 
 
 def _check_tokenizer(towers: Towers, spec: Mapping[str, Any], folder: Path) -> None:

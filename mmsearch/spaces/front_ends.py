@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmsearch.errors import ModelError
+from mmsearch.errors import ModelError, one_line
 from mmsearch.resample import resample
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _tokenizer(file: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(file))
     except Exception as error:  # the tokenizers library raises bare exceptions
-        reason = " ".join(str(error).split())[:160]
+        reason = one_line(error)
         raise ModelError(f"{file} can't be loaded ({reason}); reinstall the model it belongs to") from error
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from mmsearch.errors import ModelError
+from mmsearch.errors import ModelError, one_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,7 +95,7 @@ def _load_bank(file: Path, n_fft: int, bands: int) -> _Bank:
     try:
         weights = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = one_line(error)
         raise ModelError(f"{file} can't be loaded ({reason}); reinstall the model it belongs to") from error
     if not isinstance(weights, np.ndarray) or weights.shape != (n_fft // 2 + 1, bands) or not weights.any():
         raise ModelError(f"{file} is no bank of {n_fft // 2 + 1} by {bands} filters; reinstall the model it belongs to")

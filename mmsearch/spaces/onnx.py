@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmsearch.errors import ModelError
+from mmsearch.errors import ModelError, one_line
 from mmsearch.spaces.base import FrontEnd, Prepared, SoundFrontEnd, Vectors, normalise
 from mmsearch.spaces.front_ends import Picture, Resampled, Tokens, Waveform
 from mmsearch.spaces.mel import LogMel
@@ -198,6 +198,4 @@ def _load(file: Path, device: str, *, packed: bool) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(str(file), options, providers=_providers(device))
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
-        raise ModelError(
-            f"{file} can't be loaded ({' '.join(str(error).split())[:160]}); copy its folder anew"
-        ) from error
+        raise ModelError(f"{file} can't be loaded ({one_line(error)}); copy its folder anew") from error

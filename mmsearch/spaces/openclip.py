@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
-from mmsearch.errors import ModelError
+from mmsearch.errors import ModelError, one_line
 from mmsearch.spaces.sources import Checkpoint, architecture_of
-from mmsearch.spaces.towers import Tower, Towers
+from mmsearch.spaces.towers import Tower, Towers, quiet
 from mmsearch.types import View
 
 _log = logging.getLogger("mmsearch")
@@ -64,8 +62,17 @@ def load_open_clip(checkpoint: Checkpoint) -> Towers:
 
     A checkpoint is never unpickled: safetensors, or PyTorch's reader that takes nothing but weights.
     """
-    with _quiet():
-        model = _model(checkpoint)
+    tagged = _tagged(checkpoint)
+    if tagged.get("quick_gelu") and "quickgelu" not in checkpoint.architecture:
+        # open_clip warns of it too, and goes on.
+        _log.warning(
+            "%s was trained with another activation than this architecture has: %s-quickgelu/%s answers better",
+            checkpoint.name,
+            checkpoint.architecture,
+            checkpoint.tag,
+        )
+    with quiet():
+        model = _model(checkpoint, tagged)
         tokenizer = _tokenizer(checkpoint)
     transform = model.visual.preprocess_cfg
     size = transform["size"]
@@ -103,21 +110,17 @@ def load_open_clip(checkpoint: Checkpoint) -> Towers:
     )
 
 
-def _model(checkpoint: Checkpoint) -> Any:  # noqa: ANN401
-    import open_clip
+def _tagged(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """Return what a published checkpoint was trained with, where that is more than its architecture says."""
     from open_clip.pretrained import get_pretrained_cfg
 
-    # What a tag was trained with, where that is more than its architecture says.
-    tagged: Mapping[str, Any] = get_pretrained_cfg(checkpoint.architecture, checkpoint.tag) if checkpoint.tag else {}
+    return dict(get_pretrained_cfg(checkpoint.architecture, checkpoint.tag)) if checkpoint.tag else {}
+
+
+def _model(checkpoint: Checkpoint, tagged: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    import open_clip
+
     transform = open_clip.transform.merge_preprocess_dict({}, dict(tagged))
-    if tagged.get("quick_gelu") and "quickgelu" not in checkpoint.architecture:
-        # open_clip warns of it too, and goes on.
-        _log.warning(
-            "%s was trained with another activation than this architecture has: %s-quickgelu/%s answers better",
-            checkpoint.name,
-            checkpoint.architecture,
-            checkpoint.tag,
-        )
     try:
         model = open_clip.create_model(
             checkpoint.architecture,
@@ -128,7 +131,7 @@ def _model(checkpoint: Checkpoint) -> Any:  # noqa: ANN401
             **_text_beside(checkpoint),
         )
     except Exception as error:  # open_clip, transformers and timm raise what they like
-        raise ModelError(f"{checkpoint.name} can't be built ({_line(error)}){_remedy(error)}") from error
+        raise ModelError(f"{checkpoint.name} can't be built ({one_line(error, 200)}){_remedy(error)}") from error
     try:
         open_clip.load_checkpoint(model, str(checkpoint.weights), weights_only=True)
     except MemoryError:
@@ -159,7 +162,7 @@ def _text_beside(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _fault(error: Exception) -> str:
     """Return what is wrong with a checkpoint that can't be loaded, and the remedy."""
-    said = _line(error)
+    said = one_line(error, 200)
     if "size mismatch" in said or "Missing key" in said or "Unexpected key" in said or "invalid for input" in said:
         return f"it is another model's ({said}); give the checkpoint of this architecture"
     if "weights_only" in said or "WeightsUnpickler" in said or "Unsupported" in said:
@@ -168,7 +171,7 @@ def _fault(error: Exception) -> str:
 
 
 def _remedy(error: Exception) -> str:
-    said = _line(error)
+    said = one_line(error, 200)
     if "transformers" in said and ("install" in said or "No module" in said):
         return "; run: pip install 'mmsearch[multilingual]'"
     if any(word in said.lower() for word in ("offline", "connect", "couldn't find", "not a local folder", "cached")):
@@ -183,7 +186,7 @@ def _tokenizer(checkpoint: Checkpoint) -> Any:  # noqa: ANN401
         return open_clip.get_tokenizer(checkpoint.architecture)
     except Exception as error:
         raise ModelError(
-            f"the tokenizer of {checkpoint.name} can't be loaded ({_line(error)}){_remedy(error)}"
+            f"the tokenizer of {checkpoint.name} can't be loaded ({one_line(error, 200)}){_remedy(error)}"
         ) from error
 
 
@@ -228,20 +231,3 @@ def _byte_pairs(tokenizer: Any) -> Tokenizer:  # noqa: ANN401
         special_tokens=[(start, tokenizer.sot_token_id), (end, tokenizer.eot_token_id)],
     )
     return fast
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what open_clip and the libraries below it log and warn about off the terminal."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -105,13 +105,8 @@ def pull_model(name: str) -> Iterator[tuple[str, Path]]:
     for member in _members(resolve_name(name)):
         if member == "mini":
             yield member, mini_folder()
-        elif member.startswith(FOLDER) and (Path(member.removeprefix(FOLDER)) / "spec.json").is_file():
-            yield member, Path(member.removeprefix(FOLDER))
         elif member != "hashing":
-            folder = export_model(member, fresh=True)
-            space = OnnxSpace(member, folder, "cpu")
-            mend_export(space)
-            yield member, folder
+            yield member, _space_folder(member) or export_model(member, fresh=True)
 
 
 def for_indexing(profile: Profile, device: str) -> Profile:
@@ -174,8 +169,7 @@ def _space(name: str, fingerprint: str, device: str) -> Space:
         return HashingSpace()
     if name == "mini":
         return OnnxSpace("mini", mini_folder(), device)
-    folder = Path(name.removeprefix(FOLDER))
-    if name.startswith(FOLDER) and (folder / "spec.json").is_file():  # a space as it is, not a checkpoint
+    if folder := _space_folder(name):
         space = OnnxSpace(name, folder, device)
         if fingerprint and space.fingerprint != fingerprint:
             raise replaced(name)
@@ -185,6 +179,12 @@ def _space(name: str, fingerprint: str, device: str) -> Space:
 
         return CudaSpace(name, export_model(name, fingerprint))
     return OnnxSpace(name, export_model(name, fingerprint), "cpu")
+
+
+def _space_folder(name: str) -> Path | None:
+    """Return the folder that a name stands for where it holds a space as it is, and not a checkpoint."""
+    folder = Path(name.removeprefix(FOLDER))
+    return folder if name.startswith(FOLDER) and (folder / "spec.json").is_file() else None
 
 
 def _agree_on_a_rate(spaces: Sequence[Space]) -> None:

@@ -19,7 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mmsearch.errors import ModelError
+from mmsearch.errors import ModelError, one_line
 from mmsearch.paths import expand
 from mmsearch.spaces import hub
 from mmsearch.spaces.models import known_models
@@ -28,7 +28,7 @@ HUB, FOLDER = "hf-hub:", "local-dir:"
 OPEN_CLIP, CLAP = "open_clip", "clap"
 CONFIGS = {"open_clip_config.json": OPEN_CLIP, "config.json": CLAP}
 """The file by which a folder says which library its checkpoint is for; open_clip's counts where both are there."""
-_NAMES = {
+NAMES = {
     # In open_clip's own order of preference; safetensors first, for they can hold nothing but numbers.
     OPEN_CLIP: (
         "open_clip_model.safetensors",
@@ -42,7 +42,7 @@ _NAMES = {
     ),
     CLAP: ("model.safetensors", "pytorch_model.bin"),
 }
-WEIGHTS = tuple(dict.fromkeys(name for names in _NAMES.values() for name in names))
+WEIGHTS = tuple(dict.fromkeys(name for names in NAMES.values() for name in names))
 """The names that a repository's weights may have."""
 _BESIDE = (
     "config.json",
@@ -184,11 +184,11 @@ def _in_folder(name: str, folder: Path) -> Checkpoint:
             f"{folder} holds no model: neither open_clip_config.json nor a CLAP's config.json is there; "
             "give the folder that has one"
         )
-    found = [folder / candidate for candidate in _NAMES[family] if (folder / candidate).is_file()]
+    found = [folder / candidate for candidate in NAMES[family] if (folder / candidate).is_file()]
     found = found or sorted(file for file in folder.iterdir() if file.suffix in _SUFFIXES and file.is_file())
-    if not found or (len(found) > 1 and found[0].name not in _NAMES[family]):
+    if not found or (len(found) > 1 and found[0].name not in NAMES[family]):
         what = f"several checkpoints ({', '.join(file.name for file in found[:4])})" if found else "no weights"
-        raise ModelError(f"{folder} holds {what}; call the one that counts {_NAMES[family][0]}")
+        raise ModelError(f"{folder} holds {what}; call the one that counts {NAMES[family][0]}")
     return Checkpoint(name, family, found[0], folder, f"{FOLDER}{folder}")
 
 
@@ -209,7 +209,7 @@ def _published(name: str) -> Checkpoint:
         raise ModelError(f"{name} isn't on the hub; download {found.get('url')} and use --model {architecture}:FILE")
     repository, _, file = str(place).rpartition("/")
     # A published .bin or .pt may have a twin that holds nothing but numbers.
-    names = (str(Path(file).with_suffix(".safetensors")), file) if file else _NAMES[OPEN_CLIP]
+    names = (str(Path(file).with_suffix(".safetensors")), file) if file else NAMES[OPEN_CLIP]
     return Checkpoint(name, OPEN_CLIP, hub.fetch(repository, names), architecture=architecture, tag=tag)
 
 
@@ -222,7 +222,7 @@ def architecture_of(checkpoint: Checkpoint) -> dict[str, Any]:
     try:
         config = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{file} can't be read ({' '.join(str(error).split())[:120]}); copy the model anew") from None
+        raise ModelError(f"{file} can't be read ({one_line(error, 120)}); copy the model anew") from None
     if not isinstance(config, dict):
         raise ModelError(f"{file} isn't a model's configuration; copy the model anew")
     return config

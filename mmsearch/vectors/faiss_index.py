@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.errors import LibraryError
+from mmsearch.errors import LibraryError, one_line
 from mmsearch.vectors.base import Bitmap, bitmap, top_k
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def write_generation(file: Path, dim: int, parts: Iterable[tuple[NDArray[np.int6
         faiss.write_index(index, str(file))
     except RuntimeError as error:
         raise LibraryError(
-            f"{file} can't be written; free some space and run 'mmsearch index' again ({_line(error)})"
+            f"{file} can't be written; free some space and run 'mmsearch index' again ({one_line(error)})"
         ) from error
     return int(index.ntotal)
 
@@ -119,11 +119,7 @@ def map_generation(file: Path, dim: int, count: int) -> faiss.IndexIDMap:
     try:
         index = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as error:
-        raise LibraryError(f"{file} can't be read ({_line(error)})") from error
+        raise LibraryError(f"{file} can't be read ({one_line(error)})") from error
     if not isinstance(index, faiss.IndexIDMap) or index.d != dim or index.ntotal != count:
         raise LibraryError(f"{file} holds another index")
     return index  # type: ignore[no-any-return]  # narrowed by isinstance of a module that is Any
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]
