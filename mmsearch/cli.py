@@ -160,6 +160,39 @@ def query(
         raise typer.Exit(1)
 
 
+@app.command("eval")
+def evaluate(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help='Lines of JSON such as {"query": "red car", "relevant": ["car.jpg"]}')
+    ],
+    library: LibraryOption = None,
+    rerank: Annotated[
+        bool | None,
+        typer.Option("--rerank/--no-rerank", help="Measure re-ranking, and what it adds.", show_default="off"),
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Also compare the index with exact search.")] = False,
+    synthesize: Annotated[
+        bool, typer.Option("--synthesize", help="Don't ask: write FILE, from the library's own captions.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
+    """Measure how well the library answers queries whose right answers you know: recall, MRR, nDCG and mAP."""
+    from mmsearch.evaluate import evaluate as measure  # no query pays for it
+    from mmsearch.judged import read_judged, write_captions
+
+    if synthesize:
+        if exact or rerank is not None:
+            raise typer.BadParameter("it only writes FILE; measure with a second call", param_hint="--synthesize")
+        with Library(library, create=False) as opened:
+            output.show_written(write_captions(opened, file), file, as_json=json)
+        return
+    with Library(library, create=False) as opened:
+        judged = read_judged(file)
+        with output.progress_bar("asking", "queries", quiet=json) as progress:
+            found = measure(opened, judged, rerank=rerank, exact=exact, progress=progress)
+    output.show_evaluations(found, as_json=json)
+
+
 @app.command()
 def status(library: LibraryOption = None, json: JsonOption = False) -> None:
     """Say what the library holds, and what couldn't be indexed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,14 +83,31 @@ class Engine:
         self._limits = limits
         self._samples: dict[tuple[str, View], tuple[int, NDArray[np.float32]]] = {}
 
+    def over(self, catalog: Catalog, indexes: Indexes | None = None) -> Engine:
+        """Return an engine that answers as this one does, from another reader of the catalog or from other indexes."""
+        return Engine(catalog, self._profile, indexes or self._indexes, self._limits)
+
     def answer(self, query: Query) -> Answer:
         """Return the hits of a query, best first. Raises `QueryError`, `MediaError`, `ModelError`."""
+        found, routes, scores, order = self._ordered(query)
+        hidden = 0
+        if query.cut and order:
+            order, hidden = self._collapse(found, order, query.k)
+        return Answer([self._hit(found, routes, scores, rank, i) for rank, i in enumerate(order[: query.k], 1)], hidden)
+
+    def rank(self, query: Query) -> list[int]:
+        """Return the ids of the contents that `answer` gives a hit each, in its order, uncut; raises what it does."""
+        found, _, _, order = self._ordered(query)
+        return [found.rows[i].content_id for i in order[: query.k]]
+
+    def _ordered(self, query: Query) -> tuple[_Candidates, list[_Route], NDArray[np.float32], list[int]]:
+        """Return the candidates with their routes and scores, and the best of each content, best first."""
         asked = [read_item(term.item, self._profile, self._limits) for term in query.terms]
-        routes = self._routes(Encoder(query.terms, asked))
-        own = self._own_contents(query)
+        routes = self._routes(Encoder(query.terms, asked), query.views)
+        own = self.own_contents(query)
         found = self._candidates(query, routes, own)
         if not found.rows:
-            return Answer([])
+            return found, routes, np.empty(0, np.float32), []
         several = {view for each in asked if len(each.views) > 1 for view in each.views}
         scores = fuse(found.z, [route.view in several for route in routes])
         order = best_of_each(scores, [row.content_id for row in found.rows], [row.path for row in found.rows])
@@ -99,15 +116,14 @@ class Engine:
         if mine := [i for content in own for i in order if found.rows[i].content_id == content]:
             order = mine + [i for i in order if i not in mine]
             scores[mine] = scores.max()
-        hidden = 0
-        if query.cut:
-            order, hidden = self._collapse(found, order, query.k)
-        return Answer([self._hit(found, routes, scores, rank, i) for rank, i in enumerate(order[: query.k], 1)], hidden)
+        return found, routes, scores, order
 
-    def _routes(self, encoder: Encoder) -> list[_Route]:
+    def _routes(self, encoder: Encoder, views: Collection[View]) -> list[_Route]:
         """One space a pair: each item view is asked in the first space that covers it and every term of the query."""
         routes: list[_Route] = []
         for view in View:
+            if views and view not in views:
+                continue
             sides = encoder.sides(view)
             space = self._profile.space_for(*sides, view)
             if space is None:
@@ -131,7 +147,7 @@ class Engine:
             known = self._samples[key] = (revision, self._catalog.sample(space_id, view, SAMPLE, space.dim))
         return known[1]
 
-    def _own_contents(self, query: Query) -> list[int]:
+    def own_contents(self, query: Query) -> list[int]:
         """Return the contents that are asked with, where files alone ask: those of them that the library holds.
 
         A text beside a file, or something to steer away from, asks for something else than the file.
@@ -143,7 +159,7 @@ class Engine:
                 return []
             path = os.path.abspath(os.fsencode(expand(item)))  # noqa: PTH100  paths are bytes here
             try:
-                found.append(self._content_at(path) or self._content_like(path))
+                found.append(self._content_at(path) or self.content_like(path))
             except (MediaError, OSError):
                 continue  # it was read a moment ago; it just doesn't come first
         return [content for content in dict.fromkeys(found) if content is not None]
@@ -156,8 +172,8 @@ class Engine:
         status = os.stat(path)  # noqa: PTH116
         return row.content_id if (status.st_size, status.st_mtime_ns) == (row.size_bytes, row.mtime_ns) else None
 
-    def _content_like(self, path: bytes) -> int | None:
-        """Return the content of another name for the same bytes."""
+    def content_like(self, path: bytes) -> int | None:
+        """Return the content that a file has the same bytes and captions as. Raises `MediaError`, `OSError`."""
         if os.stat(path).st_size > _HASHED_BYTES:  # noqa: PTH116
             return None
         return self._catalog.content_with_hash(content_digest(path, find_sidecars(path)))

@@ -121,6 +121,10 @@ class Indexes:
             known = self._bitmaps[key] = (revision, allowed)
         return known[1]
 
+    def exact(self) -> Indexes:
+        """Return what answers as these do by comparing with every vector of the catalog: the measure of them."""
+        return _ExactIndexes(self._catalog, self._folder, self._write_lock)
+
     def status(self, profile: Profile) -> tuple[IndexStatus, ...]:
         """Return a line for each index that has something to hold, without changing any."""
         revision = self._catalog.revision
@@ -181,6 +185,19 @@ class Indexes:
                 for entry in folder.iterdir() if folder.is_dir() else ():
                     if entry.is_dir() and entry.name not in names:
                         shutil.rmtree(entry, ignore_errors=True)
+
+
+class _ExactIndexes(Indexes):
+    """Reads the catalog's vectors themselves, and no file."""
+
+    def get(self, space: Space, view: View) -> VectorIndex:
+        """Return every vector of a view in memory."""
+        key, revision = (space.name, view), self._catalog.revision
+        known = self._open.get(key)
+        if known is None or known[0] != revision:
+            index = ExactIndex(*self._catalog.vectors(self._live(space, view), space.dim))
+            known = self._open[key] = (revision, index)
+        return known[1]
 
 
 def _folder_name(space: Space) -> str:

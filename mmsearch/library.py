@@ -39,7 +39,7 @@ def default_folder() -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class Seen:
     """The library as one profile sees it, and answers."""
 
     catalog: Catalog
@@ -117,7 +117,7 @@ class Library:
             raise CatalogError(f"{self.folder / CATALOG} lacks its profile; run 'mmsearch index' to make it anew")
         return row
 
-    def _see(self, profile_id: int, loaded: Profile | None = None) -> _Seen:
+    def _see(self, profile_id: int, loaded: Profile | None = None) -> Seen:
         """Return the library as one of its profiles sees it; it may be loaded already. Raises `ModelError`."""
         catalog, row = self._catalog.beside(profile_id), self._row(profile_id)
         if loaded is not None and (loaded.name, loaded.pins) == (row.name, row.pins):
@@ -132,9 +132,9 @@ class Library:
                 ) from error
         on_gpu = self._settings.device != "cpu"
         indexes = Indexes(catalog, self.folder / "indexes", lambda: self._lock(0.0), on_gpu=on_gpu)
-        return _Seen(catalog, profile, indexes, Engine(catalog, profile, indexes, self._settings.limits))
+        return Seen(catalog, profile, indexes, Engine(catalog, profile, indexes, self._settings.limits))
 
-    def _seen(self) -> _Seen:
+    def seen(self) -> Seen:
         """Return the library as the profile sees it that answers now: any process may have changed that."""
         current, known = self._catalog.current or 1, self._known
         if known is not None and known.catalog.profile_id == current:
@@ -147,7 +147,7 @@ class Library:
     @property
     def profile(self) -> str:
         """The name of the library's profile."""
-        return self._seen().profile.name
+        return self.seen().profile.name
 
     def index(
         self,
@@ -181,7 +181,7 @@ class Library:
         with self._lock(_LOCK_WAIT_S):
             switched_to = None if asked else self._switch_if_due()
             new = self._begin_change(asked) if asked else None
-            seen = new or self._seen()
+            seen = new or self.seen()
             options = IndexOptions(tuple(exclude), prune, retry, self.folder, change=new is not None)
             report = run(seen.catalog, seen.profile, roots, self._settings, options, progress, stop)
             report = replace(report, switched_to=switched_to)
@@ -190,7 +190,7 @@ class Library:
             self._clean_up(prune=prune and not report.interrupted)
         return report
 
-    def _begin_change(self, asked: Profile) -> _Seen | None:
+    def _begin_change(self, asked: Profile) -> Seen | None:
         """Return the library as a profile sees it that it changes to from now on, None if it is the one it has."""
         row = self._row()
         if (row.name, row.pins[:1]) == (asked.name, asked.pins[:1]) and set(asked.pins) <= set(row.pins):
@@ -211,7 +211,7 @@ class Library:
             return None
         return self._switch(new, IndexReport(), prune=False).switched_to
 
-    def _switch(self, new: _Seen, report: IndexReport, *, prune: bool) -> IndexReport:
+    def _switch(self, new: Seen, report: IndexReport, *, prune: bool) -> IndexReport:
         """Let a profile answer if it has embedded every media, or `prune` drops the others; return the report of it.
 
         One that lacks all of them is no good, and drops nothing.
@@ -232,7 +232,7 @@ class Library:
     def _clean_up(self, *, prune: bool) -> None:
         """Bring the indexes to the catalog; `prune` deletes what other profiles have embedded."""
         try:
-            seen = self._seen()
+            seen = self.seen()
         except ModelError as error:  # what the run did is done, and its report is worth more
             _log.warning("%s", error)
             return
@@ -263,9 +263,9 @@ class Library:
 
     def answer(self, query: Query) -> Answer:
         """Return the hits of a query, and how many were hidden."""
-        tried: _Seen | None = None
+        tried: Seen | None = None
         while True:
-            seen = self._seen()
+            seen = self.seen()
             try:
                 answer = seen.engine.answer(query)
             except Exception as error:
@@ -273,7 +273,7 @@ class Library:
                     if seen is tried or not isinstance(error, ModelError):
                         raise
                     self._known = None  # its files may be gone from the cache: made anew, they answer
-                    tried = self._seen()
+                    tried = self.seen()
             else:
                 if self._catalog.current == seen.catalog.profile_id:
                     return answer
@@ -281,7 +281,7 @@ class Library:
 
     def embed(self, items: str | Path | Iterable[str | Path]) -> Vectors:
         """Return (n, dim) float32, L2-normalised, in input order: see `mmsearch.embed`."""
-        return embed_items(items, self._seen().profile, self._settings.limits)
+        return embed_items(items, self.seen().profile, self._settings.limits)
 
     def forget(self, *paths: str | Path) -> int:
         """Take files, or all below folders, out of the library; the files themselves stay. Returns how many.
@@ -309,7 +309,7 @@ class Library:
         change = catalog.change
         others = [other for other in catalog.profiles() if other.id != row.id]
         try:
-            seen: _Seen | None = self._seen()
+            seen: Seen | None = self.seen()
         except ModelError as error:  # what the library holds can be said all the same
             _log.warning("%s", error)
             seen = None
@@ -331,7 +331,7 @@ class Library:
 
     def outdated(self) -> int:
         """Return how many files were embedded by another version of the model, and aren't found until indexed again."""
-        seen = self._seen()
+        seen = self.seen()
         return seen.catalog.count_outdated(seen.profile.key)
 
     def failures(self) -> list[Failure]:

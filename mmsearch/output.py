@@ -12,12 +12,15 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmsearch import thumbnails
 from mmsearch.engine import Answer
 from mmsearch.spaces import ModelInfo
 from mmsearch.types import Failure, Hit, IndexReport, Progress, Status
+
+if TYPE_CHECKING:
+    from mmsearch.evaluate import Evaluation, Interval
 
 _SHOWN_FAILURES = 10
 _EXCERPT = 160
@@ -76,7 +79,9 @@ def printable(text: str | Path) -> str:
 
 
 @contextmanager
-def progress_bar(*, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
+def progress_bar(
+    what: str = "indexing", unit: str = "files", *, quiet: bool
+) -> Iterator[Callable[[Progress], None] | None]:
     """Show a bar on stderr with rate, time left and what bounds the run, where a person is looking."""
     if quiet or not sys.stderr.isatty():
         yield None
@@ -94,7 +99,7 @@ def progress_bar(*, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
         console=Console(stderr=True),
         transient=True,
     ) as bar:
-        task = bar.add_task("indexing", total=None, rate="", note="")
+        task = bar.add_task(what, total=None, rate="", note="")
 
         def show(state: Progress) -> None:
             speed = bar.tasks[0].speed
@@ -105,8 +110,8 @@ def progress_bar(*, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
                 task,
                 completed=state.done,
                 total=state.total,
-                rate=f"{speed:,.0f} files/s" if speed else "",
-                note=f"bound by {state.bound}{failed}",
+                rate=f"{speed:,.0f} {unit}/s" if speed else "",
+                note=f"bound by {state.bound}{failed}" if state.bound else "",
             )
 
         yield show
@@ -305,6 +310,48 @@ def _by_reason(failures: Sequence[Failure]) -> dict[str, list[Path]]:
     for failure in failures:
         found.setdefault(failure.reason, []).append(failure.path)
     return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+
+
+def show_evaluations(evaluations: Sequence[Evaluation], *, as_json: bool) -> None:
+    """Print how well a library answers: a block for each direction, or into a pipe a line for each of its metrics."""
+    for evaluation in evaluations:
+        direction, difference = evaluation.direction, evaluation.difference
+        if as_json:
+            fields: dict[str, Any] = {name: _triple(found) for name, found in evaluation.metrics.items()}
+            if difference:
+                fields["difference"] = {name: _triple(found) for name, found in difference.items()}
+            _print_json({"direction": direction, "queries": evaluation.queries, **fields})
+            continue
+        terminal = sys.stdout.isatty()
+        if terminal:
+            what = f"{'re-ranked [95 %]':<28}  what that adds [95 %]" if difference else "[95 %]"
+            say(f"{direction}, {evaluation.queries:,} {'query' if evaluation.queries == 1 else 'queries'}")
+            say(f"  {'':<16}{what}")
+        for name, found in evaluation.metrics.items():
+            added = difference.get(name)
+            if terminal:
+                say(f"  {name:<16}{_interval(found):<28}  {_interval(added, '+') if added else ''}".rstrip())
+            else:
+                numbers = [*_triple(found), *(_triple(added) if added else ())]
+                fields_of_line = [direction, str(evaluation.queries), name, *(f"{number:.4f}" for number in numbers)]
+                sys.stdout.write("\t".join(fields_of_line) + "\n")
+
+
+def show_written(lines: int, file: Path, *, as_json: bool) -> None:
+    """Print how many lines were written."""
+    if as_json:
+        _print_json({"lines": lines})
+    else:
+        say(f"{count(lines, 'line')} written to {file}")
+
+
+def _triple(interval: Interval) -> list[float]:
+    return [interval.value, interval.low, interval.high]
+
+
+def _interval(interval: Interval, sign: str = "") -> str:
+    value, low, high = (f"{number:{sign}.3f}" for number in _triple(interval))
+    return f"{value} [{low}, {high}]"
 
 
 def show_models(models: Sequence[ModelInfo]) -> None:

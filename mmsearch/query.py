@@ -12,7 +12,7 @@ from pathlib import Path
 from mmsearch.errors import QueryError
 from mmsearch.media import by_name
 from mmsearch.paths import expand
-from mmsearch.types import Modality, Term
+from mmsearch.types import Modality, Term, View
 
 _WEIGHT = re.compile(r"^(\d+(?:\.\d+)?):(?=\D)")
 
@@ -21,7 +21,8 @@ _WEIGHT = re.compile(r"^(\d+(?:\.\d+)?):(?=\D)")
 class Query:
     """What is asked: at least one term of positive weight, how many hits, and of which modalities (none: of all).
 
-    `rerank` None is the direction's default. `cut` hides near-duplicates and weak matches.
+    `rerank` None is the direction's default. `cut` hides near-duplicates and weak matches. Only `views` answer (none:
+    all): without `text`, no photo is found by its caption.
     """
 
     terms: tuple[Term, ...]
@@ -29,6 +30,7 @@ class Query:
     modalities: frozenset[Modality] = frozenset()
     rerank: bool | None = None
     cut: bool = False
+    views: frozenset[View] = frozenset()
 
     def __post_init__(self) -> None:
         if not any(term.weight > 0 for term in self.terms):

@@ -20,6 +20,8 @@ LAYERS = [
     {"mmsearch.query", "mmsearch.terms", "mmsearch.indexes"},
     {"mmsearch.engine"},
     {"mmsearch.library"},
+    {"mmsearch.judged"},
+    {"mmsearch.evaluate"},
     {"mmsearch.thumbnails", "mmsearch.arguments"},
     {"mmsearch.output"},
     {"mmsearch.cli"},

@@ -171,7 +171,7 @@ def test_near_duplicates_are_hidden_unless_all_is_asked_for(run: Run, tmp_path: 
     assert len(everything.stdout.splitlines()) == 2
 
 
-@pytest.mark.parametrize("command", [[], ["index"], ["query"], ["status"], ["forget"], ["model", "list"]])
+@pytest.mark.parametrize("command", [[], ["index"], ["query"], ["eval"], ["status"], ["forget"], ["model", "list"]])
 def test_every_command_has_help(command: list[str], run: Run) -> None:
     for flag in ("-h", "--help"):
         done = run(*command, flag)
@@ -180,7 +180,7 @@ def test_every_command_has_help(command: list[str], run: Run) -> None:
 
 
 def test_every_command_on_a_missing_library_is_one_line_and_exit_2(run: Run, tmp_path: Path) -> None:
-    for arguments in (["query", "red"], ["status"], ["forget", "x"]):
+    for arguments in (["query", "red"], ["eval", "x"], ["status"], ["forget", "x"]):
         assert "mmsearch index" in one_line(run(*arguments, library=tmp_path / "none"))
     assert not (tmp_path / "none").exists()
 
@@ -195,6 +195,7 @@ def test_every_command_on_a_missing_library_is_one_line_and_exit_2(run: Run, tmp
         (["query", "red", "--in", "smell"], "--in"),
         (["query", "red", "--jsno"], "--jsno"),
         (["query", "--like", "nothing"], "no such file"),
+        (["eval"], "FILE"),
         (["index"], "PATH"),
         (["index", "/does/not/exist"], "doesn't exist"),
         (["index", ".", "--workers", "0"], "--workers"),

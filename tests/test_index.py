@@ -305,7 +305,7 @@ def test_a_script_without_a_main_guard_can_index(photos: Path, tmp_path: Path) -
 def assert_every_photo_finds_itself(library: Library, photos: Path) -> None:
     for file in sorted(photos.rglob("*.png")):
         vector = library.embed([file])
-        seen = library._seen()
+        seen = library.seen()
         index = seen.indexes.get(seen.profile.spaces[0], View.VISUAL)
         (nearest,) = index.search(vector, 1)[1][0].tolist()
         (row,) = seen.catalog.segment_rows(seen.catalog.segments_of([nearest]).values()).values()

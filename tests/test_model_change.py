@@ -593,7 +593,7 @@ def test_an_answer_that_was_under_way_at_the_switch_is_made_anew(
 ) -> None:
     with mmsearch.open(library.folder) as reader:
         answers(reader)
-        search = type(reader._seen().engine)._search
+        search = type(reader.seen().engine)._search
         pending = [True]
 
         def switch_meanwhile(*arguments: object) -> object:
@@ -603,7 +603,7 @@ def test_an_answer_that_was_under_way_at_the_switch_is_made_anew(
                 library.index(media, model=NEW, prune=True)
             return found
 
-        monkeypatch.setattr(type(reader._seen().engine), "_search", switch_meanwhile)
+        monkeypatch.setattr(type(reader.seen().engine), "_search", switch_meanwhile)
         got = answers(reader)
         assert not pending
     assert got == fresh(tmp_path / "fresh", NEW, media)
@@ -803,7 +803,7 @@ def test_the_command_line_changes_the_model_and_says_how_far_it_is(
 
 
 def test_the_precision_of_a_model_is_its_own_and_is_shown(run: Run, library: Library, media: Path) -> None:
-    library._seen().catalog.set_precision("int8")
+    library.seen().catalog.set_precision("int8")
     assert library.status().precision == "int8"
     assert "\nprecision int8\n" in run("status", library=library.folder).stdout
     library.index(media, model=NEW)

@@ -43,7 +43,7 @@ def photos(folder: Path, first: int, last: int) -> Path:
 
 def stored(library: mmsearch.Library, folder: Path) -> Vectors:
     """Return the visual vectors of the files, in their order."""
-    seen = library._seen()
+    seen = library.seen()
     space = seen.profile.spaces[0]
     space_id = seen.catalog.space_id(space.name, space.fingerprint, space.dim)
     assert space_id is not None

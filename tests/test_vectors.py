@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mmsearch.errors import LibraryError
 from mmsearch.vectors import Bitmap, ExactIndex, IndexStore, VectorIndex, bitmap
 from mmsearch.vectors.base import top_k
-from mmsearch.vectors.faiss_index import map_generation, write_generation
+from mmsearch.vectors.faiss_index import load_faiss, map_generation, write_generation
 
 Ids = NDArray[np.int64]
 Rows = NDArray[np.float32]
@@ -214,6 +214,19 @@ def test_negative_scores_are_results_and_not_padding(make: Make) -> None:
 
 
 # The parts
+
+
+def test_searching_leaves_the_threads_of_faiss_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = one_generation(some_ids(5), rows(5, 1), tmp_path, monkeypatch)
+    faiss = load_faiss()
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(3)
+    try:
+        for asked in (1, 2, 7):
+            index.search(rows(asked, 2), 3)
+            assert faiss.omp_get_max_threads() == 3
+    finally:
+        faiss.omp_set_num_threads(before)
 
 
 def test_a_bitmap_allows_just_its_ids() -> None:

@@ -3,6 +3,7 @@
 from mmsearch.catalog.catalog import Catalog
 from mmsearch.catalog.rows import (
     OF_A_PART,
+    CaptionRow,
     Embeddings,
     FailureRow,
     Ids,
@@ -18,6 +19,7 @@ from mmsearch.catalog.rows import (
 
 __all__ = [
     "OF_A_PART",
+    "CaptionRow",
     "Catalog",
     "Embeddings",
     "FailureRow",

@@ -96,6 +96,12 @@ class Catalog(EmbeddingReader, ProfileKeeper):
         with self._read() as connection:
             return int(connection.execute(select(func.max(media.c.id))).scalar() or 0) + 1
 
+    def contents(self) -> dict[int, Modality]:
+        """Return the contents that some path names, by id, each with its modality."""
+        query = select(content.c.id, content.c.modality).where(content.c.id.in_(select(media.c.content_id)))
+        with self._read() as connection:
+            return {row.id: Modality(row.modality) for row in connection.execute(query)}
+
     def content_with_hash(self, digest: bytes) -> int | None:
         """Return the id of the content that goes by a hash, None if the library doesn't hold it."""
         with self._read() as connection:

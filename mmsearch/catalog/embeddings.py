@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import BindParameter, bindparam, func, select
+from sqlalchemy import BindParameter, ScalarSelect, bindparam, func, select
 
 from mmsearch.catalog.database import Part
-from mmsearch.catalog.rows import Embeddings, Ids, SegmentRow
+from mmsearch.catalog.rows import CaptionRow, Embeddings, Ids, SegmentRow
 from mmsearch.catalog.schema import content, embedding, media, revision, segment, space
 from mmsearch.catalog.writing import FIRST_DRAWS, parts
 from mmsearch.errors import CatalogError
@@ -138,18 +138,12 @@ class EmbeddingReader(Part):
 
     def segment_rows(self, segment_ids: Iterable[int]) -> dict[int, SegmentRow]:
         """Return these segments with their contents and paths."""
-        first_path = (
-            select(func.min(media.c.path))
-            .where(media.c.content_id == content.c.id)
-            .correlate(content)
-            .scalar_subquery()
-        )
         query = (
             select(
                 segment.c.id,
                 content.c.id.label("content_id"),
                 content.c.modality,
-                first_path.label("path"),
+                _first_path().label("path"),
                 segment.c.start_s,
                 segment.c.end_s,
                 segment.c.text,
@@ -166,9 +160,35 @@ class EmbeddingReader(Part):
                 if row.path is not None  # a path removed while we read
             }
 
+    def captions(self) -> list[CaptionRow]:
+        """Return what is written of each picture, sound and clip of which anything is: its first passage, by path.
+
+        Of a clip, what describes the whole goes before what is said in one of its moments.
+        """
+        shown = select(embedding.c.id).where(embedding.c.segment_id == segment.c.id, embedding.c.view != View.TEXT)
+        columns = (segment.c.id, segment.c.content_id, content.c.modality, segment.c.text)
+        query = (
+            select(*columns, _first_path().label("path"), shown.correlate(segment).exists().label("of_a_moment"))
+            .join_from(segment, content)
+            .where(segment.c.profile_id == self.profile_id)
+            .where(segment.c.text.is_not(None), content.c.modality != Modality.TEXT)
+        )
+        with self._read() as connection:
+            rows = [row for row in connection.execute(query) if row.path is not None]
+        found: dict[int, CaptionRow] = {}
+        for row in sorted(rows, key=lambda row: (row.modality == Modality.VIDEO and row.of_a_moment, row.id)):
+            found.setdefault(row.content_id, CaptionRow(row.path, Modality(row.modality), row.text))
+        return sorted(found.values(), key=lambda row: row.path)
+
     def _unpack(self, blobs: Sequence[bytes], dim: int) -> NDArray[np.float32]:
         try:
             return np.frombuffer(b"".join(blobs), "<f2").reshape(len(blobs), dim).astype(np.float32)
         except ValueError as error:
             file = self._database.file
             raise CatalogError(f"{file}: a vector has the wrong length; rebuild with 'mmsearch index'") from error
+
+
+def _first_path() -> ScalarSelect[Any]:
+    """Return the query for the first path, in byte order, of the content at hand; null where it has none any more."""
+    own = select(func.min(media.c.path)).where(media.c.content_id == content.c.id)
+    return own.correlate(content).scalar_subquery()

@@ -119,6 +119,15 @@ class SegmentRow:
 
 
 @dataclass(frozen=True, slots=True)
+class CaptionRow:
+    """What is written beside or in a picture, a sound or a clip, with the content's first path in byte order."""
+
+    path: bytes
+    modality: Modality
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """A content that the catalog holds, and where decoding it goes on: None where it was decoded to its end."""
 

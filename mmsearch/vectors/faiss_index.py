@@ -81,9 +81,18 @@ class FaissIndex:
         if bits is not None:
             selector = faiss.IDSelectorBitmap(bits)  # a bitmap: 6 times faster than a batch of ids at half of 200k
             parameters = faiss.SearchParameters(sel=selector)
-        found = [
-            index.search(rows, min(k, index.ntotal), params=parameters) for index in self._generations if index.ntotal
-        ]
+        threads = faiss.omp_get_max_threads()
+        # FAISS gives each query a thread, and one query a team all the same: on two cores, a team that waits takes
+        # NumPy's threads 20 ms where searching takes 0.2.
+        faiss.omp_set_num_threads(max(1, min(threads, len(rows))))
+        try:
+            found = [
+                index.search(rows, min(k, index.ntotal), params=parameters)
+                for index in self._generations
+                if index.ntotal
+            ]
+        finally:
+            faiss.omp_set_num_threads(threads)
         scores = np.concatenate([np.empty((len(rows), 0), np.float32), *(part[0] for part in found)], axis=1)
         ids = np.concatenate([np.empty((len(rows), 0), np.int64), *(part[1] for part in found)], axis=1)
         # FAISS pads with id −1 and the lowest float there is.

@@ -1,0 +1,300 @@
+"""How well a library answers: from the ranks of what is relevant to recall, MRR, nDCG and mAP, with their intervals.
+
+Metrics are those of trec_eval for binary judgements. Intervals are the 2.5th and 97.5th percentile of a bootstrap over
+queries; what is compared is resampled in pairs (Sakai 2006, https://doi.org/10.1145/1148170.1148261).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.catalog.held import HeldCatalog
+from mmsearch.engine import Engine
+from mmsearch.errors import LibraryError, MediaError, QueryError, UsageError
+from mmsearch.judged import Judged
+from mmsearch.library import Library
+from mmsearch.query import Query
+from mmsearch.types import Modality, Progress
+
+_log = logging.getLogger(__name__)
+DRAWS = 1_000
+_SEED = 0
+_DRAWN_AT_ONCE = 4_000_000
+"""Queries that are drawn in one array: 32 MB."""
+_DEPTH = 10
+
+Values = NDArray[np.float64]
+Statistic = Callable[[Values], Values]
+"""(…, n) values → (…), what they come to over queries."""
+
+
+# Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Where what is relevant to a query stands: the sorted ranks, from 1, of what was found of it.
+
+    `relevant` is how many there are, found or not, `candidates` how many contents could have been found.
+    """
+
+    ranks: tuple[int, ...]
+    relevant: int
+    candidates: int
+
+
+def recall(ranking: Ranking, k: int) -> float:
+    """Return whether anything relevant is among the first k."""
+    return float(bool(ranking.ranks) and ranking.ranks[0] <= k)
+
+
+def set_recall(ranking: Ranking, k: int) -> float:
+    """Return the share of what is relevant that is among the first k."""
+    return sum(rank <= k for rank in ranking.ranks) / ranking.relevant
+
+
+def first_rank(ranking: Ranking) -> float:
+    """Return the first relevant rank, or the one after all candidates."""
+    return float(ranking.ranks[0] if ranking.ranks else ranking.candidates + 1)
+
+
+def reciprocal_rank(ranking: Ranking) -> float:
+    """Return 1 / the first relevant rank, 0 where there is none."""
+    return 1 / ranking.ranks[0] if ranking.ranks else 0.0
+
+
+def ndcg(ranking: Ranking, k: int) -> float:
+    """Return the gain of what is relevant among the first k, discounted by log2(1 + rank), over the most there is."""
+    gain = sum(1 / math.log2(1 + rank) for rank in ranking.ranks if rank <= k)
+    return gain / sum(1 / math.log2(1 + rank) for rank in range(1, min(k, ranking.relevant) + 1))
+
+
+def average_precision(ranking: Ranking) -> float:
+    """Return the mean, over all that is relevant, of the precision where it is found; 0 for what isn't."""
+    return sum(n / rank for n, rank in enumerate(ranking.ranks, 1)) / ranking.relevant
+
+
+METRICS: Mapping[str, Callable[[Ranking], float]] = MappingProxyType(
+    {
+        "recall@1": partial(recall, k=1),
+        "recall@5": partial(recall, k=5),
+        "recall@10": partial(recall, k=10),
+        "set_recall@10": partial(set_recall, k=10),
+        "median_rank": first_rank,
+        "mrr": reciprocal_rank,
+        "ndcg@10": partial(ndcg, k=10),
+        "map": average_precision,
+    }
+)
+INDEX_RECALL = f"index_recall@{_DEPTH}"
+
+
+# Intervals
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A value over queries, and the bounds of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def mean(values: Values) -> Values:
+    """Return the mean over the last axis."""
+    return np.asarray(values.mean(axis=-1))
+
+
+def median(values: Values) -> Values:
+    """Return the median over the last axis."""
+    return np.asarray(np.median(values, axis=-1))
+
+
+def bootstrap(values: Values, statistic: Statistic = mean) -> Interval:
+    """Return a statistic of (n,) values, one a query, with its interval."""
+    return _interval(len(values), lambda drawn: statistic(values[drawn]))
+
+
+def paired_bootstrap(after: Values, before: Values, statistic: Statistic = mean) -> Interval:
+    """Return by how much a statistic of (n,) values differs from that of others for the same queries."""
+    return _interval(len(after), lambda drawn: statistic(after[drawn]) - statistic(before[drawn]))
+
+
+def _interval(queries: int, measure: Callable[[NDArray[np.int64]], Values]) -> Interval:
+    random = np.random.default_rng(_SEED)
+    step = max(1, _DRAWN_AT_ONCE // queries)
+    sizes = [min(step, DRAWS - start) for start in range(0, DRAWS, step)]
+    samples = np.concatenate([measure(random.integers(0, queries, (size, queries))) for size in sizes])
+    low, high = np.percentile(samples, (2.5, 97.5))
+    return Interval(float(measure(np.arange(queries))), float(low), float(high))
+
+
+# Measuring
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How well a library answers in one direction, such as "text→image": each metric with its interval.
+
+    `difference` is what re-ranking adds to each; empty where it wasn't asked for.
+    """
+
+    direction: str
+    queries: int
+    metrics: Mapping[str, Interval]
+    difference: Mapping[str, Interval] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What became of one query: its ranking, that without re-ranking, and the index's share of the ten best."""
+
+    direction: str
+    ranking: Ranking
+    plain: Ranking | None
+    index_recall: float | None
+
+
+def evaluate(
+    library: Library,
+    judged: Sequence[Judged],
+    *,
+    rerank: bool | None = None,
+    exact: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> list[Evaluation]:
+    """Ask a library every query and return an `Evaluation` for each direction, in the order they are first asked.
+
+    Every content is ranked, nothing is cut; a queried file is left out unless it is relevant. What is relevant is
+    found under any path of its content. `rerank` True measures re-ranking, and what it adds; None is the library's
+    default. `exact` also compares the index with every vector there is, as "index_recall@10". What a query reads stays
+    in memory for the next. Raises `UsageError`, `LibraryError` where the library changes meanwhile, and naming the
+    line, what a query raises.
+    """
+    seen = library.seen()
+    held = HeldCatalog(seen.catalog)
+    contents = held.contents()
+    if not contents or not judged:
+        raise UsageError(
+            "there is nothing to ask" if contents else f"{library.folder} is empty; run 'mmsearch index PATH' first"
+        )
+    engine = seen.engine.over(held)
+    against = seen.engine.over(held, seen.indexes.exact()) if exact else None
+    bench = _Bench(
+        engine, against, held, contents, _find(judged, held, contents, engine), rerank, Counter(contents.values())
+    )
+    outcomes: dict[str, list[_Outcome]] = {}
+    for n, one in enumerate(judged, 1):
+        try:
+            outcome = bench.ask(one)
+        except (MediaError, QueryError) as error:
+            raise type(error)(f"{one.where}: {error}") from error
+        outcomes.setdefault(outcome.direction, []).append(outcome)
+        if progress is not None:
+            progress(Progress(n, len(judged), 0, ""))
+    if library.seen() is not seen or seen.catalog.revision != held.revision:
+        raise LibraryError(f"{library.folder} changed while it was measured; run this again when nothing writes to it")
+    return [_summarise(direction, several) for direction, several in outcomes.items()]
+
+
+def _find(judged: Iterable[Judged], held: HeldCatalog, contents: Container[int], engine: Engine) -> Mapping[bytes, int]:
+    """Return the content of each relevant path: by its name, or as a copy of what the library holds; say what isn't."""
+    paths = list(dict.fromkeys(path for one in judged for path in one.relevant))
+    found = {path: row.content_id for path, row in held.media_at(paths).items()}
+    for path in paths:
+        if path not in found and (content := _content_like(path, engine)) in contents:
+            found[path] = content
+    missing = [path for path in paths if path not in found]
+    if missing:
+        said = "1 relevant path isn't" if len(missing) == 1 else f"{len(missing):,} relevant paths aren't"
+        _log.warning("%s in the library, and never found; the first: %s", said, os.fsdecode(missing[0]))
+    return found
+
+
+def _content_like(path: bytes, engine: Engine) -> int:
+    try:
+        return engine.content_like(path) or 0  # which is nobody's id
+    except (MediaError, OSError):  # it is gone, or can't be read
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """Asks queries of one library as it is."""
+
+    engine: Engine
+    exact: Engine | None
+    held: HeldCatalog
+    contents: Mapping[int, Modality]
+    found: Mapping[bytes, int]
+    rerank: bool | None
+    counts: Mapping[Modality, int]
+
+    def ask(self, judged: Judged) -> _Outcome:
+        own = self._own(judged.query)
+        relevant = {self.found.get(path, path) for path in judged.relevant}
+        left_out = own.keys() - relevant
+        wanted = judged.query.modalities or frozenset(Modality)
+        among = sum(self.counts.get(modality, 0) for modality in wanted)
+        deep = replace(judged.query, k=max(1, among), rerank=self.rerank)
+
+        def rank(query: Query) -> Ranking:
+            order = [content for content in self.engine.rank(query) if content not in left_out]
+            ranks = tuple(n for n, content in enumerate(order, 1) if content in relevant)
+            return Ranking(ranks, len(relevant), among - sum(own[content] in wanted for content in left_out))
+
+        asking = next(iter(own.values()), judged.modality)
+        return _Outcome(
+            direction=f"{asking}→{'+'.join(sorted(judged.query.modalities)) or 'any'}",
+            ranking=rank(deep),
+            plain=rank(replace(deep, rerank=False)) if self.rerank else None,
+            index_recall=self._index_recall(deep, left_out),
+        )
+
+    def _own(self, query: Query) -> dict[int, Modality]:
+        """Return the contents that the file which asks is: under its name, and as it is now."""
+        (term,) = query.terms
+        if isinstance(term.item, str):
+            return {}
+        named = [row.content_id for row in self.held.media_at([os.fsencode(term.item)]).values()]
+        own = dict.fromkeys(self.engine.own_contents(query) + named)
+        return {content: self.contents[content] for content in own if content in self.contents}
+
+    def _index_recall(self, query: Query, left_out: Iterable[int]) -> float | None:
+        """Return the share of the ten best by exact search that the ten best by the index hold."""
+        if self.exact is None:
+            return None
+        skipped = set(left_out)
+        few = replace(query, k=_DEPTH + len(skipped))
+        true, got = (
+            [content for content in engine.rank(few) if content not in skipped][:_DEPTH]
+            for engine in (self.exact, self.engine)
+        )
+        return len(set(true) & set(got)) / len(true) if true else 1.0
+
+
+def _summarise(direction: str, outcomes: Sequence[_Outcome]) -> Evaluation:
+    metrics: dict[str, Interval] = {}
+    difference: dict[str, Interval] = {}
+    plain = [outcome.plain for outcome in outcomes if outcome.plain is not None]
+    for name, metric in METRICS.items():
+        statistic = median if metric is first_rank else mean
+        values = np.asarray([metric(outcome.ranking) for outcome in outcomes])
+        metrics[name] = bootstrap(values, statistic)
+        if plain:
+            difference[name] = paired_bootstrap(values, np.asarray([metric(one) for one in plain]), statistic)
+    shares = [outcome.index_recall for outcome in outcomes if outcome.index_recall is not None]
+    if shares:
+        metrics[INDEX_RECALL] = bootstrap(np.asarray(shares))
+    return Evaluation(direction, len(outcomes), metrics, difference)
