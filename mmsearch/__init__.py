@@ -34,12 +34,14 @@ if TYPE_CHECKING:
         IndexReport,
         IndexStatus,
         Modality,
+        Neighbour,
         Progress,
         Segment,
         Stage,
         Status,
         Term,
         View,
+        Why,
     )
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "MediaError",
     "Modality",
     "ModelError",
+    "Neighbour",
     "NoLibraryError",
     "Progress",
     "QueryError",
@@ -66,6 +69,7 @@ __all__ = [
     "Term",
     "UsageError",
     "View",
+    "Why",
     "embed",
     "open",
 ]

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mmsearch import output
+from mmsearch import listing, output
 from mmsearch.arguments import QueryCommand
 from mmsearch.errors import MMSearchError
 from mmsearch.library import CATALOG, Library, default_folder
@@ -125,9 +125,14 @@ def query(
     negative: Annotated[list[str] | None, typer.Option("--not", metavar="TERM", help="Steer away from this.")] = None,
     rerank: Annotated[
         bool | None,
-        typer.Option("--rerank/--no-rerank", help="Let hits that agree with each other rise.", show_default="off"),
+        typer.Option(
+            "--rerank/--no-rerank",
+            help="Let hits that agree with each other rise.",
+            show_default="where it was seen to gain",
+        ),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Show near-duplicates too.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Say what each score is made of.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Show near-duplicates and weak matches too.")] = False,
     paths: Annotated[
         bool,
         typer.Option("--paths", help="Print only the paths, with the moments of sounds and videos: clip.mp4#t=5,9"),
@@ -146,16 +151,17 @@ def query(
         *(parse_file(file) for file in like or ()),
         *(parse_term(term, sign=-1) for term in negative or ()),
     ]
-    request = Query(tuple(asked), k, frozenset(modalities or ()), rerank, cut=not everything)
+    kinds = frozenset(modalities or ())
+    request = Query(tuple(asked), k, kinds, rerank, cut=not everything, explain=explain)
     with Library(library, create=False) as opened:
         answer = opened.answer(request)
         outdated = 0 if json or paths or nul else opened.outdated()
     if json:
-        output.show_json(answer.hits)
+        listing.show_json(answer.hits)
     elif paths or nul:
-        output.show_paths(answer.hits, nul=nul)
+        listing.show_paths(answer.hits, nul=nul)
     else:
-        output.show_hits(answer, outdated)
+        listing.show_hits(answer, outdated)
     if not answer.hits:
         raise typer.Exit(1)
 
@@ -168,7 +174,7 @@ def evaluate(
     library: LibraryOption = None,
     rerank: Annotated[
         bool | None,
-        typer.Option("--rerank/--no-rerank", help="Measure re-ranking, and what it adds.", show_default="off"),
+        typer.Option("--rerank/--no-rerank", help="Measure re-ranking, and what it adds.", show_default="as in query"),
     ] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Also compare the index with exact search.")] = False,
     synthesize: Annotated[

@@ -1,76 +1,89 @@
-"""Query → hits: candidates from the indexes, all their views on one scale, one hit a content."""
+"""Query → hits: candidates fused into one score, agreement, one hit a content, confidence, the cut."""
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.catalog import Catalog, SegmentRow
+from mmsearch.calibration import Calibration
+from mmsearch.catalog import Catalog
 from mmsearch.errors import MediaError
 from mmsearch.indexes import Indexes
 from mmsearch.media import content_digest, find_sidecars
 from mmsearch.paths import expand
 from mmsearch.query import Query
 from mmsearch.ranking import (
-    Background,
+    HUB_SHARE,
+    LEAST,
+    POSITIVES,
+    STRENGTH,
+    agreeing,
     agreement,
     best_of_each,
-    estimate_background,
+    evidence,
     fuse,
+    how_many,
     near_duplicates,
+    positives,
     rerank,
     standardise,
+    strength,
 )
+from mmsearch.retrieval import Candidates, Retriever, Route
 from mmsearch.settings import Limits
-from mmsearch.spaces import Profile, Space, Vectors
+from mmsearch.spaces import Profile, Vectors, normalise
 from mmsearch.terms import Encoder, read_item
-from mmsearch.types import Hit, Modality, View
+from mmsearch.types import Hit, Neighbour, View, Why
 
-SAMPLE = 512
-"""How many contents of a library its background is estimated from."""
 NEAR_DUPLICATE = 0.995
 """Cosine of the same view above which two contents are the same to the eye: re-encoded, resized."""
-TIES = 10_000
-"""How deep equal scores are followed, so that their order doesn't depend on `k`."""
+WEAK = 0.1
+"""The confidence below which a match is cut: nine of ten unrelated queries find something better here."""
+NEIGHBOURS = 3
+"""How many of the answers that agree with a hit are named."""
 _HASHED_BYTES = 2**28
 """A larger file that asks isn't hashed to find out whether the library holds a copy of it."""
-RERANKED = 100
-NEIGHBOURS = 10
-STRENGTH = 0.5
+_MEASURED = 60
+"""How many first candidates of a view tell how much evidence there is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The hits of a query, and how many near-duplicates of them were hidden."""
+    """The hits of a query, how many near-duplicates of them were hidden, and how many weak matches were cut."""
 
     hits: list[Hit]
     hidden: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Route:
-    """How one view of the items is asked: by which query vector (dim,) of which space, against which background."""
-
-    space: Space
-    space_id: int
-    view: View
-    vector: Vectors
-    background: Background
+    weak: int = 0
 
 
 @dataclass(slots=True)
-class _Candidates:
-    """Segments that may answer, row i of each: z per view (NaN where it has none), and the vectors behind them."""
+class _Ranked:
+    """The candidates of a query in their order: the best segment of each content, best first.
 
-    rows: list[SegmentRow]
-    z: NDArray[np.float32]  # (n, routes)
-    vectors: list[NDArray[np.float32]]  # for each route (n, dim), rows of NaN where the segment lacks the view
+    Where they were re-ranked, `added` (n,) is what that added, `first` are the positives, and `rho` (n, positives) says
+    how far each candidate agrees with each of them.
+    """
+
+    found: Candidates
+    routes: list[Route]
+    scores: NDArray[np.float32]
+    order: list[int]
+    added: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    first: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp))
+    rho: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class _Measure:
+    """What the bank says of a hit."""
+
+    confidence: float
+    hubness: float
 
 
 class Engine:
@@ -81,7 +94,8 @@ class Engine:
         self._profile = profile
         self._indexes = indexes
         self._limits = limits
-        self._samples: dict[tuple[str, View], tuple[int, NDArray[np.float32]]] = {}
+        self._retriever = Retriever(catalog, profile, indexes)
+        self._calibration = Calibration(catalog, profile, indexes)
 
     def over(self, catalog: Catalog, indexes: Indexes | None = None) -> Engine:
         """Return an engine that answers as this one does, from another reader of the catalog or from other indexes."""
@@ -89,63 +103,62 @@ class Engine:
 
     def answer(self, query: Query) -> Answer:
         """Return the hits of a query, best first. Raises `QueryError`, `MediaError`, `ModelError`."""
-        found, routes, scores, order = self._ordered(query)
-        hidden = 0
-        if query.cut and order:
-            order, hidden = self._collapse(found, order, query.k)
-        return Answer([self._hit(found, routes, scores, rank, i) for rank, i in enumerate(order[: query.k], 1)], hidden)
+        ranked = self._ranked(query)
+        if not ranked.order:
+            return Answer([])
+        order, hidden = self._collapse(ranked.found, ranked.order, query.k) if query.cut else (ranked.order, 0)
+        shown = order[: query.k]
+        measures = self._measured(ranked, shown)
+        weak = [i for i in shown if query.cut and i in measures and measures[i].confidence < WEAK]
+        kept = [i for i in shown if i not in weak]
+        hits = [self._hit(ranked, n, i, measures.get(i), explain=query.explain) for n, i in enumerate(kept, 1)]
+        return Answer(hits, hidden, len(weak))
 
     def rank(self, query: Query) -> list[int]:
         """Return the ids of the contents that `answer` gives a hit each, in its order, uncut; raises what it does."""
-        found, _, _, order = self._ordered(query)
-        return [found.rows[i].content_id for i in order[: query.k]]
+        ranked = self._ranked(query)
+        return [ranked.found.rows[i].content_id for i in ranked.order[: query.k]]
 
-    def _ordered(self, query: Query) -> tuple[_Candidates, list[_Route], NDArray[np.float32], list[int]]:
-        """Return the candidates with their routes and scores, and the best of each content, best first."""
+    def _ranked(self, query: Query) -> _Ranked:
         asked = [read_item(term.item, self._profile, self._limits) for term in query.terms]
-        routes = self._routes(Encoder(query.terms, asked), query.views)
+        encoder = Encoder(query.terms, asked)
+        routes = self._retriever.routes(encoder, query.views)
         own = self.own_contents(query)
-        found = self._candidates(query, routes, own)
+        least = max(2 * query.k if query.cut else query.k, POSITIVES)
+        found = self._retriever.candidates(query, routes, own, least)
         if not found.rows:
-            return found, routes, np.empty(0, np.float32), []
-        several = {view for each in asked if len(each.views) > 1 for view in each.views}
-        scores = fuse(found.z, [route.view in several for route in routes])
-        order = best_of_each(scores, [row.content_id for row in found.rows], [row.path for row in found.rows])
+            return _Ranked(found, routes, np.empty(0, np.float32), [])
+        together = encoder.together()
+
+        def ranking(found: Candidates) -> _Ranked:
+            scores = fuse(found.z, [route.view in together for route in routes], [route.handicap for route in routes])
+            return _Ranked(found, routes, scores, _order(found, scores))
+
+        ranked = ranking(found)
+        few = how_many(max(self._indexes.get(route.space, route.view).count for route in routes))
+        voting = [i for i in ranked.order if found.rows[i].content_id not in own][: max(few, LEAST)]
+        by = self._strength(query, ranked, voting if few >= LEAST or query.rerank else [])
+        if by > 0:
+            first, weights = positives(ranked.scores[voting], len(voting))
+            ids = [found.rows[voting[n]].id for n in first.tolist()]
+            found = self._retriever.widened(found, query, routes, own, _towards(found, voting, first, weights))
+            ranked = _agree(ranking(found), ids, weights, by)
+        if mine := [i for content in own for i in ranked.order if found.rows[i].content_id == content]:
+            ranked.order = mine + [i for i in ranked.order if i not in mine]
+            ranked.scores[mine] = ranked.scores.max()
+        return ranked
+
+    def _strength(self, query: Query, ranked: _Ranked, voting: list[int]) -> float:
+        """Return how much agreement counts: as much as is asked for, or by default where it was seen to gain."""
+        if query.rerank is False or len(voting) < 2:
+            return 0.0
         if query.rerank:
-            order, scores = self._rerank(found, routes, order, scores)
-        if mine := [i for content in own for i in order if found.rows[i].content_id == content]:
-            order = mine + [i for i in order if i not in mine]
-            scores[mine] = scores.max()
-        return found, routes, scores, order
-
-    def _routes(self, encoder: Encoder, views: Collection[View]) -> list[_Route]:
-        """One space a pair: each item view is asked in the first space that covers it and every term of the query."""
-        routes: list[_Route] = []
-        for view in View:
-            if views and view not in views:
-                continue
-            sides = encoder.sides(view)
-            space = self._profile.space_for(*sides, view)
-            if space is None:
-                continue
-            space_id = self._catalog.space_id(space.name, space.fingerprint, space.dim)
-            if space_id is None:
-                continue
-            sample = self._sample(space, space_id, view)
-            if not len(sample):
-                continue
-            vector = encoder.vector(space, view)
-            priors = np.mean([space.background(side, view) for side in sides], axis=0)
-            background = estimate_background(sample @ vector, Background(*priors))
-            routes.append(_Route(space, space_id, view, vector, background))
-        return routes
-
-    def _sample(self, space: Space, space_id: int, view: View) -> NDArray[np.float32]:
-        key, revision = (space.name, view), self._catalog.revision
-        known = self._samples.get(key)
-        if known is None or known[0] != revision:
-            known = self._samples[key] = (revision, self._catalog.sample(space_id, view, SAMPLE, space.dim))
-        return known[1]
+            return STRENGTH
+        texts = [term.item for term in query.terms if isinstance(term.item, str)]
+        first = ranked.routes[int(np.nanargmax(ranked.found.z[voting[0]]))]
+        if not texts and (first.view is View.TEXT or first.sides != {first.view}):
+            return 0.0  # a note asks, or a picture asks for sounds: never measured
+        return strength(np.sort(ranked.scores[voting])[::-1], texts)
 
     def own_contents(self, query: Query) -> list[int]:
         """Return the contents that are asked with, where files alone ask: those of them that the library holds.
@@ -178,92 +191,27 @@ class Engine:
             return None
         return self._catalog.content_with_hash(content_digest(path, find_sidecars(path)))
 
-    def _candidates(self, query: Query, routes: Sequence[_Route], own: Sequence[int]) -> _Candidates:
-        """Search every route as deep as it takes, and score what they found."""
-        rows: dict[int, SegmentRow] = {}
-        for route in routes:
-            rows.update(self._search(query, route))
-        rows.update(self._catalog.segment_rows(s for content in own for s in self._catalog.segment_ids(content)))
-        wanted = query.modalities or frozenset(Modality)
-        return self._with_views([row for row in rows.values() if row.modality in wanted], routes, own)
+    def _measured(self, ranked: _Ranked, shown: Sequence[int]) -> dict[int, _Measure]:
+        """Return the confidence and the hubness of what is shown, of each in the view that speaks most for it."""
+        measures: dict[int, _Measure] = {}
+        speaks = np.nanargmax(ranked.found.z[shown], axis=1)
+        for r in np.unique(speaks).tolist():
+            route, z = ranked.routes[r], ranked.found.z[:, r]
+            asked = self._calibration.asked(route.space, route.view) if route.sides == {View.TEXT} else None
+            if asked is None:
+                continue
+            best = np.argsort(np.where(np.isnan(z), np.inf, -z), kind="stable")[:_MEASURED]
+            mine = [i for i, speaker in zip(shown, speaks.tolist(), strict=True) if speaker == r]
+            rows = np.union1d(best[~np.isnan(z[best])], np.asarray(mine, np.intp))
+            vectors = ranked.found.vectors[r][rows]
+            hubs = asked.hubness(vectors)
+            found = evidence(z[rows], hubs, vectors, route.between)
+            for i in mine:
+                at = int(np.searchsorted(rows, i))
+                measures[i] = _Measure(asked.reach.confidence(float(found[at])), HUB_SHARE * float(hubs[at]))
+        return measures
 
-    def _search(self, query: Query, route: _Route) -> dict[int, SegmentRow]:
-        """Return the segments that a route finds: of at least `k` contents with all that tie, or all there are."""
-        index = self._indexes.get(route.space, route.view)
-        allowed = self._indexes.allowed(route.space, route.view, query.modalities)
-        contents = 2 * query.k if query.cut else query.k
-        depth = 2 * query.k + 50
-        while True:
-            scores, ids = index.search(route.vector[None], depth, allowed)
-            found = self._catalog.segment_rows(self._catalog.segments_of(ids[ids >= 0].tolist()).values())
-            rows = {i: row for i, row in found.items() if not (row.silent and route.view is View.AUDIO)}
-            exhausted = ids[0, -1] < 0 or depth >= index.count
-            tied = depth < TIES and scores[0, -1] == scores[0, query.k - 1]
-            if exhausted or (not tied and len({row.content_id for row in rows.values()}) >= contents):
-                return rows
-            depth *= 4
-
-    def _with_views(self, rows: list[SegmentRow], routes: Sequence[_Route], own: Sequence[int]) -> _Candidates:
-        """Score every view of the candidates, also those by which they weren't found.
-
-        Silence sounds like nothing, so it answers only the file that it is.
-        """
-        mute = [i for i, row in enumerate(rows) if row.silent and row.content_id not in own]
-        place = {row.id: i for i, row in enumerate(rows)}
-        z = np.full((len(rows), len(routes)), np.nan, np.float32)
-        vectors = [np.full((len(rows), route.space.dim), np.nan, np.float32) for route in routes]
-        held = {route.space_id: self._catalog.embeddings_of(place, route.space_id, route.space.dim) for route in routes}
-        for r, route in enumerate(routes):
-            embeddings = held[route.space_id]
-            mine = np.asarray([view is route.view for view in embeddings.views], np.bool_)
-            at = [place[segment] for segment in embeddings.segment_ids[mine].tolist()]
-            vectors[r][at] = embeddings.vectors[mine]
-            z[at, r] = standardise(embeddings.vectors[mine] @ route.vector, route.background)
-            if route.view is View.AUDIO:
-                z[mute, r], vectors[r][mute] = np.nan, np.nan
-        scored = [i for i in range(len(rows)) if not np.isnan(z[i]).all()]
-        return _Candidates([rows[i] for i in scored], z[scored], [part[scored] for part in vectors])
-
-    def _rerank(
-        self, found: _Candidates, routes: Sequence[_Route], order: list[int], scores: NDArray[np.float32]
-    ) -> tuple[list[int], NDArray[np.float32]]:
-        """Re-rank the first contents by how well they agree with each other in every view they share."""
-        first = order[:RERANKED]
-        similarity: Mapping[int, NDArray[np.float32]] = {
-            r: standardise(found.vectors[r][first] @ found.vectors[r][first].T, self._between(route))
-            for r, route in enumerate(routes)
-        }
-        has = ~np.isnan(found.z[first])
-        view_sets = has @ (1 << np.arange(len(routes)))
-        final = scores.copy()
-        agreed = agreement(similarity, NEIGHBOURS)
-        final[first] = rerank(scores[first], agreed, self._trust(found, routes, first), view_sets, STRENGTH)
-        if rest := order[RERANKED:]:  # what was looked at stays above what wasn't
-            bound = float(final[rest].max())
-            final[first] = np.maximum(final[first] + max(0.0, bound - float(final[first].min())), bound)
-        return sorted(first, key=lambda i: (-float(final[i]), found.rows[i].path)) + order[RERANKED:], final
-
-    def _between(self, route: _Route) -> Background:
-        """Return the background of two unrelated items in one view of this collection."""
-        sample = self._sample(route.space, route.space_id, route.view)[:128]
-        pairs = (sample @ sample.T)[np.triu_indices(len(sample), 1)]
-        return estimate_background(pairs, Background(*route.space.background(route.view, route.view)))
-
-    def _trust(self, found: _Candidates, routes: Sequence[_Route], first: Sequence[int]) -> NDArray[np.float32]:
-        """Return w in [0, 1]: how far an item's own two views agree (Robust-xID's CDF); 0 where it has but one."""
-        weights = np.zeros(len(first), np.float32)
-        for a in range(len(routes)):
-            for b in range(a):
-                if routes[a].space_id != routes[b].space_id:
-                    continue
-                background = Background(*routes[a].space.background(routes[a].view, routes[b].view))
-                own = np.sum(found.vectors[a][first] * found.vectors[b][first], axis=1)
-                z = standardise(own, background)
-                cdf = [0.0 if math.isnan(v) else 0.5 * (1 + math.erf(v / math.sqrt(2))) for v in z.tolist()]
-                weights = np.maximum(weights, np.asarray(cdf, np.float32))
-        return weights
-
-    def _collapse(self, found: _Candidates, order: list[int], k: int) -> tuple[list[int], int]:
+    def _collapse(self, found: Candidates, order: list[int], k: int) -> tuple[list[int], int]:
         """Leave out contents that look and read the same as one before them, until `k` are left."""
         looked_at = order[: 4 * k]
         # One shot says little of a long video: many begin with the same titles, or in black.
@@ -274,13 +222,13 @@ class Engine:
         shown = looked_at.index(kept[k - 1]) if len(kept) >= k else len(looked_at)
         return kept + order[4 * k :], int(marked[:shown].sum())
 
-    def _hit(self, found: _Candidates, routes: Sequence[_Route], scores: NDArray[np.float32], rank: int, i: int) -> Hit:
-        row = found.rows[i]
-        route = routes[int(np.nanargmax(found.z[i]))]
+    def _hit(self, ranked: _Ranked, rank: int, i: int, measure: _Measure | None, *, explain: bool) -> Hit:
+        row = ranked.found.rows[i]
+        route = ranked.routes[int(np.nanargmax(ranked.found.z[i]))]
         return Hit(
             rank=rank,
-            score=float(scores[i]),
-            confidence=None,  # null until it is calibrated on the collection
+            score=float(ranked.scores[i]),
+            confidence=measure.confidence if measure else None,
             path=Path(os.fsdecode(row.path)),
             modality=row.modality,
             view=route.view,
@@ -288,4 +236,47 @@ class Engine:
             end_s=row.end_s,
             text=row.text,
             space=route.space.name,
+            why=_why(ranked, i, measure) if explain else None,
         )
+
+
+def _order(found: Candidates, scores: NDArray[np.float32]) -> list[int]:
+    return best_of_each(scores, [row.content_id for row in found.rows], [row.path for row in found.rows])
+
+
+def _agree(ranked: _Ranked, ids: Sequence[int], weights: NDArray[np.float32], by: float) -> _Ranked:
+    """Re-rank by how well each candidate agrees with the segments `ids`, in every view they share."""
+    found = ranked.found
+    place = {row.id: i for i, row in enumerate(found.rows)}
+    first = np.asarray([place[i] for i in ids], np.intp)
+    similarity = [
+        standardise(vectors @ vectors[first].T, route.between)
+        for vectors, route in zip(found.vectors, ranked.routes, strict=True)
+    ]
+    rho = agreeing(similarity)
+    view_sets = ~np.isnan(found.z) @ (1 << np.arange(len(ranked.routes)))
+    final = rerank(ranked.scores, agreement(rho, weights), first, weights, view_sets, by)
+    return _Ranked(found, ranked.routes, final, _order(found, final), final - ranked.scores, first, rho)
+
+
+def _towards(
+    found: Candidates, voting: Sequence[int], first: NDArray[np.intp], weights: NDArray[np.float32]
+) -> list[Vectors | None]:
+    """Return for each route where its positives lie: what agrees with them is to be found there."""
+    chosen = [voting[n] for n in first.tolist()]
+    sums = [(np.nan_to_num(vectors[chosen]) * weights[:, None]).sum(axis=0) for vectors in found.vectors]
+    return [normalise(total) if total.any() else None for total in sums]
+
+
+def _why(ranked: _Ranked, i: int, measure: _Measure | None) -> Why:
+    added = float(ranked.added[i]) if len(ranked.added) else 0.0
+    alike = ranked.rho[i] if len(ranked.rho) else np.empty(0, np.float32)
+    others = [n for n in np.argsort(-alike).tolist() if alike[n] > 0 and ranked.first[n] != i][:NEIGHBOURS]
+    return Why(
+        first_stage=float(ranked.scores[i]) - added,
+        hubness=measure.hubness if measure else None,
+        agreement=added,
+        neighbours=tuple(
+            Neighbour(Path(os.fsdecode(ranked.found.rows[ranked.first[n]].path)), float(alike[n])) for n in others
+        ),
+    )

@@ -121,6 +121,10 @@ class Indexes:
             known = self._bitmaps[key] = (revision, allowed)
         return known[1]
 
+    def file(self, space: Space, view: View, name: str) -> Path:
+        """Return where something is kept that goes with an index, and goes when it goes."""
+        return self._own_folder / _folder_name(space) / f"{view.value}.{name}"
+
     def exact(self) -> Indexes:
         """Return what answers as these do by comparing with every vector of the catalog: the measure of them."""
         return _ExactIndexes(self._catalog, self._folder, self._write_lock)

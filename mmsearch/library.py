@@ -6,12 +6,13 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from mmsearch.calibration import Calibration
 from mmsearch.catalog import Catalog, ProfileRow
 from mmsearch.engine import Answer, Engine
 from mmsearch.errors import CatalogError, LibraryError, LockedError, ModelError, NoLibraryError, UsageError
@@ -238,6 +239,7 @@ class Library:
             return
         dropped = seen.catalog.drop_others() if prune else 0
         seen.indexes.catch_up(seen.profile)
+        Calibration(seen.catalog, seen.profile, seen.indexes).catch_up()
         if dropped:
             try:
                 seen.catalog.shrink()
@@ -252,17 +254,19 @@ class Library:
         modalities: str | Collection[str | Modality] | None = None,
         rerank: bool | None = None,
         cut: bool = False,
+        explain: bool = False,
     ) -> list[Hit]:
         """Return up to `k` hits, best first: one a content, at its best segment.
 
         A str is always a text, a Path always a file, a `Term` either with a weight; several are combined into one
         query. `modalities` filters the kind of file. `rerank` None leaves agreement re-ranking to the direction's
-        default; `cut` hides near-duplicates. Raises `QueryError`, and `MediaError` for a file that can't be read.
+        default; `cut` hides near-duplicates and weak matches; `explain` fills `Hit.why`. Raises `QueryError`, and
+        `MediaError` for a file that can't be read.
         """
-        return self.answer(make_query(terms, k, modalities, rerank, cut)).hits
+        return self.answer(make_query(terms, k, modalities, rerank, cut, explain)).hits
 
     def answer(self, query: Query) -> Answer:
-        """Return the hits of a query, and how many were hidden."""
+        """Return the hits of a query, and how many were hidden or cut."""
         tried: Seen | None = None
         while True:
             seen = self.seen()
@@ -336,9 +340,8 @@ class Library:
 
     def failures(self) -> list[Failure]:
         """Return the files that can't be indexed as they are, by path."""
-        return [
-            Failure(Path(os.fsdecode(row.path)), Stage(row.stage), row.reason) for row in self._catalog.failures_under()
-        ]
+        rows = self._catalog.failures_under()
+        return [Failure(Path(os.fsdecode(row.path)), Stage(row.stage), row.reason) for row in rows]
 
     def close(self) -> None:
         """Close the catalog."""
@@ -373,10 +376,9 @@ class Library:
 
 
 def _size(file: Path) -> int:
-    try:
+    with suppress(OSError):  # a writer has just replaced it
         return file.stat().st_size if file.is_file() else 0
-    except OSError:  # a writer has just replaced it
-        return 0
+    return 0
 
 
 def open(path: str | Path | None = None, model: str | Path = "auto", *, settings: Settings | None = None) -> Library:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import math
 import os
 import sys
 import warnings
@@ -14,16 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmsearch import thumbnails
-from mmsearch.engine import Answer
 from mmsearch.spaces import ModelInfo
-from mmsearch.types import Failure, Hit, IndexReport, Progress, Status
+from mmsearch.types import Failure, IndexReport, Progress, Status
 
 if TYPE_CHECKING:
     from mmsearch.evaluate import Evaluation, Interval
 
 _SHOWN_FAILURES = 10
-_EXCERPT = 160
 
 
 class _Teller(logging.Handler):
@@ -105,7 +101,7 @@ def progress_bar(
             speed = bar.tasks[0].speed
             failed = f", {state.failed:,} failed" if state.failed else ""
             if state.under_way is not None:
-                failed += f", {printable(state.under_way.name)[-40:]} {_clock(state.until_s)}"
+                failed += f", {printable(state.under_way.name)[-40:]} {clock(state.until_s)}"
             bar.update(
                 task,
                 completed=state.done,
@@ -120,7 +116,7 @@ def progress_bar(
 def show_report(report: IndexReport, standing: int, *, as_json: bool, pruned: bool = False) -> None:
     """Print what an index run did; `standing` are the files that can't be indexed, of this run and before."""
     if as_json:
-        _print_json(
+        print_json(
             {
                 "added": report.added,
                 "updated": report.updated,
@@ -157,102 +153,8 @@ def show_report(report: IndexReport, standing: int, *, as_json: bool, pruned: bo
         warn("stopped early; what was ready is committed, and the same command goes on from there")
 
 
-def show_json(hits: Sequence[Hit]) -> None:
-    r"""Print hits as JSON, one object a line; bytes of a path that aren't UTF-8 appear as \udcXX."""
-    for hit in hits:
-        _print_json(
-            {
-                "rank": hit.rank,
-                "score": round(hit.score, 6),
-                "confidence": hit.confidence,
-                "path": str(hit.path),
-                "modality": hit.modality,
-                "view": hit.view,
-                "start_s": hit.start_s,
-                "end_s": hit.end_s,
-                "text": hit.text,
-                "space": hit.space,
-            }
-        )
-
-
-def show_paths(hits: Sequence[Hit], *, nul: bool) -> None:
-    """Print the bytes of each hit's path, and nothing else.
-
-    A line ends with the moment of the hit, as a media fragment (`#t=725,731`, https://www.w3.org/TR/media-frags/).
-    What ends with `nul` goes to programs that open files, and is a path and no more.
-    """
-    lines = (os.fsencode(hit.path) + (b"\0" if nul else f"{_fragment(hit)}\n".encode()) for hit in hits)
-    sys.stdout.buffer.write(b"".join(lines))
-    sys.stdout.buffer.flush()
-
-
-def _fragment(hit: Hit) -> str:
-    if hit.start_s is None or hit.end_s is None:
-        return ""
-    return "#t=" + ",".join(f"{seconds:.2f}".rstrip("0").rstrip(".") for seconds in (hit.start_s, hit.end_s))
-
-
-def show_hits(answer: Answer, outdated: int = 0) -> None:
-    """Print hits: as a table, with thumbnails where the terminal shows them, or a line each, with tabs, into a pipe."""
-    if not answer.hits:
-        warn("nothing found")
-    elif not sys.stdout.isatty():
-        for hit in answer.hits:
-            fields = [str(hit.rank), f"{hit.score:.2f}", hit.view, *(words for words, _ in _where(hit))]
-            sys.stdout.write("\t".join(fields) + "\n")
-    else:
-        _show_table(answer.hits)
-    if answer.hidden:
-        warn(f"{count(answer.hidden, 'near-duplicate')} hidden; show them with --all")
-    if outdated:
-        warn(f"{count(outdated, 'file')} embedded by another version of the model; run 'mmsearch index' on them again")
-
-
-def _show_table(hits: Sequence[Hit]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console()
-    protocol = thumbnails.protocol(sys.stdout)
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("", justify="right", style="dim", no_wrap=True)
-    table.add_column("score", justify="right", no_wrap=True)
-    table.add_column("by", style="dim", no_wrap=True)
-    table.add_column("found", overflow="fold")
-    for hit in hits:
-        parts = [(words if n == 0 else f"\n{words}", style) for n, (words, style) in enumerate(_where(hit))]
-        if protocol is None:
-            table.add_row(str(hit.rank), f"{hit.score:.2f}", hit.view, Text.assemble(*parts))
-        else:
-            console.print(Text.assemble((f"{hit.rank:>3}  {hit.score:.2f}  {hit.view:<6}  ", "dim"), *parts))
-            if picture := thumbnails.escape(hit, protocol):
-                sys.stdout.write(f"     {picture}\n")
-    if protocol is None:
-        console.print(table)
-
-
-def _where(hit: Hit) -> list[tuple[str, str]]:
-    """Return where a hit is and what it says, each with its style."""
-    moment = ""
-    if hit.start_s is not None and hit.end_s is not None:
-        moment = f"  {_clock(hit.start_s)}-{_clock(math.ceil(hit.end_s))}"
-    parts = [(printable(_short(hit.path)) + moment, "")]
-    if hit.text:
-        text = " ".join(hit.text.split())
-        parts.append((f"{printable(text[:_EXCERPT])}{'…' if len(text) > _EXCERPT else ''}", "dim"))
-    return parts
-
-
-def _short(path: Path) -> str:
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except (ValueError, OSError):
-        return str(path)
-
-
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return seconds as a clock shows them: 02:05, 1:02:05."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"
@@ -261,7 +163,7 @@ def _clock(seconds: float) -> str:
 def show_status(status: Status, failures: Sequence[Failure], *, as_json: bool) -> None:
     """Print what a library holds, and the files that can't be indexed, by reason."""
     if as_json:
-        _print_json(
+        print_json(
             {
                 "library": str(status.library),
                 "profile": status.profile,
@@ -320,7 +222,7 @@ def show_evaluations(evaluations: Sequence[Evaluation], *, as_json: bool) -> Non
             fields: dict[str, Any] = {name: _triple(found) for name, found in evaluation.metrics.items()}
             if difference:
                 fields["difference"] = {name: _triple(found) for name, found in difference.items()}
-            _print_json({"direction": direction, "queries": evaluation.queries, **fields})
+            print_json({"direction": direction, "queries": evaluation.queries, **fields})
             continue
         terminal = sys.stdout.isatty()
         if terminal:
@@ -340,7 +242,7 @@ def show_evaluations(evaluations: Sequence[Evaluation], *, as_json: bool) -> Non
 def show_written(lines: int, file: Path, *, as_json: bool) -> None:
     """Print how many lines were written."""
     if as_json:
-        _print_json({"lines": lines})
+        print_json({"lines": lines})
     else:
         say(f"{count(lines, 'line')} written to {file}")
 
@@ -382,5 +284,6 @@ def _failure(failure: Failure) -> dict[str, str]:
     return {"path": str(failure.path), "stage": failure.stage, "reason": failure.reason}
 
 
-def _print_json(fields: dict[str, Any]) -> None:
+def print_json(fields: dict[str, Any]) -> None:
+    """Print one object as a line."""
     sys.stdout.write(json.dumps(fields) + "\n")

@@ -22,7 +22,7 @@ class Query:
     """What is asked: at least one term of positive weight, how many hits, and of which modalities (none: of all).
 
     `rerank` None is the direction's default. `cut` hides near-duplicates and weak matches. Only `views` answer (none:
-    all): without `text`, no photo is found by its caption.
+    all): without `text`, no photo is found by its caption. `explain` has each hit say why it is there.
     """
 
     terms: tuple[Term, ...]
@@ -31,6 +31,7 @@ class Query:
     rerank: bool | None = None
     cut: bool = False
     views: frozenset[View] = frozenset()
+    explain: bool = False
 
     def __post_init__(self) -> None:
         if not any(term.weight > 0 for term in self.terms):
@@ -50,6 +51,7 @@ def make_query(
     modalities: str | Collection[str | Modality] | None = None,
     rerank: bool | None = None,
     cut: bool = False,
+    explain: bool = False,
 ) -> Query:
     """Build a query as Python asks it: a str is always a text, a Path always a file. Raises `QueryError`."""
     several: Iterable[str | Path | Term] = [items] if isinstance(items, str | Path | Term) else items
@@ -59,7 +61,7 @@ def make_query(
         kinds = frozenset(Modality(name) for name in names)
     except ValueError:
         raise QueryError(f"{', '.join(map(str, names))}: modalities are {', '.join(Modality)}") from None
-    return Query(terms, k, kinds, rerank, cut)
+    return Query(terms, k, kinds, rerank, cut, explain=explain)
 
 
 def parse_term(raw: str, sign: int = 1) -> Term:

@@ -80,7 +80,28 @@ class Encoder:
 
     def sides(self, view: View) -> set[View]:
         """Return the views of the terms that ask for items of a view."""
-        return {side for asked in self.asked for side in asked.sides(view)}
+        return {side for n in self._asking(view) for side in self.asked[n].sides(view)}
+
+    def _asking(self, view: View) -> list[int]:
+        """Return the terms that ask for items of a view.
+
+        Beside a picture, a sound doesn't ask for what is seen, nor the picture for what is heard: together they ask for
+        clips that look like the one and sound like the other. Words ask for everything.
+        """
+        by_its_own = any(
+            view in one.views and term.weight > 0 for one, term in zip(self.asked, self.terms, strict=True)
+        )
+        return [n for n, one in enumerate(self.asked) if not by_its_own or view in one.views or View.TEXT in one.views]
+
+    def together(self) -> set[View]:
+        """Return the views of which the query has evidence of its own, which a clip that has all of them answers to."""
+        views = {
+            view
+            for term, one in zip(self.terms, self.asked, strict=True)
+            for view in one.views
+            if term.weight > 0 and (view is not View.TEXT or len(one.views) > 1)
+        }
+        return views if len(views) > 1 else set()
 
     def vector(self, space: Space, view: View) -> Vectors:
         """Return (dim,) float32, what asks for items of a view: normalise(Σ wᵢ eᵢ).
@@ -88,7 +109,7 @@ class Encoder:
         Raises `QueryError` where the terms cancel each other out.
         """
         largest = max(abs(term.weight) for term in self.terms)  # only ratios count, and float32 overflows
-        parts = [term.weight / largest * self._term(space, n, view) for n, term in enumerate(self.terms)]
+        parts = [self.terms[n].weight / largest * self._term(space, n, view) for n in self._asking(view)]
         total = np.sum(parts, axis=0)
         if float(np.linalg.norm(total)) < 1e-4:
             raise QueryError("the terms cancel each other out; leave one out or change a weight")

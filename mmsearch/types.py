@@ -119,11 +119,34 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True)
+class Neighbour:
+    """Another answer that a hit agrees with, by how many standard deviations more than unrelated contents do."""
+
+    path: Path
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """What a hit's score and confidence are made of, in standard deviations of unrelated contents.
+
+    `score` is `first_stage` + `agreement`. `hubness`, what the item is near to whatever is asked, is taken off only
+    where confidence is measured (None where it isn't). `neighbours` are the first answers most like it, best first.
+    """
+
+    first_stage: float
+    hubness: float | None
+    agreement: float
+    neighbours: tuple[Neighbour, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """A content that answers, at its best segment.
 
     `score` is higher-is-better and comparable within one answer only. `confidence` is in [0, 1], or None where the
-    library is too small to be calibrated. `view` and `space` name the largest contributor to the score.
+    library is too small to be calibrated. `view` and `space` name the largest contributor to the score. `why` is there
+    where it was asked for.
     """
 
     rank: int
@@ -136,6 +159,7 @@ class Hit:
     end_s: float | None
     text: str | None
     space: str
+    why: Why | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
@@ -34,6 +35,7 @@ from mmsearch.catalog import Catalog, profiles
 from mmsearch.catalog.database import Database
 from mmsearch.library import CATALOG
 from mmsearch.media import content_digest
+from mmsearch.retrieval import Retriever
 from mmsearch.spaces import Profile, load_profile
 from mmsearch.vectors import IndexStore
 from mmsearch.vectors.faiss_index import FaissIndex
@@ -593,17 +595,17 @@ def test_an_answer_that_was_under_way_at_the_switch_is_made_anew(
 ) -> None:
     with mmsearch.open(library.folder) as reader:
         answers(reader)
-        search = type(reader.seen().engine)._search
+        search = Retriever._search
         pending = [True]
 
-        def switch_meanwhile(*arguments: object) -> object:
-            found = search(*arguments)  # type: ignore[arg-type]
+        def switch_meanwhile(*arguments: Any) -> object:  # noqa: ANN401
+            found = search(*arguments)
             if pending:
                 pending.clear()
                 library.index(media, model=NEW, prune=True)
             return found
 
-        monkeypatch.setattr(type(reader.seen().engine), "_search", switch_meanwhile)
+        monkeypatch.setattr(Retriever, "_search", switch_meanwhile)
         got = answers(reader)
         assert not pending
     assert got == fresh(tmp_path / "fresh", NEW, media)

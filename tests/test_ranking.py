@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from mmsearch.ranking import (
+    STRENGTH,
     Background,
+    agreeing,
     agreement,
+    bank,
     best_of_each,
     estimate_background,
+    evidence,
+    fit_reach,
     fuse,
+    how_many,
+    hubness,
     near_duplicates,
+    positives,
     rerank,
     standardise,
+    strength,
+    trust,
 )
 
 NAN = float("nan")
@@ -73,15 +85,22 @@ def test_standardised_scores_are_standard_deviations_from_the_background() -> No
 # One hit a content
 
 
-def test_the_best_view_speaks_for_an_item() -> None:
-    z = array([1, 3, NAN], [NAN, -2, 0])
-    np.testing.assert_allclose(fuse(z, [False, False, False]), [3, 0])
-    np.testing.assert_allclose(fuse(z, [True, False, False]), [3, 0])  # one view alone has nothing to be added to
+def test_any_view_may_answer_and_evidence_of_several_adds_up() -> None:
+    z = array([1, 3, NAN], [NAN, -2, NAN], [2, 2, NAN], [9, NAN, -9])
+    expected = [np.log(np.exp(1) + np.exp(3)), -2, 2 + np.log(2), 9]
+    np.testing.assert_allclose(fuse(z, [False, False, False]), expected, rtol=1e-6)
+    np.testing.assert_allclose(fuse(z, [True, False, False]), expected, rtol=1e-6)  # with nothing to be added to
+    assert np.isfinite(fuse(array([500, 499]), [False, False])).all()
+
+
+def test_a_handicap_is_taken_off_first() -> None:
+    np.testing.assert_allclose(fuse(array([3, NAN], [NAN, 3]), [False, False], [0.0, 1.0]), [3, 2])
 
 
 def test_views_with_evidence_of_their_own_are_added_and_keep_the_spread_of_one() -> None:
     z = array([3, 1, NAN], [3, NAN, NAN], [1, 1, 5], [4, -4, NAN])
-    np.testing.assert_allclose(fuse(z, [True, True, False]), [4 / 2**0.5, 3, 5, 0], rtol=1e-6)
+    both = [4 / 2**0.5, 3, np.log(np.exp(2 / 2**0.5) + np.exp(5)), 0]
+    np.testing.assert_allclose(fuse(z, [True, True, False]), both, rtol=1e-6, atol=1e-6)
     unrelated = np.random.default_rng(0).standard_normal((20_000, 2)).astype(np.float32)
     assert abs(float(fuse(unrelated, [True, True]).std()) - 1) < 0.02
 
@@ -144,56 +163,154 @@ def test_fewer_than_two_items_have_no_duplicate(n: int) -> None:
 
 SEEN = array([1.0, 0.8, 0.2], [0.8, 1.0, 0.4], [0.2, 0.4, 1.0])
 HEARD = array([1.0, 0.6, NAN], [0.6, 1.0, NAN], [NAN, NAN, NAN])  # the third has no sound
+EVEN = array(0.5, 0.25, 0.25)
 
 
-def test_agreement_is_the_mean_of_the_least_over_shared_views() -> None:
-    # rho_01 = min(0.8, 0.6) = 0.6; rho_02 = 0.2 and rho_12 = 0.4 by sight alone.
-    found = agreement({"visual": SEEN, "audio": HEARD}, 3)
+def test_positives_are_the_first_and_weigh_by_how_far_they_are_ahead() -> None:
+    # Half a standard deviation behind weighs 1/e of the first.
+    first, weights = positives(array(1.0, 3.0, 2.5, -4.0), k=2)
+    assert first.tolist() == [1, 2]
+    np.testing.assert_allclose(weights, [1 / (1 + np.exp(-1)), np.exp(-1) / (1 + np.exp(-1))], rtol=1e-6)
+    assert positives(array(2.0, 2.0, 2.0), k=16)[1].tolist() == pytest.approx([1 / 3] * 3)
+    assert positives(array(), k=4)[1].shape == (0,)
+
+
+def test_of_few_items_few_are_taken_for_answers() -> None:
+    assert [how_many(items) for items in (0, 31, 32, 128, 512, 10_000_000)] == [0, 0, 1, 4, 16, 16]
+
+
+def test_agreement_is_the_weighted_mean_over_the_positives_of_the_mean_over_shared_views() -> None:
+    # rho_01 = (0.8 + 0.6) / 2 = 0.7; the third is compared by sight alone.
+    found = agreement(agreeing([SEEN, HEARD]), EVEN)
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, [(0.6 + 0.2) / 2, (0.6 + 0.4) / 2, (0.2 + 0.4) / 2], atol=1e-6)
+    expected = [0.5 * 1 + 0.25 * 0.7 + 0.25 * 0.2, 0.5 * 0.7 + 0.25 * 1 + 0.25 * 0.4, 0.5 * 0.2 + 0.25 * 0.4 + 0.25 * 1]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_agreement_looks_only_at_the_first_candidates() -> None:
-    np.testing.assert_allclose(agreement({0: SEEN, 1: HEARD}, 2), [0.6, 0.6, (0.2 + 0.4) / 2], atol=1e-6)
+def test_the_least_view_is_cmas_own_and_the_soft_least_lies_between() -> None:
+    least, soft, mean = (agreement(agreeing([SEEN, HEARD], how), EVEN) for how in ("min", "soft-min", "mean"))
+    np.testing.assert_allclose(least[0], 0.5 * 1 + 0.25 * 0.6 + 0.25 * 0.2, atol=1e-6)
+    soft_01 = -np.log((np.exp(-0.8) + np.exp(-0.6)) / 2)
+    np.testing.assert_allclose(soft[0], 0.5 * 1 + 0.25 * soft_01 + 0.25 * 0.2, atol=1e-6)
+    assert np.all(least[:2] < soft[:2])
+    assert np.all(soft[:2] < mean[:2])
 
 
-def test_agreement_leaves_out_what_shares_no_view() -> None:
+def test_positives_that_share_no_view_add_nothing() -> None:
     sight = array([1.0, NAN, 0.3], [NAN, NAN, NAN], [0.3, NAN, 1.0])
     sound = array([NAN, NAN, NAN], [NAN, 1.0, NAN], [NAN, NAN, NAN])
-    np.testing.assert_allclose(agreement({0: sight, 1: sound}, 3), [0.3, NAN, 0.3], atol=1e-6)
+    rho = agreeing([sight, sound])
+    np.testing.assert_allclose(rho, array([1, NAN, 0.3], [NAN, 1, NAN], [0.3, NAN, 1]), atol=1e-6)
+    np.testing.assert_allclose(agreement(rho, EVEN), [0.5 + 0.25 * 0.3, 0.25, 0.5 * 0.3 + 0.25], atol=1e-6)
+    assert agreement(array([NAN, NAN]), array(0.5, 0.5)).tolist() == [0]
 
 
-def test_a_single_candidate_agrees_with_none() -> None:
-    assert np.isnan(agreement({0: array([1.0])}, 10)).tolist() == [True]
-
-
-def test_agreement_changes_nothing_that_it_is_given() -> None:
+@pytest.mark.parametrize("views", ["mean", "min", "soft-min"])
+def test_agreement_changes_nothing_that_it_is_given_and_stays_finite(views: Literal["mean", "min", "soft-min"]) -> None:
     seen, heard = SEEN.copy(), HEARD.copy()
-    agreement({0: seen, 1: heard}, 3)
+    agreement(agreeing([seen, heard], views), EVEN)
     np.testing.assert_array_equal(seen, SEEN)
     np.testing.assert_array_equal(heard, HEARD)
+    extreme = array([1e4, -1e4], [-1e4, 1e4])
+    assert np.isfinite(agreeing([extreme, -extreme], views)).all()
 
 
-def test_reranking_adds_trusted_agreement_centred_among_items_of_the_same_views() -> None:
+def test_one_that_carries_all_the_weight_stays_first() -> None:
+    # The first is a standard deviation ahead; the others are much alike, and would outvote it but for its own vote.
+    scores = array(4.0, 2.5, 2.5, 2.5)
+    between = array([8, 0, 0, 0], [0, 8, 6, 6], [0, 6, 8, 6], [0, 6, 6, 8])
+    first, weights = positives(scores, k=4)
+    final = rerank(scores, agreement(between[:, first], weights), first, weights, np.ones(4, np.int64), 0.6)
+    assert final.argmax() == 0
+    assert final[0] - final[1] > 1.5
+
+
+def test_reranking_keeps_the_mean_of_the_positives_of_each_set_of_views() -> None:
     scores, agreed = array(3, 2, 1, 0.5), array(0.4, 0.8, 5.0, 7.0)
-    trust, views = array(1, 0.5, 1, 0.25), np.asarray([3, 3, 1, 1])
-    # Means: 0.6 of the first two, 6 of the others.
-    expected = [3 + 2 * 1 * -0.2, 2 + 2 * 0.5 * 0.2, 1 + 2 * 1 * -1, 0.5 + 2 * 0.25 * 1]
-    final = rerank(scores, agreed, trust, views, 2.0)
+    first, weights, views = np.asarray([0, 1, 2]), array(0.5, 0.25, 0.25), np.asarray([3, 3, 1, 1])
+    # Of views 3: (0.5 * 0.4 + 0.25 * 0.8) / 0.75; of views 1 the third alone, 5.
+    centre = 0.4 / 0.75
+    final = rerank(scores, agreed, first, weights, views, 2.0)
     assert final.dtype == np.float32
-    np.testing.assert_allclose(final, expected, atol=1e-6)
+    np.testing.assert_allclose(final, [3 + 2 * (0.4 - centre), 2 + 2 * (0.8 - centre), 1, 0.5 + 2 * 2], atol=1e-6)
     np.testing.assert_array_equal(scores, array(3, 2, 1, 0.5))
 
 
-def test_without_trust_or_strength_a_score_stays() -> None:
-    scores, agreed, views = array(3, 2, 1), array(9, -9, 4), np.asarray([3, 3, 3])
-    np.testing.assert_array_equal(rerank(scores, agreed, array(0, 0, 0), views, 5.0), scores)
-    np.testing.assert_array_equal(rerank(scores, agreed, array(1, 1, 1), views, 0.0), scores)
-    assert rerank(scores, agreed, array(0, 1, 1), views, 5.0)[0] == 3
+def test_what_has_views_that_no_positive_has_keeps_its_score() -> None:
+    # A note that answers leaves photos where they are, however like each other these may be.
+    final = rerank(array(5, 1, 1), array(8.0, 0.1, 3.0), np.asarray([0]), array(1), np.asarray([1, 2, 2]), 1.0)
+    np.testing.assert_allclose(final, [5, 1, 1])
 
 
-def test_what_agrees_with_none_keeps_its_score_and_moves_no_mean() -> None:
-    final = rerank(array(3, 2, 1), array(NAN, 1.0, 3.0), array(1, 1, 1), np.asarray([1, 1, 1]), 1.0)
-    np.testing.assert_allclose(final, [3, 2 - 1, 1 + 1], atol=1e-6)
-    alone = rerank(array(1), array(NAN), array(1), np.asarray([1]), 1.0)
-    np.testing.assert_array_equal(alone, [1])
+def test_without_strength_a_score_stays() -> None:
+    scores, first, weights, views = array(3, 2, 1), np.asarray([0, 1]), array(0.5, 0.5), np.asarray([1, 1, 2])
+    np.testing.assert_array_equal(rerank(scores, array(9, -9, 4), first, weights, views, 0.0), scores)
+    np.testing.assert_allclose(rerank(scores, array(1, 3, 0), first, weights, views, 1.0), [2, 3, 1])
+
+
+def test_the_strength_follows_the_query() -> None:
+    unsure, sure = array(*[3.0] * 8), array(*[5.0] * 8)
+    assert strength(unsure, ["rose"]) == STRENGTH
+    assert strength(sure, ["rose"]) == 0
+    assert strength(array(*[4.75] * 8), ["rose"]) == pytest.approx(STRENGTH / 4)
+    assert strength(unsure, ["two dogs run along the beach"]) == 0
+    assert strength(unsure, ["rose", "two dogs run along the beach"]) == 0
+    assert strength(sure, []) == STRENGTH  # files ask
+
+
+def test_an_item_is_trusted_as_far_as_its_views_agree() -> None:
+    # The normal distribution's 2.3 %, 50 %, 97.7 %; a single view can't disagree.
+    np.testing.assert_allclose(trust(array(-2, 0, 2, NAN)), [0.02275, 0.5, 0.97725, 1], atol=1e-5)
+
+
+# Hubness
+
+
+def test_a_hub_is_what_the_nearest_of_the_bank_are_near_to() -> None:
+    z = array([1, 4], [3, 0], [2, -1])
+    np.testing.assert_allclose(hubness(z, k=2), [2.5, 2])
+    np.testing.assert_allclose(hubness(z, k=99), [2, 1])
+    assert hubness(np.empty((0, 2), np.float32)).tolist() == [0, 0]
+
+
+# Confidence
+
+
+def test_evidence_is_an_items_own_and_the_firsts_with_how_alike_those_are() -> None:
+    # Without 0.75 of their hubness 2.5, 2 and 1 are left: half of each, and half of their mean. Two are the same, the
+    # third at right angles, so the mean cosine of pairs is 1/3; of two unrelated ones it is 0.1 ± 0.1.
+    vectors = array([1, 0], [1, 0], [0, 1])
+    found = evidence(array(4, 2, 1), array(2, 0, 0), vectors, Background(0.1, 0.1))
+    np.testing.assert_allclose(found, array(2.5, 2, 1) / 2 + 5.5 / 6 + (1 / 3 - 0.1) / 0.1, rtol=1e-5)
+    np.testing.assert_allclose(evidence(array(3), array(0), vectors[:1], Background(0, 1)), [3])  # alone
+
+
+def test_evidence_looks_at_no_more_than_the_first_five() -> None:
+    alike, other = array(*[[1, 0]] * 5), array(*[[0, 1]] * 3)
+    few = evidence(array(*[3] * 5), np.zeros(5, np.float32), alike, Background(0, 1))
+    more = evidence(array(*[3] * 5, 0, 0, 0), np.zeros(8, np.float32), np.concatenate([alike, other]), Background(0, 1))
+    np.testing.assert_array_equal(few, more[:5])
+
+
+def test_confidence_is_the_share_of_unrelated_queries_that_reach_less() -> None:
+    # Median 3; of the lower half 1, 2 and 3 the squares are 4, 1, 0. The two that have an answer change nothing.
+    reach = fit_reach(array(1, 2, 3, 20, 30))
+    assert reach.median == 3
+    assert reach.spread == pytest.approx((5 / 3) ** 0.5)
+    assert reach.confidence(3) == 0.5
+    assert reach.confidence(3 + reach.spread) == pytest.approx(0.8413, abs=1e-4)
+    assert reach.confidence(1e9) == 1
+    assert reach.confidence(-1e9) == 0
+
+
+def test_a_bank_that_reaches_the_same_everywhere_still_has_a_spread() -> None:
+    assert fit_reach(array(2, 2, 2)).confidence(2.2) > 0.99
+
+
+def test_the_bank_is_varied_and_its_first_lines_stand_for_all() -> None:
+    everything = bank(10_000)
+    assert len({text.casefold() for text in everything}) == len(everything) == 1_024
+    assert all(text == text.strip() and text.isprintable() for text in everything)
+    lengths = [[len(text.split()) for text in texts] for texts in (bank(), everything)]
+    assert len(bank()) == 512
+    assert abs(float(np.mean(lengths[0])) - float(np.mean(lengths[1]))) < 0.3

@@ -1,52 +1,111 @@
-"""Agreement re-ranking: cross-modal agreement (CMA) at query time.
+"""Agreement across modalities: what is like the other answers, in all that can be seen and heard of it, rises.
 
-AVID-CMA (Morgado, Vasconcelos, Misra 2021) calls two instances positives of each other where they agree in both views:
-ρ_ij = min(v_i·v_j, a_i·a_j). Here the first answers are each other's neighbours, and what agrees with the others in
-every view that both have rises.
+CMA (Morgado, Vasconcelos and Misra 2021, arXiv:2004.12943, section 4) takes as an item's positives those that agree
+with it in both modalities. At query time the positives are what the query itself ranks first, which makes it pseudo
+relevance feedback over all views of the items. No gain of agreement in retrieval has been published: what it gains
+where, and where it loses, is measured in docs/ranking.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeVar
+import math
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-K = TypeVar("K")
+Floats = NDArray[np.float32]
+
+POSITIVES, LEAST = 16, 4
+"""How many first answers speak for the others, at most and at least."""
+_ONE_IN = 32
+_MOST_ALIKE = 8.0
+"""Standard deviations; where a collection is all alike but for a few, copies would be hundreds of them alike."""
+TEMPERATURE = 0.5
+"""Over how many standard deviations of the first stage a positive's weight falls by 1/e."""
+STRENGTH = 0.6
+"""λ: what a standard deviation of agreement is worth in standard deviations of the first stage."""
+CERTAIN = 5.0
+"""The mean of the eight best answers to a text, in standard deviations, from which on they need nobody's word."""
+NAME_WORDS = 4
+"""A longer text describes one thing; a shorter one names a kind, and its answers have something to agree on."""
 
 
-def agreement(similarity: Mapping[K, NDArray[np.float32]], neighbours: int) -> NDArray[np.float32]:
-    """Return A (n,): the mean of ρ_ij over the first `neighbours` candidates without i, candidates ranked best first.
+def how_many(items: int) -> int:
+    """Return how many of so many items may be taken for answers: few, for of few items few are of one kind."""
+    return min(POSITIVES, items // _ONE_IN)
 
-    `similarity` holds for each view the (n, n) similarities on one scale, NaN where either candidate lacks the view.
-    ρ_ij is the least over the views that i and j share. A is NaN for what shares no view with any of them.
+
+def positives(scores: Floats, k: int) -> tuple[NDArray[np.intp], Floats]:
+    """Return the positions of the first k of scores (n,), best first, and their weights, which sum to 1."""
+    first = np.argsort(-scores, kind="stable")[:k]
+    weights = np.exp((scores[first] - scores[first].max(initial=-np.inf)) / TEMPERATURE)
+    return first, np.asarray(weights / max(float(weights.sum()), 1e-12), np.float32)
+
+
+def agreeing(similarity: Sequence[Floats], views: Literal["mean", "min", "soft-min"] = "mean") -> Floats:
+    """Return ρ (n, positives), how far each item agrees with each positive over the views that both have.
+
+    `similarity` holds for each view (n, positives) on one scale, NaN where either lacks the view. ρ is the mean of
+    these, the least (CMA's own), or the soft least; NaN where no view is shared. Likeness counts up to `_MOST_ALIKE`.
     """
-    stacked = np.stack(list(similarity.values()))
+    stacked = np.clip(np.stack(similarity), -_MOST_ALIKE, _MOST_ALIKE)
     shared = ~np.isnan(stacked)
-    rho = np.where(shared.any(axis=0), np.where(shared, stacked, np.inf).min(axis=0), np.nan)
-    np.fill_diagonal(rho, np.nan)
-    first = rho[:, :neighbours]
-    counts = (~np.isnan(first)).sum(axis=1)
-    sums = np.nansum(first, axis=1)
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan).astype(np.float32)
+    count = shared.sum(axis=0)
+    if views == "mean":
+        rho = np.where(shared, stacked, 0).sum(axis=0) / np.maximum(count, 1)
+    elif views == "min":
+        rho = np.where(shared, stacked, np.inf).min(axis=0)
+    else:
+        rho = -np.log(np.where(shared, np.exp(-np.nan_to_num(stacked)), 0).sum(axis=0) / np.maximum(count, 1) + 1e-9)
+    return np.where(count > 0, rho, np.nan).astype(np.float32)
+
+
+def agreement(rho: Floats, weights: Floats) -> Floats:
+    """Return A (n,): Σ w ρ over the positives, of ρ (n, positives); one that shares no view with an item adds nothing.
+
+    A positive votes for itself too: where few carry the weight, there may be one right answer, and it stays first.
+    """
+    return np.asarray(np.nan_to_num(rho, nan=0.0) @ weights, np.float32)
 
 
 def rerank(
-    scores: NDArray[np.float32],
-    agreed: NDArray[np.float32],
-    trust: NDArray[np.float32],
-    view_sets: NDArray[np.int64],
-    strength: float,
-) -> NDArray[np.float32]:
-    """Return final = z + λ·w·(A − mean of A over candidates with the same views), all (n,).
+    scores: Floats, agreed: Floats, first: NDArray[np.intp], weights: Floats, view_sets: NDArray[np.int64], by: float
+) -> Floats:
+    """Return final = s + λ·(A − what the positives of the same views agree), all (n,); `by` is λ.
 
-    Without that mean, items of two views would sink below items of one: the mean of a minimum is lower. `trust` is w
-    in [0, 1]: how far an item's own views agree, 0 where it has but one.
+    Agreement is large where items have much in common by nature: without taking that off, photos would rise above
+    notes, and what has two views would sink below what has one. So the positives of each set of views keep their
+    scores on average, and items of other views keep theirs.
     """
-    centred = np.zeros_like(scores)
-    for views in np.unique(view_sets):
-        rows = (view_sets == views) & ~np.isnan(agreed)
-        if rows.any():
-            centred[rows] = agreed[rows] - agreed[rows].mean()
-    return scores + np.float32(strength) * trust * centred
+    final = np.array(scores, np.float32)
+    for views in np.unique(view_sets[first]):
+        rows, own = view_sets == views, view_sets[first] == views
+        centre = np.average(agreed[first][own], weights=np.maximum(weights[own], 1e-12))
+        final[rows] += np.float32(by) * (agreed[rows] - np.float32(centre))
+    return final
+
+
+def strength(best: Floats, texts: Sequence[str]) -> float:
+    """Return λ for a query by its eight best scores and by what its texts say; no texts where only files ask.
+
+    Neighbours blur what the first stage already knows, and a sentence asks for the one thing that it describes: then
+    it is 0. Measured in docs/ranking.md.
+    """
+    if not texts:
+        return STRENGTH
+    if any(len(text.split()) > NAME_WORDS for text in texts):
+        return 0.0
+    return STRENGTH * min(1.0, max(0.0, CERTAIN - float(np.mean(best[:8]))))
+
+
+def trust(z: Floats) -> Floats:
+    """Return w (n,) in [0, 1]: how far the views of an item agree with each other, of their z among unrelated pairs.
+
+    Robust-xID's weight (Morgado, Misra and Vasconcelos 2021, arXiv:2103.15916): a soundtrack that has nothing to do
+    with its picture is a poor witness. An item of one view (NaN) has nothing to contradict it.
+    """
+    return np.asarray(
+        [1.0 if math.isnan(v) else 0.5 * (1 + math.erf(v / math.sqrt(2))) for v in z.tolist()], np.float32
+    )

@@ -45,18 +45,23 @@ def standardise(cosines: NDArray[np.float32], background: Background) -> NDArray
     return np.asarray((cosines - background.mean) / background.std, np.float32)
 
 
-def fuse(z: NDArray[np.float32], together: Sequence[bool]) -> NDArray[np.float32]:
+def fuse(
+    z: NDArray[np.float32], together: Sequence[bool], handicaps: Sequence[float] | None = None
+) -> NDArray[np.float32]:
     """Return one score (n,) for what each view says, z (n, views), NaN where an item lacks a view.
 
-    The best view speaks for an item. Where a query asks several views with evidence of their own (a clip: its picture
-    and its sound), an item that has all of these is judged by them `together`: Σz/√m, which for unrelated items has
-    the spread of one z (Stouffer's method), so that items of one view and of several can be ranked in one list.
+    Any view may answer, and evidence of several adds up: log Σ e^z, which is the z of an item of one view, and all but
+    the larger where one is far ahead. `handicaps` are taken off first. Where a query asks several views with evidence
+    of their own (a clip, or a picture and a sound), an item that has all of these is judged by them `together`: Σz/√m,
+    which for unrelated items has the spread of one z (Stouffer's method), so that items of one view and of several can
+    be ranked in one list.
     """
-    best = np.nanmax(z, axis=1)
-    joint = z[:, np.asarray(together, np.bool_)]
-    if joint.shape[1] < 2:
-        return np.asarray(best, np.float32)
-    summed = joint.sum(axis=1) / np.sqrt(joint.shape[1])  # NaN where one is missing
-    rest = z[:, ~np.asarray(together, np.bool_)]
-    others = np.max(np.where(np.isnan(rest), -np.inf, rest), axis=1, initial=-np.inf)
-    return np.asarray(np.where(np.isnan(summed), best, np.maximum(summed, others)), np.float32)
+    several = np.asarray(together, np.bool_)
+    parts = z - np.asarray(handicaps if handicaps is not None else np.zeros(z.shape[1]), np.float32)
+    if several.sum() > 1:
+        joint = z[:, several].sum(axis=1, keepdims=True) / np.sqrt(several.sum())  # NaN where one is missing
+        alone = np.where(np.isnan(joint), parts[:, several], np.nan)
+        parts = np.concatenate([parts[:, ~several], alone, joint], axis=1)
+    parts = np.where(np.isnan(parts), -np.inf, parts)
+    best = parts.max(axis=1, keepdims=True)
+    return np.asarray((best + np.log(np.exp(parts - best).sum(axis=1, keepdims=True)))[:, 0], np.float32)

@@ -12,7 +12,7 @@ from mmsearch.spaces.base import (
     embed,
     normalise,
 )
-from mmsearch.spaces.cache import int8_tower
+from mmsearch.spaces.cache import cache_folder, int8_tower
 from mmsearch.spaces.models import ModelInfo, known_models
 from mmsearch.spaces.onnx import OnnxSpace
 from mmsearch.spaces.profiles import Profile, for_indexing, load_profile, pull_model, resolve_name
@@ -28,6 +28,7 @@ __all__ = [
     "Space",
     "TextFrontEnd",
     "Vectors",
+    "cache_folder",
     "decoding_needs",
     "embed",
     "for_indexing",

@@ -1,0 +1,182 @@
+"""What unrelated queries reach in a library: the measure of hubs and of confidence, kept beside its indexes."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import zipfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.catalog import Catalog
+from mmsearch.indexes import Indexes
+from mmsearch.ranking import (
+    Background,
+    Reach,
+    bank,
+    estimate_background,
+    evidence,
+    fit_reach,
+    hubness,
+)
+from mmsearch.spaces import Profile, Space, Vectors, cache_folder, embed
+from mmsearch.types import View
+
+_log = logging.getLogger("mmsearch")
+LEAST_SEGMENTS = 100
+"""A smaller library has no confidence: too little in it is unrelated to a query."""
+SAMPLE = 512
+"""How many contents of a library its backgrounds are estimated from."""
+FORMAT = 1
+_DEPTH = 48
+_GROWN = 1 / 8
+"""A view that grew or shrank by less keeps its calibration: the best of 9/8 as many lies 0.03 deviations higher."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The bank's queries as one view of the library answers them."""
+
+    vectors: Vectors  # (queries, dim)
+    means: NDArray[np.float32]  # (queries,), of each one's background
+    stds: NDArray[np.float32]
+    reach: Reach
+
+    def hubness(self, items: Vectors) -> NDArray[np.float32]:
+        """Return (n,) how near items (n, dim) are to what the bank asks."""
+        return hubness(_z(self.vectors @ items.T, self.means, self.stds))
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What the bank finds in a library as a profile sees it.
+
+    The bank is of texts. What a picture or a sound reaches by chance it can't tell: among a library's own photos most
+    have others of their kind, so that they are no unrelated queries either.
+    """
+
+    catalog: Catalog
+    profile: Profile
+    indexes: Indexes
+
+    def asked(self, space: Space, view: View) -> Asked | None:
+        """Return what the bank finds in a view, None where it wasn't asked (yet)."""
+        stored = _read(self.indexes.file(space, view, "bank.npz"))
+        if stored is None or stored["vectors"].shape[1] != space.dim:
+            return None
+        reach = Reach(*stored["reach"].tolist())
+        return Asked(stored["vectors"].astype(np.float32), stored["means"], stored["stds"], reach)
+
+    def catch_up(self) -> None:
+        """Ask the bank anew in every view that grew or shrank by an eighth since; the caller holds the lock.
+
+        The cost of that, over a library's growth, is in proportion to what is new.
+        """
+        enough = self.catalog.count_segments() >= LEAST_SEGMENTS
+        for space in self.profile.spaces:
+            space_id = self.catalog.space_id(space.name, space.fingerprint, space.dim)
+            if space_id is None:
+                continue
+            for view in space.front_ends:
+                file = self.indexes.file(space, view, "bank.npz")
+                count = self.indexes.get(space, view).count if enough else 0
+                if not count:
+                    file.unlink(missing_ok=True)
+                elif abs(int((_read(file) or {}).get("count", 0)) - count) > _GROWN * count:
+                    try:
+                        self._ask(space, space_id, view, count, file)
+                    except OSError as error:  # what was indexed is found all the same
+                        _log.warning("%s can't be written, so confidence is that of before: %s", file, error.strerror)
+
+    def _ask(self, space: Space, space_id: int, view: View, count: int, file: Path) -> None:
+        sample = self.catalog.sample(space_id, view, SAMPLE, space.dim)
+        if self.profile.space_for(View.TEXT, view) is not space or not len(sample):
+            return
+        vectors, prior = _texts(space), Background(*space.background(View.TEXT, view))
+        backgrounds = [estimate_background(cosines, prior) for cosines in vectors @ sample.T]
+        means = np.asarray([one.mean for one in backgrounds], np.float32)
+        stds = np.asarray([one.std for one in backgrounds], np.float32)
+        reach = fit_reach(self._best(space, view, vectors, means, stds, between(sample, space, view)))
+        found = np.asarray([reach.median, reach.spread])
+        stored: dict[str, NDArray[Any]] = {"count": np.asarray(count), "reach": found, "means": means, "stds": stds}
+        _write(file, stored | {"vectors": vectors.astype(np.float16)})
+
+    def _best(
+        self,
+        space: Space,
+        view: View,
+        vectors: Vectors,
+        means: NDArray[np.float32],
+        stds: NDArray[np.float32],
+        pairs: Background,
+    ) -> NDArray[np.float32]:
+        """Return (queries,) the evidence of each query's best answer."""
+        _, ids = self.indexes.get(space, view).search(vectors, _DEPTH, None)
+        known, items = self.catalog.vectors(np.unique(ids[ids >= 0]), space.dim)
+        if view is View.AUDIO:  # silence answers nothing
+            segments = self.catalog.segments_of(known.tolist())
+            rows = self.catalog.segment_rows(segments.values())
+            heard = [i in segments and segments[i] in rows and not rows[segments[i]].silent for i in known.tolist()]
+            known, items = known[heard], items[heard]
+        z = _z(vectors @ items.T, means, stds)
+        hubs = hubness(z)
+        best = []
+        for n, row in enumerate(ids):
+            at = np.searchsorted(known, np.sort(row[np.isin(row, known)]))
+            if len(at):
+                best.append(evidence(z[n, at], hubs[at], items[at], pairs).max())
+        return np.asarray(best or [0.0], np.float32)
+
+
+def between(sample: Vectors, space: Space, view: View) -> Background:
+    """Return the background of two unrelated items in one view of this collection."""
+    few = sample[:256]
+    return estimate_background((few @ few.T)[np.triu_indices(len(few), 1)], Background(*space.background(view, view)))
+
+
+def _z(cosines: NDArray[np.float32], means: NDArray[np.float32], stds: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray((cosines - means[:, None]) / stds[:, None], np.float32)
+
+
+def _texts(space: Space) -> Vectors:
+    """Return the vectors of the project's bank: they take a large model half a minute, so its cache keeps them."""
+    texts = bank()
+    digest = hashlib.blake2b("\n".join((space.fingerprint, *texts)).encode(), digest_size=16)
+    file = cache_folder() / "banks" / f"{digest.hexdigest()}.npz"
+    known = _read(file)
+    if known is not None and known["vectors"].shape == (len(texts), space.dim):
+        return np.asarray(known["vectors"], np.float32)
+    vectors = np.concatenate([embed(space, View.TEXT, texts[at : at + 64]) for at in range(0, len(texts), 64)])
+    with suppress(OSError):  # without a cache it is done again another time
+        _write(file, {"vectors": vectors.astype(np.float16)})
+    return vectors
+
+
+def _read(file: Path) -> dict[str, NDArray[Any]] | None:
+    """Return the arrays of a file that `_write` wrote, None where it is missing, torn or of another format."""
+    try:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return arrays if arrays.get("format") == FORMAT else None
+
+
+def _write(file: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as opened:
+            np.savez(opened, format=FORMAT, **arrays)  # type: ignore[arg-type]
+            opened.flush()
+            os.fsync(opened.fileno())
+        temporary.replace(file)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
