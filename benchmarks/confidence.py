@@ -21,10 +21,11 @@ import numpy as np
 from embedded import SPACES, Embedder, Flickr8k
 from numpy.typing import NDArray
 from PIL import Image
-from ranking import between, folder, kinds, said, z_of
+from ranking import background, between, folder, kinds, said
 
+from mmsearch.calibration import Asked
 from mmsearch.engine import WEAK
-from mmsearch.ranking import Background, bank, evidence, fit_reach, hubness
+from mmsearch.ranking import Background, Reach, bank, evidence, fit_reach, hubness, standardise
 from mmsearch.spaces import embed
 from mmsearch.types import View
 
@@ -49,9 +50,8 @@ def auroc(there: NDArray[np.float64], absent: NDArray[np.float64]) -> float:
     return float(np.mean(there[:, None] > absent) + 0.5 * np.mean(there[:, None] == absent))
 
 
-def best(asks: Floats, items: Floats, hubs: Floats, pairs: Background) -> Floats:
+def best(z: Floats, items: Floats, hubs: Floats, pairs: Background) -> Floats:
     """Return (asks, DEPTH) the evidence of each query's first answers, best first."""
-    z = z_of(items, asks)
     rows = []
     for row in z:
         first = np.argsort(-row, kind="stable")[:DEPTH]
@@ -61,10 +61,15 @@ def best(asks: Floats, items: Floats, hubs: Floats, pairs: Background) -> Floats
 
 def confidences(asks: Floats, items: Floats, banked: Floats) -> NDArray[np.float64]:
     """Return (asks, DEPTH) the confidence of each query's first answers in a collection, best first."""
-    hubs, pairs = hubness(z_of(items, banked)), between(items)
-    reach = fit_reach(best(banked, items, hubs, pairs)[:, 0])
-    found = best(asks, items, hubs, pairs)
-    return np.asarray(np.vectorize(reach.confidence)(found), np.float64)
+    known, pairs = background(items, banked), between(items)
+    mean, std = (float(np.median([getattr(one, name) for one in known])) for name in ("mean", "std"))
+    asked = Asked(banked, np.asarray([(one.std * std) ** 0.5 for one in known], np.float32), mean, std, Reach(0, 1))
+    z = asked.z(items)
+    hubs = hubness(z)
+    reach = fit_reach(best(z, items, hubs, pairs)[:, 0])
+    own = [asked.background(one) for one in background(items, asks)]
+    found = np.stack([standardise(row, one) for row, one in zip(asks @ items.T, own, strict=True)])
+    return np.asarray(np.vectorize(reach.confidence)(best(found, items, hubs, pairs)), np.float64)
 
 
 def draws(names: Sequence[str]) -> list[NDArray[np.bool_]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -47,6 +48,7 @@ class Teacher:
         if self._run is None:
             from ai_edge_litert.interpreter import Interpreter
 
+            warnings.filterwarnings("ignore", message="Warning: Enabling `experimental_preserve_all_tensors`")
             self._run = Interpreter(str(self.file), num_threads=1, experimental_preserve_all_tensors=True)
             self._run.allocate_tensors()
             self._tensors = {tensor["name"]: tensor for tensor in self._run.get_tensor_details()}

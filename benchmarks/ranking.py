@@ -349,6 +349,26 @@ def compare(bench: Bench, ways: Mapping[str, Way], wanted: Callable[[Direction],
             print(f"{direction.name:<36} {name:<28} {100 * change:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]")
 
 
+def fusions(bench: Bench) -> None:
+    """Print the mAP of plain ways to put two views together."""
+    ways: dict[str, Callable[[Floats], Floats]] = {
+        "soft maximum": lambda z: fuse(z, [False, False]),
+        "maximum": lambda z: z.max(axis=1),
+        "mean": lambda z: z.mean(axis=1),
+        "pictures, 0.3 of the sound": lambda z: z @ np.asarray([1, 0.3], np.float32),
+        "sound, 0.3 of the picture": lambda z: z @ np.asarray([0.3, 1], np.float32),
+    }
+    for direction in (one for one in bench.directions() if len(one.items) > 1):
+        z = np.stack([z_of(view, asks) for view, asks in zip(direction.items, direction.asks, strict=True)], axis=-1)
+        z -= CROSSING * np.asarray(direction.crossing or (False, False))
+        for name, way in ways.items():
+            values = []
+            for row, right in zip(z, direction.relevant, strict=True):
+                hits = np.flatnonzero(right[np.argsort(-way(row), kind="stable")])
+                values.append(np.mean(np.arange(1, len(hits) + 1) / (hits + 1)))
+            print(f"{direction.name:<36} {name:<28} {100 * np.mean(values):.1f}")
+
+
 def main() -> None:
     """Print the tables of each space."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -362,6 +382,8 @@ def main() -> None:
         began = time.perf_counter()
         print(f"\n{space}: second halves; differences x 100")
         table(Bench(embedder, space))
+        print(f"\n{space}: plain ways to put views together, mAP")
+        fusions(Bench(embedder, space))
         print(f"\n{space}: how views agree, and whether dubbed clips vote less (always on, second halves)")
         ways: dict[str, Way] = {f"by the {views}": Way(0, STRENGTH, views) for views in ("mean", "min", "soft-min")}
         ways["by the mean, trusted"] = Way(0, STRENGTH, trusted=True)

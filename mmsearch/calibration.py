@@ -8,6 +8,7 @@ import os
 import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ LEAST_SEGMENTS = 100
 """A smaller library has no confidence: too little in it is unrelated to a query."""
 SAMPLE = 512
 """How many contents of a library its backgrounds are estimated from."""
-FORMAT = 1
+FORMAT = 2
 _DEPTH = 48
 _GROWN = 1 / 8
 """A view that grew or shrank by less keeps its calibration: the best of 9/8 as many lies 0.03 deviations higher."""
@@ -41,16 +42,25 @@ _GROWN = 1 / 8
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The bank's queries as one view of the library answers them."""
+    """The bank's queries as one view of the library answers them.
+
+    Confidence compares one query with others, and to be far from everything is no merit: so the mean of all backgrounds
+    is that of the bank, and the spread of each is drawn half-way to the bank's (by their geometric mean).
+    """
 
     vectors: Vectors  # (queries, dim)
-    means: NDArray[np.float32]  # (queries,), of each one's background
-    stds: NDArray[np.float32]
+    stds: NDArray[np.float32]  # (queries,)
+    mean: float
+    std: float
     reach: Reach
 
-    def hubness(self, items: Vectors) -> NDArray[np.float32]:
-        """Return (n,) how near items (n, dim) are to what the bank asks."""
-        return hubness(_z(self.vectors @ items.T, self.means, self.stds))
+    def background(self, own: Background) -> Background:
+        """Return what a query is measured against whose own background is known."""
+        return Background(self.mean, (own.std * self.std) ** 0.5)
+
+    def z(self, items: Vectors) -> NDArray[np.float32]:
+        """Return (queries, n) for items (n, dim)."""
+        return np.asarray((self.vectors @ items.T - self.mean) / self.stds[:, None], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +77,11 @@ class Calibration:
 
     def asked(self, space: Space, view: View) -> Asked | None:
         """Return what the bank finds in a view, None where it wasn't asked (yet)."""
-        stored = _read(self.indexes.file(space, view, "bank.npz"))
-        if stored is None or stored["vectors"].shape[1] != space.dim:
+        file = self.indexes.file(space, view, "bank.npz")
+        try:
+            return _asked(file, file.stat().st_mtime_ns)
+        except OSError:
             return None
-        reach = Reach(*stored["reach"].tolist())
-        return Asked(stored["vectors"].astype(np.float32), stored["means"], stored["stds"], reach)
 
     def catch_up(self) -> None:
         """Ask the bank anew in every view that grew or shrank by an eighth since; the caller holds the lock.
@@ -100,31 +110,25 @@ class Calibration:
             return
         vectors, prior = _texts(space), Background(*space.background(View.TEXT, view))
         backgrounds = [estimate_background(cosines, prior) for cosines in vectors @ sample.T]
-        means = np.asarray([one.mean for one in backgrounds], np.float32)
-        stds = np.asarray([one.std for one in backgrounds], np.float32)
-        reach = fit_reach(self._best(space, view, vectors, means, stds, between(sample, space, view)))
-        found = np.asarray([reach.median, reach.spread])
-        stored: dict[str, NDArray[Any]] = {"count": np.asarray(count), "reach": found, "means": means, "stds": stds}
-        _write(file, stored | {"vectors": vectors.astype(np.float16)})
+        mean = float(np.median([one.mean for one in backgrounds]))
+        std = float(np.median([one.std for one in backgrounds]))
+        stds = np.asarray([(one.std * std) ** 0.5 for one in backgrounds], np.float32)
+        asked = Asked(vectors, stds, mean, std, Reach(0.0, 1.0))
+        reach = fit_reach(self._best(space, view, asked, between(sample, space, view)))
+        numbers = np.asarray([mean, std, reach.median, reach.spread])
+        stored = {"count": np.asarray(count), "numbers": numbers, "stds": stds, "vectors": vectors.astype(np.float16)}
+        _write(file, stored)
 
-    def _best(
-        self,
-        space: Space,
-        view: View,
-        vectors: Vectors,
-        means: NDArray[np.float32],
-        stds: NDArray[np.float32],
-        pairs: Background,
-    ) -> NDArray[np.float32]:
+    def _best(self, space: Space, view: View, asked: Asked, pairs: Background) -> NDArray[np.float32]:
         """Return (queries,) the evidence of each query's best answer."""
-        _, ids = self.indexes.get(space, view).search(vectors, _DEPTH, None)
+        _, ids = self.indexes.get(space, view).search(asked.vectors, _DEPTH, None)
         known, items = self.catalog.vectors(np.unique(ids[ids >= 0]), space.dim)
         if view is View.AUDIO:  # silence answers nothing
             segments = self.catalog.segments_of(known.tolist())
             rows = self.catalog.segment_rows(segments.values())
             heard = [i in segments and segments[i] in rows and not rows[segments[i]].silent for i in known.tolist()]
             known, items = known[heard], items[heard]
-        z = _z(vectors @ items.T, means, stds)
+        z = asked.z(items)
         hubs = hubness(z)
         best = []
         for n, row in enumerate(ids):
@@ -134,14 +138,19 @@ class Calibration:
         return np.asarray(best or [0.0], np.float32)
 
 
+@lru_cache(maxsize=32)
+def _asked(file: Path, _mtime_ns: int) -> Asked | None:
+    stored = _read(file)
+    if stored is None or not stored.keys() >= {"vectors", "stds", "numbers"}:
+        return None
+    mean, std, *reach = stored["numbers"].tolist()
+    return Asked(stored["vectors"].astype(np.float32), stored["stds"], mean, std, Reach(*reach))
+
+
 def between(sample: Vectors, space: Space, view: View) -> Background:
     """Return the background of two unrelated items in one view of this collection."""
     few = sample[:256]
     return estimate_background((few @ few.T)[np.triu_indices(len(few), 1)], Background(*space.background(view, view)))
-
-
-def _z(cosines: NDArray[np.float32], means: NDArray[np.float32], stds: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray((cosines - means[:, None]) / stds[:, None], np.float32)
 
 
 def _texts(space: Space) -> Vectors:

@@ -28,6 +28,7 @@ from mmsearch.ranking import (
     evidence,
     fuse,
     how_many,
+    hubness,
     near_duplicates,
     positives,
     rerank,
@@ -40,8 +41,8 @@ from mmsearch.spaces import Profile, Vectors, normalise
 from mmsearch.terms import Encoder, read_item
 from mmsearch.types import Hit, Neighbour, View, Why
 
-NEAR_DUPLICATE = 0.995
-"""Cosine of the same view above which two contents are the same to the eye: re-encoded, resized."""
+NEAR_DUPLICATE = 0.98
+"""Cosine of the same view from which on two contents are one to the eye: see benchmarks/confidence.py."""
 WEAK = 0.1
 """The confidence below which a match is cut: nine of ten unrelated queries find something better here."""
 NEIGHBOURS = 3
@@ -204,8 +205,9 @@ class Engine:
             mine = [i for i, speaker in zip(shown, speaks.tolist(), strict=True) if speaker == r]
             rows = np.union1d(best[~np.isnan(z[best])], np.asarray(mine, np.intp))
             vectors = ranked.found.vectors[r][rows]
-            hubs = asked.hubness(vectors)
-            found = evidence(z[rows], hubs, vectors, route.between)
+            hubs = hubness(asked.z(vectors))
+            measured = standardise(vectors @ route.vector, asked.background(route.background))
+            found = evidence(measured, hubs, vectors, route.between)
             for i in mine:
                 at = int(np.searchsorted(rows, i))
                 measures[i] = _Measure(asked.reach.confidence(float(found[at])), HUB_SHARE * float(hubs[at]))

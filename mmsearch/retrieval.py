@@ -107,12 +107,17 @@ class Retriever:
         vectors: Sequence[Vectors | None],
     ) -> Candidates:
         """Return the candidates with those that other vectors find, one for each route (None: it isn't searched)."""
-        rows = {row.id: row for row in found.rows}
-        held = len(rows)
+        held = {row.id for row in found.rows}
+        rows: dict[int, SegmentRow] = {}
         for route, vector in zip(routes, vectors, strict=True):
             if vector is not None:
                 rows.update(self._search(query, route, vector, query.k))
-        return found if len(rows) == held else self._with_views(query, rows.values(), routes, own)
+        more = self._with_views(query, [row for i, row in rows.items() if i not in held], routes, own)
+        return Candidates(
+            found.rows + more.rows,
+            np.concatenate([found.z, more.z]),
+            [np.concatenate(parts) for parts in zip(found.vectors, more.vectors, strict=True)],
+        )
 
     def _search(self, query: Query, route: Route, vector: Vectors, least: int) -> dict[int, SegmentRow]:
         """Return the segments nearest to a vector: of at least so many contents with all that tie, or all there are."""

@@ -281,7 +281,7 @@ def test_evidence_is_an_items_own_and_the_firsts_with_how_alike_those_are() -> N
     # third at right angles, so the mean cosine of pairs is 1/3; of two unrelated ones it is 0.1 ± 0.1.
     vectors = array([1, 0], [1, 0], [0, 1])
     found = evidence(array(4, 2, 1), array(2, 0, 0), vectors, Background(0.1, 0.1))
-    np.testing.assert_allclose(found, array(2.5, 2, 1) / 2 + 5.5 / 6 + (1 / 3 - 0.1) / 0.1, rtol=1e-5)
+    np.testing.assert_allclose(found, (array(2.5, 2, 1) + 5.5 / 3 + (1 / 3 - 0.1) / 0.1) / 2, rtol=1e-5)
     np.testing.assert_allclose(evidence(array(3), array(0), vectors[:1], Background(0, 1)), [3])  # alone
 
 

@@ -22,15 +22,15 @@ _LEAST_SPREAD = 0.05
 def evidence(z: Floats, hubs: Floats, vectors: Floats, between: Background) -> Floats:
     """Return (n,): what speaks for each of the items that a query finds, in standard deviations of unrelated items.
 
-    Half is the item's own z (n,) without its hubness (n,), half that of the first `FIRST`; to these comes how like each
-    other those are, from their unit `vectors` (n, dim) and the background `between` two items.
+    It is half the item's own z (n,) without its hubness (n,), half that of the first `FIRST`, and half of how like each
+    other those are, by their unit `vectors` (n, dim) and the background `between` two items.
     """
     own = z - np.float32(HUB_SHARE) * hubs
     first = np.argsort(-own, kind="stable")[:FIRST]
     alike = standardise(vectors[first] @ vectors[first].T, between)
     m = len(first)
     coherence = float(alike.sum() - np.trace(alike)) / (m * (m - 1)) if m > 1 else 0.0
-    return np.asarray(own / 2 + own[first].mean() / 2 + np.float32(coherence), np.float32)
+    return np.asarray((own + own[first].mean() + np.float32(coherence)) / 2, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
