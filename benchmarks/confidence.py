@@ -59,17 +59,20 @@ def best(z: Floats, items: Floats, hubs: Floats, pairs: Background) -> Floats:
     return np.stack(rows)
 
 
-def confidences(asks: Floats, items: Floats, banked: Floats) -> NDArray[np.float64]:
-    """Return (asks, DEPTH) the confidence of each query's first answers in a collection, best first."""
+def evidence_of(asks: Floats, items: Floats, banked: Floats) -> tuple[Floats, Floats, Reach]:
+    """Return (asks, DEPTH) the evidence of each query's first answers in a collection, best first.
+
+    Then that of the bank's, and what these reach.
+    """
     known, pairs = background(items, banked), between(items)
     mean, std = (float(np.median([getattr(one, name) for one in known])) for name in ("mean", "std"))
     asked = Asked(banked, np.asarray([(one.std * std) ** 0.5 for one in known], np.float32), mean, std, Reach(0, 1))
     z = asked.z(items)
     hubs = hubness(z)
-    reach = fit_reach(best(z, items, hubs, pairs)[:, 0])
+    reached = best(z, items, hubs, pairs)
     own = [asked.background(one) for one in background(items, asks)]
     found = np.stack([standardise(row, one) for row, one in zip(asks @ items.T, own, strict=True)])
-    return np.asarray(np.vectorize(reach.confidence)(best(found, items, hubs, pairs)), np.float64)
+    return best(found, items, hubs, pairs), reached, fit_reach(reached[:, 0])
 
 
 def draws(names: Sequence[str]) -> list[NDArray[np.bool_]]:
@@ -108,7 +111,8 @@ def present_or_absent(embedder: Embedder, space: str) -> None:
     values, cuts = [], {threshold: [0.0, 0.0, 0.0] for threshold in (0.02, 0.05, WEAK, 0.25, 0.5)}
     for n, gone in enumerate(draws(names)):
         items = vectors[~np.isin(labels, np.asarray(names)[gone])]
-        found = confidences(asks, items, banked)
+        evidences, _, reach = evidence_of(asks, items, banked)
+        found = np.vectorize(reach.confidence)(evidences.astype(np.float64))
         pair = np.stack([found[:, 0], (asks @ items.T).max(axis=1).astype(np.float64)])
         values.append([auroc(row[~gone], row[gone]) for row in pair])
         if n == 0:

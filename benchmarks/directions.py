@@ -284,7 +284,12 @@ def compare_fusions(media: Path) -> list[str]:
         done = measure(library, items, files_of(items), Modality.VIDEO)[:, 3]
         for name, other in others.items():
 
-            def instead(z: NDArray[np.float32], together: Sequence[bool], other: Any = other) -> NDArray[np.float32]:  # noqa: ANN401
+            def instead(
+                z: NDArray[np.float32],
+                together: Sequence[bool],
+                _handicaps: Sequence[float],
+                other: Any = other,  # noqa: ANN401
+            ) -> NDArray[np.float32]:
                 joint = z[:, np.asarray(together)]
                 both = np.full(len(z), np.nan) if joint.shape[1] < 2 else other(joint)
                 return np.asarray(np.where(np.isnan(both), np.nanmax(z, axis=1), both), np.float32)

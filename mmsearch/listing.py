@@ -15,6 +15,8 @@ from mmsearch.output import clock, count, print_json, printable, warn
 from mmsearch.types import Hit, Why
 
 _EXCERPT = 160
+_STRONG = 0.5
+"""The confidence that an answer should have not to be one that any query has."""
 
 
 def show_json(hits: Sequence[Hit]) -> None:
@@ -62,6 +64,9 @@ def show_hits(answer: Answer, outdated: int = 0) -> None:
             sys.stdout.write("\t".join(fields) + "\n")
     else:
         _show_table(answer.hits)
+    surest = max((hit.confidence for hit in answer.hits if hit.confidence is not None), default=1.0)
+    if surest < _STRONG:
+        warn(f"nothing here stands out: at most {surest:.0%} of unrelated queries find less")
     hidden = [(answer.hidden, "near-duplicate", "s"), (answer.weak, "weak match", "es")]
     if said := " and ".join(f"{n:,} {what}{plural if n > 1 else ''}" for n, what, plural in hidden if n):
         warn(f"{said} hidden; show them with --all")

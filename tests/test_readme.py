@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import os
 import re
 import shutil
@@ -63,3 +64,9 @@ def test_links_lead_somewhere(page: str) -> None:
 def test_every_command_is_documented(tmp_path: Path) -> None:
     for command in ("index", "query", "eval", "status", "forget"):
         assert f"mmsearch {command}" in README
+
+
+def test_the_worked_example_of_ranking_is_true() -> None:
+    failed, tried = doctest.testfile(str(REPOSITORY / "docs" / "ranking.md"), module_relative=False)
+    assert failed == 0
+    assert tried > 10
