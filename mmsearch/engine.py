@@ -210,9 +210,7 @@ class Engine:
             found = evidence(measured, hubs, vectors, route.between)
             for i in mine:
                 at = int(np.searchsorted(rows, i))
-                # The best of several views has several chances to be good by chance.
-                sure = asked.reach.confidence(float(found[at])) ** len(ranked.routes)
-                measures[i] = _Measure(sure, HUB_SHARE * float(hubs[at]))
+                measures[i] = _Measure(asked.reach.confidence(float(found[at])), HUB_SHARE * float(hubs[at]))
         return measures
 
     def _collapse(self, found: Candidates, order: list[int], k: int) -> tuple[list[int], int]:
