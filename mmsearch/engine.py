@@ -41,8 +41,13 @@ from mmsearch.spaces import Profile, Vectors, normalise
 from mmsearch.terms import Encoder, read_item
 from mmsearch.types import Hit, Neighbour, View, Why
 
-NEAR_DUPLICATE = 0.98
-"""Cosine of the same view from which on two contents are one to the eye: see benchmarks/confidence.py."""
+NEAR_DUPLICATE = {View.VISUAL: 0.98, View.AUDIO: 0.999, View.TEXT: 0.995}
+"""Cosine of a view from which on two contents are one to a person: see benchmarks/confidence.py.
+
+Of sounds only the very same: in a space that was trained with their kinds, two dogs that bark are nearly one point.
+"""
+COMPARED = 2_000
+"""How many first contents are compared with each other, each with each."""
 WEAK = 0.1
 """The confidence below which a match is cut: nine of ten unrelated queries find something better here."""
 NEIGHBOURS = 3
@@ -107,10 +112,10 @@ class Engine:
         ranked = self._ranked(query)
         if not ranked.order:
             return Answer([])
-        order, hidden = self._collapse(ranked.found, ranked.order, query.k) if query.cut else (ranked.order, 0)
+        order, hidden = self._collapse(ranked, query.k) if query.cut else (ranked.order, 0)
         shown = order[: query.k]
         measures = self._measured(ranked, shown)
-        weak = [i for i in shown if query.cut and i in measures and measures[i].confidence < WEAK]
+        weak = {i for i in shown if query.cut and i in measures and measures[i].confidence < WEAK}
         kept = [i for i in shown if i not in weak]
         hits = [self._hit(ranked, n, i, measures.get(i), explain=query.explain) for n, i in enumerate(kept, 1)]
         return Answer(hits, hidden, len(weak))
@@ -213,16 +218,18 @@ class Engine:
                 measures[i] = _Measure(asked.reach.confidence(float(found[at])), HUB_SHARE * float(hubs[at]))
         return measures
 
-    def _collapse(self, found: Candidates, order: list[int], k: int) -> tuple[list[int], int]:
+    def _collapse(self, ranked: _Ranked, k: int) -> tuple[list[int], int]:
         """Leave out contents that look and read the same as one before them, until `k` are left."""
-        looked_at = order[: 4 * k]
+        found, order = ranked.found, ranked.order
+        looked_at = order[: min(4 * k, COMPARED)]
         # One shot says little of a long video: many begin with the same titles, or in black.
         counts = self._catalog.segment_counts({found.rows[i].content_id for i in looked_at})
         kinds = np.asarray([f"{found.rows[i].modality} {counts.get(found.rows[i].content_id)}" for i in looked_at])
-        marked = near_duplicates([vectors[looked_at] for vectors in found.vectors], kinds, NEAR_DUPLICATE)
+        thresholds = [NEAR_DUPLICATE[route.view] for route in ranked.routes]
+        marked = near_duplicates([vectors[looked_at] for vectors in found.vectors], kinds, thresholds)
         kept = [i for i, hide in zip(looked_at, marked, strict=True) if not hide]
         shown = looked_at.index(kept[k - 1]) if len(kept) >= k else len(looked_at)
-        return kept + order[4 * k :], int(marked[:shown].sum())
+        return kept + order[len(looked_at) :], int(marked[:shown].sum())
 
     def _hit(self, ranked: _Ranked, rank: int, i: int, measure: _Measure | None, *, explain: bool) -> Hit:
         row = ranked.found.rows[i]

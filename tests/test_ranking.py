@@ -126,7 +126,7 @@ def unit(*degrees: float) -> NDArray[np.float32]:
 
 def alike(*views: NDArray[np.float32], threshold: float = 0.99, kinds: list[str] | None = None) -> list[bool]:
     named = np.asarray(kinds or ["image"] * len(views[0]))
-    marked: list[bool] = near_duplicates(views, named, threshold).tolist()
+    marked: list[bool] = near_duplicates(views, named, [threshold] * len(views)).tolist()
     return marked
 
 
@@ -146,6 +146,12 @@ def test_items_are_as_alike_as_in_the_view_that_differs_most() -> None:
     written = np.concatenate([unit(0, 0, 90), missing])
     # The second says the same, the third something else; the fourth says nothing and looks like the first.
     assert alike(seen, written) == [False, True, False, True]
+
+
+def test_each_view_has_a_threshold_of_its_own() -> None:
+    five_degrees, kinds = unit(0, 5), np.asarray(["video"] * 2)
+    assert near_duplicates([five_degrees, five_degrees], kinds, [0.99, 0.99]).tolist() == [False, True]
+    assert near_duplicates([five_degrees, five_degrees], kinds, [0.99, 0.999]).tolist() == [False, False]
 
 
 def test_items_that_share_no_view_or_are_of_different_kinds_are_not_alike() -> None:

@@ -17,15 +17,17 @@ def best_of_each(scores: NDArray[np.float32], groups: Sequence[int], ties: Seque
     return list(best.values())
 
 
-def near_duplicates(views: Sequence[NDArray[np.float32]], kinds: NDArray[Any], threshold: float) -> NDArray[np.bool_]:
+def near_duplicates(
+    views: Sequence[NDArray[np.float32]], kinds: NDArray[Any], thresholds: Sequence[float]
+) -> NDArray[np.bool_]:
     """Mark each ranked item that is the same as an unmarked one before it: of its kind, and alike in all they share.
 
-    `views` holds unit vectors (n, dim) for each view, rows of NaN where an item lacks it. Two items are as alike as in
-    that view, among those both have, in which they are least alike; items that share no view aren't alike.
+    `views` holds unit vectors (n, dim) for each view, rows of NaN where an item lacks it. Two items are alike if in
+    every view that both have their cosine reaches that view's threshold; items that share no view aren't.
     """
     cosines = np.stack([vectors @ vectors.T for vectors in views])
     shared = ~np.isnan(cosines)
-    alike = np.where(shared, cosines, np.inf).min(axis=0) >= threshold
+    alike = (~shared | (cosines >= np.asarray(thresholds)[:, None, None])).all(axis=0)
     alike &= shared.any(axis=0) & (kinds[:, None] == kinds[None, :])
     marked = np.zeros(len(kinds), np.bool_)
     for i in range(1, len(kinds)):
