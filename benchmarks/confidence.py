@@ -66,7 +66,7 @@ def evidence_of(asks: Floats, items: Floats, banked: Floats) -> tuple[Floats, Fl
     """
     known, pairs = background(items, banked), between(items)
     mean, std = (float(np.median([getattr(one, name) for one in known])) for name in ("mean", "std"))
-    asked = Asked(banked, np.asarray([(one.std * std) ** 0.5 for one in known], np.float32), mean, std, Reach(0, 1))
+    asked = Asked(banked, np.asarray([(one.std * std) ** 0.5 for one in known], np.float32), mean, std, Reach(0, 1), 0)
     z = asked.z(items)
     hubs = hubness(z)
     reached = best(z, items, hubs, pairs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import zipfile
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.catalog import Catalog
+from mmsearch.errors import MMSearchError, one_line
 from mmsearch.indexes import Indexes
 from mmsearch.ranking import (
     Background,
@@ -34,10 +35,11 @@ LEAST_SEGMENTS = 100
 """A smaller library has no confidence: too little in it is unrelated to a query."""
 SAMPLE = 512
 """How many contents of a library its backgrounds are estimated from."""
-FORMAT = 2
+FORMAT = 3
 _DEPTH = 48
-_GROWN = 1 / 8
-"""A view that grew or shrank by less keeps its calibration: the best of 9/8 as many lies 0.03 deviations higher."""
+_KEPT = 7 / 8
+"""As long as so much of a view's sample is what it was, it keeps its calibration: the best of 9/8 as many lies 0.03
+deviations higher."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Asked:
     mean: float
     std: float
     reach: Reach
+    count: int  # of what they were asked of
 
     def background(self, own: Background) -> Background:
         """Return what a query is measured against whose own background is known."""
@@ -76,47 +79,53 @@ class Calibration:
     indexes: Indexes
 
     def asked(self, space: Space, view: View) -> Asked | None:
-        """Return what the bank finds in a view, None where it wasn't asked (yet)."""
+        """Return what the bank finds in a view, None where it wasn't asked (yet) of a view of this size."""
         file = self.indexes.file(space, view, "bank.npz")
         try:
-            return _asked(file, file.stat().st_mtime_ns)
+            asked = _asked(file, file.stat().st_mtime_ns)
         except OSError:
             return None
+        # A run that was killed before its end may have left a view much smaller or larger than it was measured.
+        return asked if asked and asked.count / 2 < self.indexes.get(space, view).count < asked.count * 2 else None
 
     def catch_up(self) -> None:
-        """Ask the bank anew in every view that grew or shrank by an eighth since; the caller holds the lock.
+        """Ask the bank anew in every view of whose sample an eighth is new or gone; the caller holds the lock.
 
-        The cost of that, over a library's growth, is in proportion to what is new.
+        The cost of that, over a library's growth, is in proportion to what is new. What fails is warned of: what was
+        indexed is found all the same.
         """
-        enough = self.catalog.count_segments() >= LEAST_SEGMENTS
-        for space in self.profile.spaces:
-            space_id = self.catalog.space_id(space.name, space.fingerprint, space.dim)
-            if space_id is None:
-                continue
-            for view in space.front_ends:
-                file = self.indexes.file(space, view, "bank.npz")
-                count = self.indexes.get(space, view).count if enough else 0
-                if not count:
-                    file.unlink(missing_ok=True)
-                elif abs(int((_read(file) or {}).get("count", 0)) - count) > _GROWN * count:
-                    try:
-                        self._ask(space, space_id, view, count, file)
-                    except OSError as error:  # what was indexed is found all the same
-                        _log.warning("%s can't be written, so confidence is that of before: %s", file, error.strerror)
+        try:
+            enough = self.catalog.count_segments() >= LEAST_SEGMENTS
+            for space in self.profile.spaces:
+                for view in space.front_ends:
+                    self._catch_up(space, view, enough=enough)
+        except (MMSearchError, OSError) as error:
+            _log.warning("how sure a hit is can't be measured in %s: %s", self.indexes.folder, one_line(error))
 
-    def _ask(self, space: Space, space_id: int, view: View, count: int, file: Path) -> None:
-        sample = self.catalog.sample(space_id, view, SAMPLE, space.dim)
-        if self.profile.space_for(View.TEXT, view) is not space or not len(sample):
+    def _catch_up(self, space: Space, view: View, *, enough: bool) -> None:
+        file = self.indexes.file(space, view, "bank.npz")
+        space_id = self.catalog.space_id(space.name, space.fingerprint, space.dim)
+        asks = enough and space_id is not None and self.profile.space_for(View.TEXT, view) is space
+        sample = self.catalog.sample(space_id or 0, view, SAMPLE if asks else 0, space.dim)
+        if not len(sample):
+            file.unlink(missing_ok=True)
             return
+        marks = np.asarray([zlib.crc32(row.tobytes()) for row in sample], np.int64)
+        known = (_read(file) or {}).get("marks", np.empty(0, np.int64))
+        if len(np.intersect1d(known, marks)) < _KEPT * max(len(known), len(np.unique(marks))):
+            self._ask(space, view, sample, marks, file)
+
+    def _ask(self, space: Space, view: View, sample: Vectors, marks: NDArray[np.int64], file: Path) -> None:
         vectors, prior = _texts(space), Background(*space.background(View.TEXT, view))
         backgrounds = [estimate_background(cosines, prior) for cosines in vectors @ sample.T]
         mean = float(np.median([one.mean for one in backgrounds]))
         std = float(np.median([one.std for one in backgrounds]))
         stds = np.asarray([(one.std * std) ** 0.5 for one in backgrounds], np.float32)
-        asked = Asked(vectors, stds, mean, std, Reach(0.0, 1.0))
+        count = self.indexes.get(space, view).count
+        asked = Asked(vectors, stds, mean, std, Reach(0.0, 1.0), count)
         reach = fit_reach(self._best(space, view, asked, between(sample, space, view)))
-        numbers = np.asarray([mean, std, reach.median, reach.spread])
-        stored = {"count": np.asarray(count), "numbers": numbers, "stds": stds, "vectors": vectors.astype(np.float16)}
+        numbers = np.asarray([mean, std, reach.median, reach.spread, count])
+        stored = {"marks": np.unique(marks), "numbers": numbers, "stds": stds, "vectors": vectors.astype(np.float16)}
         _write(file, stored)
 
     def _best(self, space: Space, view: View, asked: Asked, pairs: Background) -> NDArray[np.float32]:
@@ -143,8 +152,8 @@ def _asked(file: Path, _mtime_ns: int) -> Asked | None:
     stored = _read(file)
     if stored is None or not stored.keys() >= {"vectors", "stds", "numbers"}:
         return None
-    mean, std, *reach = stored["numbers"].tolist()
-    return Asked(stored["vectors"].astype(np.float32), stored["stds"], mean, std, Reach(*reach))
+    mean, std, median, spread, count = stored["numbers"].tolist()
+    return Asked(stored["vectors"].astype(np.float32), stored["stds"], mean, std, Reach(median, spread), int(count))
 
 
 def between(sample: Vectors, space: Space, view: View) -> Background:
@@ -172,7 +181,7 @@ def _read(file: Path) -> dict[str, NDArray[Any]] | None:
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except Exception:  # what zipfile and NumPy make of damage is of many classes
         return None
     return arrays if arrays.get("format") == FORMAT else None
 

@@ -20,7 +20,6 @@ from mmsearch.query import Query
 from mmsearch.ranking import (
     HUB_SHARE,
     LEAST,
-    POSITIVES,
     STRENGTH,
     agreeing,
     agreement,
@@ -50,6 +49,8 @@ COMPARED = 2_000
 """How many first contents are compared with each other, each with each."""
 WEAK = 0.1
 """The confidence below which a match is cut: nine of ten unrelated queries find something better here."""
+LOOKED_AT, DEEP = 50, 500
+"""How many contents every view is searched for at least; and where what several views say of one is added up."""
 NEIGHBOURS = 3
 """How many of the answers that agree with a hit are named."""
 _HASHED_BYTES = 2**28
@@ -71,14 +72,15 @@ class Answer:
 class _Ranked:
     """The candidates of a query in their order: the best segment of each content, best first.
 
-    Where they were re-ranked, `added` (n,) is what that added, `first` are the positives, and `rho` (n, positives) says
-    how far each candidate agrees with each of them.
+    `speaks` (n,) is the route that says most for each. Where they were re-ranked, `added` (n,) is what that added,
+    `first` are the positives, and `rho` (n, positives) says how far each candidate agrees with each of them.
     """
 
     found: Candidates
     routes: list[Route]
     scores: NDArray[np.float32]
     order: list[int]
+    speaks: NDArray[np.intp]
     added: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     first: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp))
     rho: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
@@ -112,13 +114,18 @@ class Engine:
         ranked = self._ranked(query)
         if not ranked.order:
             return Answer([])
-        order, hidden = self._collapse(ranked, query.k) if query.cut else (ranked.order, 0)
-        shown = order[: query.k]
-        measures = self._measured(ranked, shown)
-        weak = {i for i in shown if query.cut and i in measures and measures[i].confidence < WEAK}
-        kept = [i for i in shown if i not in weak]
-        hits = [self._hit(ranked, n, i, measures.get(i), explain=query.explain) for n, i in enumerate(kept, 1)]
-        return Answer(hits, hidden, len(weak))
+        order, copies, weak = ranked.order, set[int](), set[int]()
+        looked_at = order[: query.k]
+        if query.cut:
+            copies = self._copies(ranked, max(2 * query.k, LOOKED_AT))
+            looked_at = [i for i in order if i not in copies][: max(2 * query.k, LOOKED_AT)]
+        measures = self._measured(query, ranked, looked_at)
+        if query.cut:
+            weak = {i for i, measure in measures.items() if measure.confidence < WEAK}
+        shown = [i for i in looked_at if i not in weak][: query.k]
+        hits = [self._hit(ranked, n, i, measures.get(i), explain=query.explain) for n, i in enumerate(shown, 1)]
+        passed = order[: order.index(shown[-1])] if len(shown) == query.k else order
+        return Answer(hits, sum(i in copies for i in passed), sum(i in weak for i in passed))
 
     def rank(self, query: Query) -> list[int]:
         """Return the ids of the contents that `answer` gives a hit each, in its order, uncut; raises what it does."""
@@ -130,24 +137,27 @@ class Engine:
         encoder = Encoder(query.terms, asked)
         routes = self._retriever.routes(encoder, query.views)
         own = self.own_contents(query)
-        least = max(2 * query.k if query.cut else query.k, POSITIVES)
+        together = encoder.together()
+        least = max(2 * query.k if query.cut else query.k, DEEP if together else LOOKED_AT)
         found = self._retriever.candidates(query, routes, own, least)
         if not found.rows:
-            return _Ranked(found, routes, np.empty(0, np.float32), [])
-        together = encoder.together()
+            return _Ranked(found, routes, np.empty(0, np.float32), [], np.empty(0, np.intp))
+        handicaps = np.asarray([route.handicap for route in routes], np.float32)
 
         def ranking(found: Candidates) -> _Ranked:
-            scores = fuse(found.z, [route.view in together for route in routes], [route.handicap for route in routes])
-            return _Ranked(found, routes, scores, _order(found, scores))
+            scores = fuse(found.z, [route.view in together for route in routes], handicaps)
+            return _Ranked(found, routes, scores, _order(found, scores), np.nanargmax(found.z - handicaps, axis=1))
 
         ranked = ranking(found)
-        few = how_many(max(self._indexes.get(route.space, route.view).count for route in routes))
+        few = how_many(self._count(ranked))
         voting = [i for i in ranked.order if found.rows[i].content_id not in own][: max(few, LEAST)]
         by = self._strength(query, ranked, voting if few >= LEAST or query.rerank else [])
         if by > 0:
             first, weights = positives(ranked.scores[voting], len(voting))
             ids = [found.rows[voting[n]].id for n in first.tolist()]
-            found = self._retriever.widened(found, query, routes, own, _towards(found, voting, first, weights))
+            found = self._retriever.widened(
+                found, query, routes, own, _towards(found, voting, first, weights), LOOKED_AT
+            )
             ranked = _agree(ranking(found), ids, weights, by)
         if mine := [i for content in own for i in ranked.order if found.rows[i].content_id == content]:
             ranked.order = mine + [i for i in ranked.order if i not in mine]
@@ -160,11 +170,20 @@ class Engine:
             return 0.0
         if query.rerank:
             return STRENGTH
-        texts = [term.item for term in query.terms if isinstance(term.item, str)]
-        first = ranked.routes[int(np.nanargmax(ranked.found.z[voting[0]]))]
-        if not texts and (first.view is View.TEXT or first.sides != {first.view}):
-            return 0.0  # a note asks, or a picture asks for sounds: never measured
-        return strength(np.sort(ranked.scores[voting])[::-1], texts)
+        first = ranked.routes[int(ranked.speaks[voting[0]])]
+        if len(query.terms) > 1 or first.view is View.TEXT:
+            return 0.0  # never measured
+        item = query.terms[0].item
+        if isinstance(item, Path) and first.sides != {first.view}:
+            return 0.0  # a note asks for photos, or a picture for sounds: never measured
+        return strength(np.sort(ranked.scores[voting])[::-1], [item] if isinstance(item, str) else [])
+
+    def _count(self, ranked: _Ranked) -> int:
+        """Return how many contents could answer, where that is few; else how many the largest view has."""
+        contents = len(ranked.order)
+        if contents < LOOKED_AT:  # no more were found, so there are no more
+            return contents
+        return max(self._indexes.get(route.space, route.view).count for route in ranked.routes)
 
     def own_contents(self, query: Query) -> list[int]:
         """Return the contents that are asked with, where files alone ask: those of them that the library holds.
@@ -197,43 +216,49 @@ class Engine:
             return None
         return self._catalog.content_with_hash(content_digest(path, find_sidecars(path)))
 
-    def _measured(self, ranked: _Ranked, shown: Sequence[int]) -> dict[int, _Measure]:
-        """Return the confidence and the hubness of what is shown, of each in the view that speaks most for it."""
+    def _measured(self, query: Query, ranked: _Ranked, shown: Sequence[int]) -> dict[int, _Measure]:
+        """Return the confidence and the hubness of what is shown, of each in the view that speaks most for it.
+
+        Only where one text asks, as the bank does: a difference of two lies elsewhere than any text.
+        """
         measures: dict[int, _Measure] = {}
-        speaks = np.nanargmax(ranked.found.z[shown], axis=1)
-        for r in np.unique(speaks).tolist():
+        if len(query.terms) > 1 or not isinstance(query.terms[0].item, str):
+            return measures
+        for r in np.unique(ranked.speaks[list(shown)]).tolist():
             route, z = ranked.routes[r], ranked.found.z[:, r]
-            asked = self._calibration.asked(route.space, route.view) if route.sides == {View.TEXT} else None
+            asked = self._calibration.asked(route.space, route.view)
             if asked is None:
                 continue
-            best = np.argsort(np.where(np.isnan(z), np.inf, -z), kind="stable")[:_MEASURED]
-            mine = [i for i, speaker in zip(shown, speaks.tolist(), strict=True) if speaker == r]
-            rows = np.union1d(best[~np.isnan(z[best])], np.asarray(mine, np.intp))
+            pool = np.argsort(np.where(np.isnan(z), np.inf, -z), kind="stable")[:_MEASURED]
+            pool = pool[~np.isnan(z[pool])]
+            mine = [i for i in shown if ranked.speaks[i] == r]
+            rows = np.concatenate([pool, np.asarray(mine, np.intp)])
             vectors = ranked.found.vectors[r][rows]
             hubs = hubness(asked.z(vectors))
             measured = standardise(vectors @ route.vector, asked.background(route.background))
-            found = evidence(measured, hubs, vectors, route.between)
-            for i in mine:
-                at = int(np.searchsorted(rows, i))
+            found = evidence(measured, hubs, vectors, route.between, len(pool))
+            for at, i in enumerate(mine, len(pool)):
                 measures[i] = _Measure(asked.reach.confidence(float(found[at])), HUB_SHARE * float(hubs[at]))
         return measures
 
-    def _collapse(self, ranked: _Ranked, k: int) -> tuple[list[int], int]:
-        """Leave out contents that look and read the same as one before them, until `k` are left."""
-        found, order = ranked.found, ranked.order
-        looked_at = order[: min(4 * k, COMPARED)]
-        # One shot says little of a long video: many begin with the same titles, or in black.
-        counts = self._catalog.segment_counts({found.rows[i].content_id for i in looked_at})
-        kinds = np.asarray([f"{found.rows[i].modality} {counts.get(found.rows[i].content_id)}" for i in looked_at])
+    def _copies(self, ranked: _Ranked, enough: int) -> set[int]:
+        """Return what looks, sounds and reads the same as something before it, until `enough` others are found."""
+        found, window = ranked.found, enough
         thresholds = [NEAR_DUPLICATE[route.view] for route in ranked.routes]
-        marked = near_duplicates([vectors[looked_at] for vectors in found.vectors], kinds, thresholds)
-        kept = [i for i, hide in zip(looked_at, marked, strict=True) if not hide]
-        shown = looked_at.index(kept[k - 1]) if len(kept) >= k else len(looked_at)
-        return kept + order[len(looked_at) :], int(marked[:shown].sum())
+        while True:
+            looked_at = ranked.order[: min(window, max(enough, COMPARED))]
+            # One shot says little of a long video: many begin with the same titles, or in black.
+            counts = self._catalog.segment_counts({found.rows[i].content_id for i in looked_at})
+            kinds = np.asarray([f"{found.rows[i].modality} {counts.get(found.rows[i].content_id)}" for i in looked_at])
+            views = [vectors[looked_at[:COMPARED]] for vectors in found.vectors]
+            marked = near_duplicates(views, kinds[:COMPARED], thresholds)
+            if len(looked_at) - int(marked.sum()) >= enough or len(looked_at) < window:
+                return {i for i, copy in zip(looked_at, marked.tolist(), strict=False) if copy}
+            window *= 4
 
     def _hit(self, ranked: _Ranked, rank: int, i: int, measure: _Measure | None, *, explain: bool) -> Hit:
         row = ranked.found.rows[i]
-        route = ranked.routes[int(np.nanargmax(ranked.found.z[i]))]
+        route = ranked.routes[int(ranked.speaks[i])]
         return Hit(
             rank=rank,
             score=float(ranked.scores[i]),
@@ -265,7 +290,7 @@ def _agree(ranked: _Ranked, ids: Sequence[int], weights: NDArray[np.float32], by
     rho = agreeing(similarity)
     view_sets = ~np.isnan(found.z) @ (1 << np.arange(len(ranked.routes)))
     final = rerank(ranked.scores, agreement(rho, weights), first, weights, view_sets, by)
-    return _Ranked(found, ranked.routes, final, _order(found, final), final - ranked.scores, first, rho)
+    return _Ranked(found, ranked.routes, final, _order(found, final), ranked.speaks, final - ranked.scores, first, rho)
 
 
 def _towards(
@@ -280,12 +305,12 @@ def _towards(
 def _why(ranked: _Ranked, i: int, measure: _Measure | None) -> Why:
     added = float(ranked.added[i]) if len(ranked.added) else 0.0
     alike = ranked.rho[i] if len(ranked.rho) else np.empty(0, np.float32)
-    others = [n for n in np.argsort(-alike).tolist() if alike[n] > 0 and ranked.first[n] != i][:NEIGHBOURS]
+    rows, own = ranked.found.rows, ranked.found.rows[i].content_id
+    voters = [n for n in np.argsort(-alike).tolist() if alike[n] > 0]
+    others = [n for n in voters if rows[ranked.first[n]].content_id != own][:NEIGHBOURS]
     return Why(
         first_stage=float(ranked.scores[i]) - added,
         hubness=measure.hubness if measure else None,
         agreement=added,
-        neighbours=tuple(
-            Neighbour(Path(os.fsdecode(ranked.found.rows[ranked.first[n]].path)), float(alike[n])) for n in others
-        ),
+        neighbours=tuple(Neighbour(Path(os.fsdecode(rows[ranked.first[n]].path)), float(alike[n])) for n in others),
     )

@@ -46,7 +46,7 @@ class Indexes:
         on_gpu: bool = True,
     ) -> None:
         self._catalog = catalog
-        self._folder = folder
+        self.folder = self._folder = folder
         self._write_lock = write_lock
         self._on_gpu = on_gpu
         self._guard = threading.Lock()

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from mmsearch.calibration import Calibration
@@ -188,7 +187,7 @@ class Library:
             report = replace(report, switched_to=switched_to)
             if new and not report.interrupted:
                 report = self._switch(new, report, prune=prune)
-            self._clean_up(prune=prune and not report.interrupted)
+            self._clean_up(prune=prune and not report.interrupted, measure=not report.interrupted)
         return report
 
     def _begin_change(self, asked: Profile) -> Seen | None:
@@ -230,8 +229,8 @@ class Library:
             new.catalog.drop_orphans()
         return replace(report, removed=report.removed + dropped, switched_to=new.profile.name)
 
-    def _clean_up(self, *, prune: bool) -> None:
-        """Bring the indexes to the catalog; `prune` deletes what other profiles have embedded."""
+    def _clean_up(self, *, prune: bool, measure: bool = True) -> None:
+        """Bring the indexes to the catalog; `prune` deletes what other profiles embedded, `measure` asks the bank."""
         try:
             seen = self.seen()
         except ModelError as error:  # what the run did is done, and its report is worth more
@@ -239,7 +238,8 @@ class Library:
             return
         dropped = seen.catalog.drop_others() if prune else 0
         seen.indexes.catch_up(seen.profile)
-        Calibration(seen.catalog, seen.profile, seen.indexes).catch_up()
+        if measure:
+            Calibration(seen.catalog, seen.profile, seen.indexes).catch_up()
         if dropped:
             try:
                 seen.catalog.shrink()
@@ -350,9 +350,7 @@ class Library:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @contextmanager

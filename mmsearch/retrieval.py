@@ -105,13 +105,14 @@ class Retriever:
         routes: Sequence[Route],
         own: Sequence[int],
         vectors: Sequence[Vectors | None],
+        least: int,
     ) -> Candidates:
         """Return the candidates with those that other vectors find, one for each route (None: it isn't searched)."""
         held = {row.id for row in found.rows}
         rows: dict[int, SegmentRow] = {}
         for route, vector in zip(routes, vectors, strict=True):
             if vector is not None:
-                rows.update(self._search(query, route, vector, query.k))
+                rows.update(self._search(query, route, vector, least))
         more = self._with_views(query, [row for i, row in rows.items() if i not in held], routes, own)
         return Candidates(
             found.rows + more.rows,

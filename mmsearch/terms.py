@@ -86,12 +86,11 @@ class Encoder:
         """Return the terms that ask for items of a view.
 
         Beside a picture, a sound doesn't ask for what is seen, nor the picture for what is heard: together they ask for
-        clips that look like the one and sound like the other. Words ask for everything.
+        clips that look like the one and sound like the other. Words ask for everything, and everything for words.
         """
-        by_its_own = any(
-            view in one.views and term.weight > 0 for one, term in zip(self.asked, self.terms, strict=True)
-        )
-        return [n for n, one in enumerate(self.asked) if not by_its_own or view in one.views or View.TEXT in one.views]
+        pairs = list(zip(self.terms, self.asked, strict=True))
+        by_its_own = view is not View.TEXT and any(view in one.views and term.weight > 0 for term, one in pairs)
+        return [n for n, (_, one) in enumerate(pairs) if not by_its_own or view in one.views or View.TEXT in one.views]
 
     def together(self) -> set[View]:
         """Return the views of which the query has evidence of its own, which a clip that has all of them answers to."""

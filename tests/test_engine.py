@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
 import mmsearch
-from mmsearch import Hit, Library, MediaError, Modality, QueryError, Settings, Term, View
+from mmsearch import Hit, Library, MediaError, Modality, ModelError, QueryError, Settings, Term, View
+from mmsearch.calibration import Calibration
 from mmsearch.engine import Answer
 from mmsearch.query import make_query
 from mmsearch.terms import Asked, Encoder
@@ -389,14 +391,73 @@ def test_by_default_a_sentence_is_not_re_ranked(crowd: Library) -> None:
     assert crowd.query(sentence, k=20) != crowd.query(sentence, k=20, rerank=True)
 
 
-def test_by_default_a_file_is_re_ranked_among_its_own_kind_only(crowd: Library, media: Path) -> None:
-    def moved(item: Path, kinds: set[str]) -> bool:
-        hits = crowd.query(item, k=20, modalities=kinds, explain=True)
-        return any(hit.why is not None and hit.why.agreement != 0 for hit in hits)
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
+    """Pictures that are partly red: nine with blue, 240 with less red and another colour, one of blue with hardly red."""
+    folder = tmp_path_factory.mktemp("many")
+    for at in range(9):
+        draw(folder / f"blue {at}.png", "red", "blue", (32 + at) / 64)
+    for colour in ("green", "yellow", "orange", "purple", "brown", "grey"):
+        for at in range(20):
+            for dot in (0, 1):
+                file = draw(folder / f"{colour} {at} {dot}.png", "red", colour, (42 + at) / 64)
+                with Image.open(file) as image:
+                    image.putpixel((dot, 0), (0, 0, 0))
+                    image.save(file)
+    draw(folder / "late.png", "red", "blue", 58 / 64)
+    with library_of(tmp_path_factory.mktemp("many library"), folder) as library:
+        yield library
 
-    assert not moved(media / "notes" / "shopping.md", {"image"})
-    assert not moved(media / "photos" / "fruit.png", {"text"})
-    assert not moved(media / "photos" / "fruit.png", {"image"})  # 64 photos are too few for several of a kind
+
+def moved(library: Library, item: str | Path | list[str | Path], **options: Any) -> bool:  # noqa: ANN401
+    hits = library.query(item, k=40, explain=True, **options)
+    return any(hit.why is not None and hit.why.agreement != 0 for hit in hits)
+
+
+def test_by_default_names_and_pictures_are_re_ranked_in_a_library_of_many(many: Library, media: Path) -> None:
+    photo, note = media / "photos" / "fruit.png", media / "notes" / "shopping.md"
+    assert moved(many, photo)
+    assert moved(many, "red")
+    assert not moved(many, "a thing that is red and blue")
+    assert not moved(many, note)
+    assert not moved(many, ["red", "blue"])
+    assert not moved(many, [photo, "blue"])
+
+
+def test_of_few_answers_none_is_taken_for_a_vote(crowd: Library, media: Path) -> None:
+    assert crowd.status().segments > 128
+    assert not moved(crowd, media / "photos" / "fruit.png", modalities={"image"})  # 64 of them
+    assert moved(crowd, media / "photos" / "fruit.png", modalities={"image"}, rerank=True)
+
+
+@pytest.mark.parametrize("item", ["red", "blue", "orange"])
+def test_re_ranked_hits_dont_depend_on_how_many_are_asked_for(many: Library, item: str) -> None:
+    everything = found(many.query(item, k=250, rerank=True))
+    assert everything != found(many.query(item, k=250, rerank=False))
+    for k in (1, 5, 40):
+        assert found(many.query(item, k=k, rerank=True)) == everything[:k]
+
+
+def test_pictures_that_are_only_much_alike_are_both_shown(tmp_path: Path) -> None:
+    files = [draw(tmp_path / "media" / f"{at}.png", "red", "blue", at / 64) for at in (26, 34)]
+    one, other = mmsearch.embed(list(files), model="hashing")
+    assert 0.9 < one @ other < 0.98
+    with library_of(tmp_path / "library", tmp_path / "media") as library:
+        assert (len(cut(library, "red").hits), cut(library, "red").hidden) == (2, 0)
+
+
+def test_copies_dont_take_the_place_of_what_comes_after_them(tmp_path: Path) -> None:
+    for at in range(120):
+        file = draw(tmp_path / "media" / f"{at:03d}.png", "red")
+        with Image.open(file) as image:
+            image.putpixel((at % 64, at // 64), (215, 20, 20))
+            image.save(file)
+    for colour in ("green", "blue", "yellow", "purple", "grey", "brown"):
+        draw(tmp_path / "media" / f"{colour}.png", "red", colour)
+    with library_of(tmp_path / "library", tmp_path / "media") as library:
+        answer = library.answer(make_query("red", k=5, cut=True))
+        assert len({hit.path.stem for hit in answer.hits} - {f"{at:03d}" for at in range(120)}) == 4
+        assert answer.hidden == 119
 
 
 def test_a_hit_says_why_where_it_is_asked(crowd: Library) -> None:
@@ -435,13 +496,24 @@ def test_confidence_doesnt_depend_on_how_many_hits_are_asked_for(crowd: Library)
     assert [hit.confidence for hit in few] == pytest.approx([hit.confidence for hit in many[:3]])
 
 
-def test_weak_matches_are_cut_and_counted(crowd: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    everything = [hit.confidence or 0 for hit in crowd.query("purple", k=10)]
-    monkeypatch.setattr("mmsearch.engine.WEAK", sorted(everything)[5])
-    answer = crowd.answer(replace(make_query("purple", cut=True), k=10))
-    assert answer.weak > 0
-    assert all(hit.confidence is not None and hit.confidence >= sorted(everything)[5] for hit in answer.hits)
-    assert [hit.rank for hit in answer.hits] == list(range(1, len(answer.hits) + 1))
+def test_only_words_that_ask_alone_have_a_confidence(crowd: Library, media: Path) -> None:
+    photo = Term(media / "photos" / "fruit.png")
+    for items in ([photo], [Term("purple"), Term("red")], [Term("purple"), Term("red", -1)], [Term("purple"), photo]):
+        assert {hit.confidence for hit in crowd.query(items, cut=True)} == {None}
+
+
+def test_weak_matches_are_cut_and_counted_however_few_are_asked_for(
+    crowd: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hits = crowd.query("purple", k=50)
+    sure = [hit.confidence or 0.0 for hit in hits]
+    monkeypatch.setattr("mmsearch.engine.WEAK", sorted(sure)[30])
+    strong = [hit.path for hit, one in zip(hits, sure, strict=True) if one >= sorted(sure)[30]]
+    for k in (1, 3, 10):
+        answer = crowd.answer(make_query("purple", k=k, cut=True))
+        assert [hit.path for hit in answer.hits] == strong[:k]
+        assert answer.weak + answer.hidden == [hit.path for hit in hits].index(strong[k - 1]) + 1 - k
+        assert [hit.rank for hit in answer.hits] == list(range(1, k + 1))
 
 
 def test_a_torn_calibration_gives_no_confidence_and_the_next_run_mends_it(crowd: Library, tmp_path: Path) -> None:
@@ -455,7 +527,7 @@ def test_a_torn_calibration_gives_no_confidence_and_the_next_run_mends_it(crowd:
         assert library.query("purple", k=1)[0].confidence is not None
 
 
-def test_a_calibration_is_kept_until_a_view_grew_by_an_eighth(crowd: Library, tmp_path: Path) -> None:
+def test_a_calibration_is_made_anew_when_an_eighth_of_a_view_is_new(crowd: Library, tmp_path: Path) -> None:
     folder = shutil.copytree(crowd.folder, tmp_path / "library")
 
     def written() -> dict[str, int]:
@@ -470,10 +542,56 @@ def test_a_calibration_is_kept_until_a_view_grew_by_an_eighth(crowd: Library, tm
         for at in range(2, 14):
             draw(tmp_path / "media" / f"{at}.png", "purple", "grey", at / 16)
         library.index(tmp_path / "media")
-        changed = [name for name in before if written()[name] != before[name]]
-        assert changed == ["visual.bank.npz"]
+        assert [name for name in before if written()[name] != before[name]] == ["visual.bank.npz"]
+        grown = written()
+        for at in range(2, 14):  # as many are gone as come
+            (tmp_path / "media" / f"{at}.png").unlink()
+            draw(tmp_path / "media" / f"other {at}.png", "brown", "orange", at / 16)
+        library.index(tmp_path / "media")
+        assert [name for name in grown if written()[name] != grown[name]] == ["visual.bank.npz"]
         library.forget(tmp_path / "media", *(hit.path for hit in library.query("note", k=60, modalities={"text"})))
         assert written() == {}  # fewer than 100 segments are left
+
+
+def test_a_view_much_smaller_than_it_was_measured_has_no_confidence(
+    crowd: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(crowd.folder, tmp_path / "library")
+    monkeypatch.setattr(Calibration, "catch_up", lambda _: None)  # as if killed before
+    with mmsearch.open(folder, settings=ONE_WORKER) as library:
+        photos = [hit.path for hit in library.query("red", k=60, modalities={"image"})]
+        library.forget(*photos[10:])
+        hits = library.query("red", modalities={"image"}, cut=True)
+        assert {hit.confidence for hit in hits if hit.view is View.VISUAL} == {None}
+
+
+def test_a_run_whose_bank_cant_be_asked_is_reported_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_space: object) -> None:
+        raise ModelError("text.onnx can't be loaded")
+
+    monkeypatch.setattr("mmsearch.calibration._texts", fail)
+    for at in range(120):
+        write(tmp_path / "media" / f"{at}.md", f"note {at}")
+    with library_of(tmp_path / "library") as library:
+        assert library.index(tmp_path / "media").added == 120
+        assert "how sure a hit is can't be measured" in caplog.text
+        assert library.query("note 7", k=1)[0].confidence is None
+
+
+def test_a_file_of_bytes_by_chance_is_no_calibration(crowd: Library, tmp_path: Path) -> None:
+    folder = shutil.copytree(crowd.folder, tmp_path / "library")
+    (file, *_) = (whole for whole in folder.rglob("visual.bank.npz"))
+    content, random = bytearray(file.read_bytes()), np.random.default_rng(0)
+    with mmsearch.open(folder, settings=ONE_WORKER) as library:
+        for turn in range(60):
+            harmed = content.copy()
+            place = int(random.choice([0, len(content) - 900])) + int(random.integers(0, 900))
+            harmed[place] ^= 1 << int(random.integers(0, 8))
+            file.write_bytes(harmed)
+            os.utime(file, ns=(turn, turn))
+            assert library.query("purple", k=1, modalities={"image"})
 
 
 # Several terms
@@ -486,7 +604,7 @@ def test_a_picture_and_a_sound_ask_for_clips_that_look_like_the_one_and_sound_li
     assert both.sides(View.TEXT) == {View.VISUAL, View.AUDIO}
     assert both.together() == {View.VISUAL, View.AUDIO}
     worded = Encoder([Term("a"), Term("b")], [picture, words])
-    assert worded.sides(View.VISUAL) == {View.VISUAL, View.TEXT}
+    assert worded.sides(View.VISUAL) == worded.sides(View.TEXT) == {View.VISUAL, View.TEXT}
     assert worded.together() == set()
     away = Encoder([Term("a"), Term("b", -1)], [picture, sound])
     assert away.sides(View.VISUAL) == {View.VISUAL}

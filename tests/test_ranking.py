@@ -242,16 +242,16 @@ def test_reranking_keeps_the_mean_of_the_positives_of_each_set_of_views() -> Non
     np.testing.assert_array_equal(scores, array(3, 2, 1, 0.5))
 
 
-def test_what_has_views_that_no_positive_has_keeps_its_score() -> None:
-    # A note that answers leaves photos where they are, however like each other these may be.
-    final = rerank(array(5, 1, 1), array(8.0, 0.1, 3.0), np.asarray([0]), array(1), np.asarray([1, 2, 2]), 1.0)
-    np.testing.assert_allclose(final, [5, 1, 1])
+def test_what_has_views_that_no_positive_has_is_measured_by_all_positives() -> None:
+    # A note that answers lets photos fall by as much as notes that don't agree, however like each other they may be.
+    final = rerank(array(5, 4, 1, 1), array(8.0, 0, 0, 0.5), np.asarray([0]), array(1), np.asarray([1, 1, 2, 2]), 0.5)
+    np.testing.assert_allclose(final, [5, 0, -3, -2.75])
 
 
 def test_without_strength_a_score_stays() -> None:
     scores, first, weights, views = array(3, 2, 1), np.asarray([0, 1]), array(0.5, 0.5), np.asarray([1, 1, 2])
     np.testing.assert_array_equal(rerank(scores, array(9, -9, 4), first, weights, views, 0.0), scores)
-    np.testing.assert_allclose(rerank(scores, array(1, 3, 0), first, weights, views, 1.0), [2, 3, 1])
+    np.testing.assert_allclose(rerank(scores, array(1, 3, 0), first, weights, views, 1.0), [2, 3, -1])
 
 
 def test_the_strength_follows_the_query() -> None:

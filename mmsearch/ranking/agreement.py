@@ -77,12 +77,15 @@ def rerank(
 
     Agreement is large where items have much in common by nature: without taking that off, photos would rise above
     notes, and what has two views would sink below what has one. So the positives of each set of views keep their
-    scores on average, and items of other views keep theirs.
+    scores on average. Items of views that no positive has are measured by all positives: what agrees with none of them
+    falls as far, whatever it is.
     """
     final = np.array(scores, np.float32)
-    for views in np.unique(view_sets[first]):
+    votes = np.maximum(weights, 1e-12)
+    whole = np.average(agreed[first], weights=votes)
+    for views in np.unique(view_sets):
         rows, own = view_sets == views, view_sets[first] == views
-        centre = np.average(agreed[first][own], weights=np.maximum(weights[own], 1e-12))
+        centre = np.average(agreed[first][own], weights=votes[own]) if own.any() else whole
         final[rows] += np.float32(by) * (agreed[rows] - np.float32(centre))
     return final
 

@@ -19,14 +19,15 @@ FIRST = 5
 _LEAST_SPREAD = 0.05
 
 
-def evidence(z: Floats, hubs: Floats, vectors: Floats, between: Background) -> Floats:
+def evidence(z: Floats, hubs: Floats, vectors: Floats, between: Background, pool: int | None = None) -> Floats:
     """Return (n,): what speaks for each of the items that a query finds, in standard deviations of unrelated items.
 
     It is half the item's own z (n,) without its hubness (n,), half that of the first `FIRST`, and half of how like each
-    other those are, by their unit `vectors` (n, dim) and the background `between` two items.
+    other those are, by their unit `vectors` (n, dim) and the background `between` two items. The first are looked for
+    among the first `pool` items only (None: all), so that the others don't change what there is to be found.
     """
     own = z - np.float32(HUB_SHARE) * hubs
-    first = np.argsort(-own, kind="stable")[:FIRST]
+    first = np.argsort(-own[:pool], kind="stable")[:FIRST]
     alike = standardise(vectors[first] @ vectors[first].T, between)
     m = len(first)
     coherence = float(alike.sum() - np.trace(alike)) / (m * (m - 1)) if m > 1 else 0.0

@@ -46,7 +46,7 @@ def standardise(cosines: NDArray[np.float32], background: Background) -> NDArray
 
 
 def fuse(
-    z: NDArray[np.float32], together: Sequence[bool], handicaps: Sequence[float] | None = None
+    z: NDArray[np.float32], together: Sequence[bool], handicaps: Sequence[float] | NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
     """Return one score (n,) for what each view says, z (n, views), NaN where an item lacks a view.
 
