@@ -393,7 +393,7 @@ def test_by_default_a_sentence_is_not_re_ranked(crowd: Library) -> None:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
-    """Pictures that are partly red: nine with blue, 240 with less red and another colour, one of blue with hardly red."""
+    """Pictures that are partly red: nine with blue, 240 with less red and another colour, one nearly all blue."""
     folder = tmp_path_factory.mktemp("many")
     for at in range(9):
         draw(folder / f"blue {at}.png", "red", "blue", (32 + at) / 64)
