@@ -49,7 +49,7 @@ COMPARED = 2_000
 """How many first contents are compared with each other, each with each."""
 WEAK = 0.1
 """The confidence below which a match is cut: nine of ten unrelated queries find something better here."""
-LOOKED_AT, DEEP = 50, 500
+LOOKED_AT, DEEP = 30, 500
 """How many contents every view is searched for at least; and where what several views say of one is added up."""
 NEIGHBOURS = 3
 """How many of the answers that agree with a hit are named."""
