@@ -12,13 +12,11 @@ alike are different photos?
 
 from __future__ import annotations
 
-import argparse
 import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-from embedded import SPACES, Embedder, Flickr8k
+from embedded import Embedder, Flickr8k, asked_for
 from numpy.typing import NDArray
 from PIL import Image
 from ranking import background, between, folder, kinds, said
@@ -163,13 +161,8 @@ def near_duplicates(embedder: Embedder) -> None:
 
 def main() -> None:
     """Print all of it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--media", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--space", choices=SPACES, action="append")
-    arguments = parser.parse_args()
-    embedder = Embedder(arguments.media.resolve(), arguments.cache)
-    for space in arguments.space or SPACES:
+    embedder, spaces = asked_for(__doc__)
+    for space in spaces:
         print(f"{space}: the AUROC of names that are there against names that aren't")
         present_or_absent(embedder, space)
     near_duplicates(embedder)

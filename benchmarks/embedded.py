@@ -8,6 +8,7 @@ sound's is the names of AudioSet's classes by YAMNet's scores; nothing is traine
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import warnings
@@ -167,6 +168,16 @@ class Flickr8k:
         rows = sorted((r for r in map(json.loads, lines) if r["split"] == split), key=lambda row: str(row["image"]))
         files = [media / "flickr8k" / split / row["image"] for row in rows]
         return cls(files, [row["captions"] for row in rows], [row.get("multi30k") or {} for row in rows])
+
+
+def asked_for(doc: str | None) -> tuple[Embedder, list[str]]:
+    """Return the embedder and the spaces that a command's arguments name."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0] if doc else None)
+    parser.add_argument("--media", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--space", choices=SPACES, action="append")
+    arguments = parser.parse_args()
+    return Embedder(arguments.media.resolve(), arguments.cache), arguments.space or list(SPACES)
 
 
 _STRONGER: dict[int, _Stronger] = {}

@@ -14,7 +14,6 @@ A star marks what stays below 0.05 after Holm's correction for all differences o
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from embedded import SPACES, Embedder, Flickr8k
+from embedded import Embedder, Flickr8k, asked_for
 from numpy.typing import NDArray
 
 from mmsearch.calibration import SAMPLE
@@ -371,14 +370,9 @@ def fusions(bench: Bench) -> None:
 
 def main() -> None:
     """Print the tables of each space."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--media", type=Path, required=True)
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--space", choices=SPACES, action="append")
-    arguments = parser.parse_args()
-    embedder = Embedder(arguments.media.resolve(), arguments.cache)
+    embedder, spaces = asked_for(__doc__)
     kinds_only = lambda direction: direction.metrics == ("map",)  # noqa: E731
-    for space in arguments.space or SPACES:
+    for space in spaces:
         began = time.perf_counter()
         print(f"\n{space}: second halves; differences x 100")
         table(Bench(embedder, space))

@@ -46,7 +46,7 @@ class Indexes:
         on_gpu: bool = True,
     ) -> None:
         self._catalog = catalog
-        self.folder = self._folder = folder
+        self.folder = folder
         self._write_lock = write_lock
         self._on_gpu = on_gpu
         self._guard = threading.Lock()
@@ -127,7 +127,7 @@ class Indexes:
 
     def exact(self) -> Indexes:
         """Return what answers as these do by comparing with every vector of the catalog: the measure of them."""
-        return _ExactIndexes(self._catalog, self._folder, self._write_lock)
+        return _ExactIndexes(self._catalog, self.folder, self._write_lock)
 
     def status(self, profile: Profile) -> tuple[IndexStatus, ...]:
         """Return a line for each index that has something to hold, without changing any."""
@@ -152,7 +152,7 @@ class Indexes:
             return store.catch_up(self._live(space, view), revision, lambda ids: self._catalog.vectors(ids, space.dim))
         except OSError as error:
             raise LibraryError(
-                f"{error.filename or self._folder}: {error.strerror or error}; the catalog is whole, "
+                f"{error.filename or self.folder}: {error.strerror or error}; the catalog is whole, "
                 "so mend that and run 'mmsearch index' again"
             ) from error
 
@@ -179,12 +179,12 @@ class Indexes:
 
     @property
     def _own_folder(self) -> Path:
-        return self._folder / str(self._catalog.profile_id)
+        return self.folder / str(self._catalog.profile_id)
 
     def _tidy(self, profile: Profile) -> None:
         used = {str(row.id) for row in self._catalog.profiles()} | {self._own_folder.name}
         own = {_folder_name(space) for space in profile.spaces}
-        for folder, names in ((self._folder, used), (self._own_folder, own)):
+        for folder, names in ((self.folder, used), (self._own_folder, own)):
             with suppress(OSError):  # what can't be removed yet, as it is mapped by a reader, is in nobody's way
                 for entry in folder.iterdir() if folder.is_dir() else ():
                     if entry.is_dir() and entry.name not in names:
