@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
-import os
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mmsearch.catalog import Catalog
 from mmsearch.errors import MMSearchError, one_line
 from mmsearch.indexes import Indexes
+from mmsearch.paths import write_whole
 from mmsearch.ranking import (
     Background,
     Reach,
@@ -105,8 +106,9 @@ class Calibration:
     def _catch_up(self, space: Space, view: View, *, enough: bool) -> None:
         file = self.indexes.file(space, view, "bank.npz")
         space_id = self.catalog.space_id(space.name, space.fingerprint, space.dim)
-        asks = enough and space_id is not None and self.profile.space_for(View.TEXT, view) is space
-        sample = self.catalog.sample(space_id or 0, view, SAMPLE if asks else 0, space.dim)
+        sample = np.empty((0, space.dim), np.float32)
+        if enough and space_id is not None and self.profile.space_for(View.TEXT, view) is space:
+            sample = self.catalog.sample(space_id, view, SAMPLE, space.dim)
         if not len(sample):
             file.unlink(missing_ok=True)
             return
@@ -188,13 +190,6 @@ def _read(file: Path) -> dict[str, NDArray[Any]] | None:
 
 def _write(file: Path, arrays: dict[str, NDArray[Any]]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as opened:
-            np.savez(opened, format=FORMAT, **arrays)  # type: ignore[arg-type]
-            opened.flush()
-            os.fsync(opened.fileno())
-        temporary.replace(file)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    content = io.BytesIO()
+    np.savez(content, format=FORMAT, **arrays)  # type: ignore[arg-type]
+    write_whole(file, content.getvalue())

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from mmsearch.errors import LibraryError, MediaError, QueryError, UsageError, one_line
 from mmsearch.library import Library
 from mmsearch.media import HEAD_BYTES, open_regular, resolve
-from mmsearch.paths import expand
+from mmsearch.paths import expand, write_whole
 from mmsearch.query import Query
 from mmsearch.types import Modality, Term, View
 
@@ -161,13 +161,10 @@ def write_captions(library: Library, file: str | Path) -> int:
             "'mmsearch index' again"
         )
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines.values())
-    written = path.with_name(f".{path.name[:200]}.{os.getpid()}")
     try:
         # What isn't UTF-8 in a name is half of a surrogate pair here, and then written as JSON escapes it.
-        written.write_bytes(text.encode("utf-8", "backslashreplace"))
-        written.replace(path)
+        write_whole(path, text.encode("utf-8", "backslashreplace"))
     except OSError as error:
-        written.unlink(missing_ok=True)
         raise LibraryError(f"{file} can't be written: {error.strerror or error}; name another") from error
     return len(lines)
 

@@ -1,4 +1,4 @@
-"""Paths as people write them."""
+"""Paths as people write them, and files that are there whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,3 +9,17 @@ from pathlib import Path
 def expand(path: str | Path) -> Path:
     """Return a path with its `~` replaced; one of a user who doesn't exist stays as it is, where Path's own raises."""
     return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Write a file under a temporary name, sync it and give it its own. Raises `OSError`, and leaves nothing then."""
+    temporary = file.with_name(f".{file.name[:200]}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as opened:
+            opened.write(content)
+            opened.flush()
+            os.fsync(opened.fileno())
+        temporary.replace(file)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
