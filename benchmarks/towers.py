@@ -16,7 +16,7 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -43,10 +43,14 @@ SEGMENTS = 10_000
 Vectors = NDArray[np.float32]
 
 
-def make_checkpoint(folder: Path, architecture: str) -> Path:
-    """Write random weights; those of the inputs are larger than usual, or all inputs would look alike."""
+def make_checkpoint(folder: Path, architecture: str | Mapping[str, Any]) -> Path:
+    """Write random weights; those of the inputs are larger than usual, or all inputs would look alike.
+
+    `architecture` is one of open_clip's, by name or as such a configuration.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"model_cfg": open_clip.get_model_config(architecture), "preprocess_cfg": {}}
+    named = isinstance(architecture, str)
+    config = {"model_cfg": open_clip.get_model_config(architecture) if named else architecture, "preprocess_cfg": {}}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     torch.manual_seed(0)
     model = open_clip.create_model(f"local-dir:{folder}", load_weights=False, pretrained_text=False)

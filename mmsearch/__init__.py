@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from mmsearch.library import Library, embed, open
     from mmsearch.settings import Limits, Settings
     from mmsearch.types import (
+        AdaptReport,
         Failure,
+        Gain,
         Hit,
         IndexReport,
         IndexStatus,
@@ -45,8 +47,10 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AdaptReport",
     "CatalogError",
     "Failure",
+    "Gain",
     "Hit",
     "IndexReport",
     "IndexStatus",

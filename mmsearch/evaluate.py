@@ -1,146 +1,27 @@
-"""How well a library answers: from the ranks of what is relevant to recall, MRR, nDCG and mAP, with their intervals.
-
-Metrics are those of trec_eval for binary judgements. Intervals are the 2.5th and 97.5th percentile of a bootstrap over
-queries; what is compared is resampled in pairs (Sakai 2006, https://doi.org/10.1145/1148170.1148261).
-"""
+"""How well a library answers: from the ranks of what is relevant to recall, MRR, nDCG and mAP, with their intervals."""
 
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from types import MappingProxyType
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mmsearch.catalog.held import HeldCatalog
 from mmsearch.engine import Engine
 from mmsearch.errors import LibraryError, MediaError, QueryError, UsageError
 from mmsearch.judged import Judged
 from mmsearch.library import Library
+from mmsearch.metrics import METRICS, Interval, Ranking, bootstrap, first_rank, mean, median, paired_bootstrap
 from mmsearch.query import Query
 from mmsearch.types import Modality, Progress
 
 _log = logging.getLogger(__name__)
-DRAWS = 1_000
-_SEED = 0
-_DRAWN_AT_ONCE = 4_000_000
-"""Queries that are drawn in one array: 32 MB."""
 _DEPTH = 10
-
-Values = NDArray[np.float64]
-Statistic = Callable[[Values], Values]
-"""(…, n) values → (…), what they come to over queries."""
-
-
-# Metrics
-
-
-@dataclass(frozen=True, slots=True)
-class Ranking:
-    """Where what is relevant to a query stands: the sorted ranks, from 1, of what was found of it.
-
-    `relevant` is how many there are, found or not, `candidates` how many contents could have been found.
-    """
-
-    ranks: tuple[int, ...]
-    relevant: int
-    candidates: int
-
-
-def recall(ranking: Ranking, k: int) -> float:
-    """Return whether anything relevant is among the first k."""
-    return float(bool(ranking.ranks) and ranking.ranks[0] <= k)
-
-
-def set_recall(ranking: Ranking, k: int) -> float:
-    """Return the share of what is relevant that is among the first k."""
-    return sum(rank <= k for rank in ranking.ranks) / ranking.relevant
-
-
-def first_rank(ranking: Ranking) -> float:
-    """Return the first relevant rank, or the one after all candidates."""
-    return float(ranking.ranks[0] if ranking.ranks else ranking.candidates + 1)
-
-
-def reciprocal_rank(ranking: Ranking) -> float:
-    """Return 1 / the first relevant rank, 0 where there is none."""
-    return 1 / ranking.ranks[0] if ranking.ranks else 0.0
-
-
-def ndcg(ranking: Ranking, k: int) -> float:
-    """Return the gain of what is relevant among the first k, discounted by log2(1 + rank), over the most there is."""
-    gain = sum(1 / math.log2(1 + rank) for rank in ranking.ranks if rank <= k)
-    return gain / sum(1 / math.log2(1 + rank) for rank in range(1, min(k, ranking.relevant) + 1))
-
-
-def average_precision(ranking: Ranking) -> float:
-    """Return the mean, over all that is relevant, of the precision where it is found; 0 for what isn't."""
-    return sum(n / rank for n, rank in enumerate(ranking.ranks, 1)) / ranking.relevant
-
-
-METRICS: Mapping[str, Callable[[Ranking], float]] = MappingProxyType(
-    {
-        "recall@1": partial(recall, k=1),
-        "recall@5": partial(recall, k=5),
-        "recall@10": partial(recall, k=10),
-        "set_recall@10": partial(set_recall, k=10),
-        "median_rank": first_rank,
-        "mrr": reciprocal_rank,
-        "ndcg@10": partial(ndcg, k=10),
-        "map": average_precision,
-    }
-)
 INDEX_RECALL = f"index_recall@{_DEPTH}"
-
-
-# Intervals
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A value over queries, and the bounds of its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-def mean(values: Values) -> Values:
-    """Return the mean over the last axis."""
-    return np.asarray(values.mean(axis=-1))
-
-
-def median(values: Values) -> Values:
-    """Return the median over the last axis."""
-    return np.asarray(np.median(values, axis=-1))
-
-
-def bootstrap(values: Values, statistic: Statistic = mean) -> Interval:
-    """Return a statistic of (n,) values, one a query, with its interval."""
-    return _interval(len(values), lambda drawn: statistic(values[drawn]))
-
-
-def paired_bootstrap(after: Values, before: Values, statistic: Statistic = mean) -> Interval:
-    """Return by how much a statistic of (n,) values differs from that of others for the same queries."""
-    return _interval(len(after), lambda drawn: statistic(after[drawn]) - statistic(before[drawn]))
-
-
-def _interval(queries: int, measure: Callable[[NDArray[np.int64]], Values]) -> Interval:
-    random = np.random.default_rng(_SEED)
-    step = max(1, _DRAWN_AT_ONCE // queries)
-    sizes = [min(step, DRAWS - start) for start in range(0, DRAWS, step)]
-    samples = np.concatenate([measure(random.integers(0, queries, (size, queries))) for size in sizes])
-    low, high = np.percentile(samples, (2.5, 97.5))
-    return Interval(float(measure(np.arange(queries))), float(low), float(high))
-
-
-# Measuring
 
 
 @dataclass(frozen=True, slots=True)

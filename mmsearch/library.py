@@ -5,27 +5,27 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from mmsearch.adapting import adapt_profile, adapted_folder, called_off_on_failure, convert, tidy
 from mmsearch.calibration import Calibration
 from mmsearch.catalog import Catalog, ProfileRow
 from mmsearch.engine import Answer, Engine
-from mmsearch.errors import CatalogError, LibraryError, LockedError, ModelError, NoLibraryError, UsageError
+from mmsearch.errors import CatalogError, LibraryError, ModelError, NoLibraryError, UsageError
 from mmsearch.indexes import Indexes
-from mmsearch.paths import expand
+from mmsearch.locking import LOCK_WAIT_S, write_lock
+from mmsearch.paths import expand, size_of
 from mmsearch.query import Query, make_query
 from mmsearch.settings import Limits, Settings
 from mmsearch.spaces import Profile, Vectors, load_profile, resolve_name
 from mmsearch.terms import embed_items
-from mmsearch.types import Failure, Hit, IndexReport, Modality, Progress, Stage, Status, Term
+from mmsearch.types import AdaptReport, Failure, Hit, IndexReport, Modality, Progress, Stage, Status, Term
 
 CATALOG = "catalog.sqlite"
-_LOCK_WAIT_S = 2.0
-"""How long a writer waits: a query that catches an index up is done sooner, an index run isn't."""
 _log = logging.getLogger(__name__)
 
 
@@ -100,7 +100,7 @@ class Library:
 
     def _load(self, model: str | Path) -> Profile:
         """Return a model's profile as it is made today. Raises `ModelError`."""
-        return load_profile(model, self._settings.device)
+        return load_profile(model, self._settings.device, own=adapted_folder(self.folder))
 
     def _refuse_another(self, model: str | Path) -> None:
         own = self._row().name
@@ -124,7 +124,7 @@ class Library:
             profile = loaded
         else:
             try:
-                profile = load_profile(row.name, self._settings.device, row.pins)
+                profile = load_profile(row.name, self._settings.device, row.pins, adapted_folder(self.folder))
             except ModelError as error:
                 raise ModelError(
                     f"{error} (the library's own model; 'mmsearch index PATH --model OTHER --library {self.folder}' "
@@ -178,7 +178,7 @@ class Library:
         roots = [expand(path) for path in paths]
         find_roots(roots)
         asked = None if model in (None, "auto") else self._load(model)
-        with self._lock(_LOCK_WAIT_S):
+        with self._lock():
             switched_to = None if asked else self._switch_if_due()
             new = self._begin_change(asked) if asked else None
             seen = new or self.seen()
@@ -188,6 +188,24 @@ class Library:
             if new and not report.interrupted:
                 report = self._switch(new, report, prune=prune)
             self._clean_up(prune=prune and not report.interrupted, measure=not report.interrupted)
+        return report
+
+    def adapt(self, progress: Callable[[Progress], None] | None = None) -> AdaptReport:
+        """Adapt the library's first space to what it holds: small heads after its towers, learnt from its own pairs.
+
+        Pairs are pictures and clips with captions, and clips with sound. A tenth is held out; unless the 95 % interval
+        of what the heads gain there lies above 0, everything stays as it is. Nothing is decoded again, and the old
+        vectors stay. Raises `UsageError` where there is too little to learn from, `LockedError`.
+        """
+        with self._lock():
+            seen = self.seen()
+            report, adapted = adapt_profile(seen.catalog, seen.profile, self.folder, progress)
+            if adapted is not None:
+                new = self._see(self._catalog.begin_change(adapted.name, adapted.pins), adapted)
+                with called_off_on_failure(new.catalog):
+                    convert(seen.catalog, seen.profile, new.catalog, adapted, progress)
+                    self._switch(new, IndexReport(), prune=False)
+                self._clean_up(prune=False)
         return report
 
     def _begin_change(self, asked: Profile) -> Seen | None:
@@ -237,6 +255,7 @@ class Library:
             _log.warning("%s", error)
             return
         dropped = seen.catalog.drop_others() if prune else 0
+        tidy(seen.catalog, self.folder)
         seen.indexes.catch_up(seen.profile)
         if measure:
             Calibration(seen.catalog, seen.profile, seen.indexes).catch_up()
@@ -293,7 +312,7 @@ class Library:
         Raises `UsageError`, before anything changes, where the library holds nothing at a path.
         """
         roots = [os.path.abspath(os.fsencode(expand(path))) for path in paths]  # noqa: PTH100
-        with self._lock(_LOCK_WAIT_S):
+        with self._lock():
             known: list[bytes] = []
             for root in roots:
                 media = [row.path for row in self._catalog.media_under(root)]
@@ -324,7 +343,7 @@ class Library:
             segments=catalog.count_segments(),
             failures=len(catalog.failures_under()),
             indexes=seen.indexes.status(seen.profile) if seen else (),
-            bytes=sum(_size(file) for file in self.folder.rglob("*")),
+            bytes=size_of(self.folder),
             outdated=catalog.count_outdated(seen.profile.key) if seen else 0,
             unfinished=catalog.count_unfinished(),
             changing_to=next((other.name for other in others if other.id == change), None),
@@ -353,30 +372,8 @@ class Library:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @contextmanager
-    def _lock(self, wait_s: float) -> Iterator[None]:
-        from filelock import FileLock, Timeout  # only writers pay for it
-
-        lock = FileLock(self.folder / "write.lock")
-        try:
-            lock.acquire(timeout=wait_s)
-        except Timeout:
-            raise LockedError(
-                f"another process is writing to {self.folder}; wait until it has finished, then run this again"
-            ) from None
-        except (OSError, NotImplementedError) as error:  # filelock knows file systems that can't lock
-            reason = getattr(error, "strerror", None) or error
-            raise LibraryError(f"{self.folder} can't be locked for writing ({reason}); make it writable") from error
-        try:
-            yield
-        finally:
-            lock.release()
-
-
-def _size(file: Path) -> int:
-    with suppress(OSError):  # a writer has just replaced it
-        return file.stat().st_size if file.is_file() else 0
-    return 0
+    def _lock(self, wait_s: float = LOCK_WAIT_S) -> AbstractContextManager[None]:
+        return write_lock(self.folder, wait_s)
 
 
 def open(path: str | Path | None = None, model: str | Path = "auto", *, settings: Settings | None = None) -> Library:

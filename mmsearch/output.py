@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.spaces import ModelInfo
-from mmsearch.types import Failure, IndexReport, Progress, Status
+from mmsearch.types import AdaptReport, Failure, IndexReport, Progress, Status
 
 if TYPE_CHECKING:
-    from mmsearch.evaluate import Evaluation, Interval
+    from mmsearch.evaluate import Evaluation
+    from mmsearch.metrics import Interval
 
 _SHOWN_FAILURES = 10
 
@@ -65,6 +66,12 @@ def warn(line: str) -> None:
 def say(line: str) -> None:
     """Print one line to stdout."""
     sys.stdout.write(f"{printable(line)}\n")
+
+
+def note(line: str) -> None:
+    """Print one line of progress to stderr."""
+    sys.stderr.write(f"{printable(line)}\n")
+    sys.stderr.flush()
 
 
 def printable(text: str | Path) -> str:
@@ -237,6 +244,34 @@ def show_evaluations(evaluations: Sequence[Evaluation], *, as_json: bool) -> Non
                 numbers = [*_triple(found), *(_triple(added) if added else ())]
                 fields_of_line = [direction, str(evaluation.queries), name, *(f"{number:.4f}" for number in numbers)]
                 sys.stdout.write("\t".join(fields_of_line) + "\n")
+
+
+def show_adapted(report: AdaptReport, *, as_json: bool) -> None:
+    """Print what adapting gained in each direction, and whether it was kept."""
+    if as_json:
+        gains = [
+            {
+                "direction": gain.direction,
+                "queries": gain.queries,
+                "metric": gain.metric,
+                "before": gain.before,
+                "after": gain.after,
+                "difference": _triple(gain.difference),
+            }
+            for gain in report.gains
+        ]
+        fields = {"adapted": report.adapted, "model": report.model, "pairs": report.pairs, "seconds": report.seconds}
+        print_json({**fields, "overall": _triple(report.overall), "gains": gains})
+        return
+    say(f"{'held out':<16}{'queries':>8}  {'':<10}{'before':>7}{'after':>7}  difference [95 %]")
+    for gain in report.gains:
+        numbers = f"{gain.before:7.3f}{gain.after:7.3f}  {_interval(gain.difference, '+')}"
+        say(f"{gain.direction:<16}{gain.queries:>8,}  {gain.metric:<10}{numbers}")
+    of = f"{_interval(report.overall, '+')} over all of {count(report.pairs, 'pair')}, {report.seconds:.0f} s"
+    if report.adapted:
+        say(f"adapted: {of}; the library now uses {report.model}")
+    else:
+        say(f"kept: nothing was gained that is beyond doubt ({of}); the library still uses {report.model}")
 
 
 def show_written(lines: int, file: Path, *, as_json: bool) -> None:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
 def expand(path: str | Path) -> Path:
     """Return a path with its `~` replaced; one of a user who doesn't exist stays as it is, where Path's own raises."""
     return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
+def size_of(folder: Path) -> int:
+    """Return how many bytes the files below a folder take; what goes meanwhile counts nothing."""
+    total = 0
+    for file in folder.rglob("*"):
+        with suppress(OSError):
+            total += file.stat().st_size if file.is_file() else 0
+    return total
 
 
 def write_whole(file: Path, content: bytes) -> None:

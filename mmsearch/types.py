@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
+    from mmsearch.metrics import Interval
+
     Payload: TypeAlias = Image | NDArray[np.float32] | str
     """What a view is before it is embedded: an RGB picture, a mono waveform in [-1, 1], or a passage."""
 
@@ -93,6 +95,37 @@ class IndexReport:
     switched_to: str | None = None
     unreached: int = 0
     first_unreached: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """What adapting gained in a direction, such as "text→visual", on pairs that were held out.
+
+    `metric` is "recall@10", or "mrr" in a small library; `difference` has a 95 % interval.
+    """
+
+    direction: str
+    queries: int
+    metric: str
+    before: float
+    after: float
+    difference: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptReport:
+    """What adapting a library to itself came to.
+
+    `adapted` says whether it was: the interval of `overall`, the mean gain over the held-out pairs, lies above 0 then.
+    `pairs` are the contents that were learnt from or judged by, `model` names what the library answers with now.
+    """
+
+    adapted: bool
+    model: str
+    pairs: int
+    overall: Interval
+    gains: tuple[Gain, ...]
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

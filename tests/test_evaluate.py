@@ -23,10 +23,10 @@ from media_maker import GREEN
 from PIL import Image, ImageDraw
 
 import mmsearch
-from mmsearch import Library, LibraryError, MediaError, Settings, UsageError, evaluate, output
+from mmsearch import Library, LibraryError, MediaError, Settings, UsageError, evaluate, metrics, output
 from mmsearch.errors import QueryError
-from mmsearch.evaluate import METRICS, Interval, Ranking, bootstrap, median, paired_bootstrap
 from mmsearch.judged import read_judged, write_captions
+from mmsearch.metrics import METRICS, Interval, Ranking, bootstrap, median, paired_bootstrap
 from mmsearch.query import Query
 from mmsearch.types import Modality, Progress, Term, View
 from mmsearch.vectors import FaissIndex
@@ -175,7 +175,7 @@ def test_metrics_are_those_of_ir_measures() -> None:
 
 
 def test_queries_that_all_fare_the_same_have_an_interval_of_no_width() -> None:
-    for statistic in (evaluate.mean, median):
+    for statistic in (metrics.mean, median):
         assert bootstrap(np.full(7, 1 / 3), statistic) == Interval(1 / 3, 1 / 3, 1 / 3)
     assert bootstrap(np.asarray([0.25])) == Interval(0.25, 0.25, 0.25)
 
@@ -208,15 +208,15 @@ def test_a_paired_difference_is_narrower_where_queries_are_hard_or_easy_for_both
 def test_draws_in_parts_are_as_many_and_as_good(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
-    def mean(drawn: evaluate.Values) -> evaluate.Values:
+    def mean(drawn: metrics.Values) -> metrics.Values:
         sizes.append(len(drawn) if drawn.ndim == 2 else 0)
-        return evaluate.mean(drawn)
+        return metrics.mean(drawn)
 
     each = np.linspace(0, 1, 300)
     whole = bootstrap(each)
-    monkeypatch.setattr(evaluate, "_DRAWN_AT_ONCE", 300 * 7)
+    monkeypatch.setattr(metrics, "_DRAWN_AT_ONCE", 300 * 7)
     parts = bootstrap(each, mean)
-    assert (max(sizes), sum(sizes)) == (7, evaluate.DRAWS)
+    assert (max(sizes), sum(sizes)) == (7, metrics.DRAWS)
     assert (parts.low, parts.high) == pytest.approx((whole.low, whole.high), abs=0.005)
 
 

@@ -173,7 +173,7 @@ def test_a_space_that_both_models_have_is_embedded_apart(
     """As `standard` and `mini` share one. Passages are cut by the first space, so the segments differ."""
     both = Profile("both", tuple(load_profile(name).spaces[0] for name in (NEW, OLD)))
 
-    def load(name: str, device: str = "auto", pins: Sequence[str] = ()) -> Profile:
+    def load(name: str, device: str = "auto", pins: Sequence[str] = (), own: Path | None = None) -> Profile:
         return both if name == "both" else load_profile(name, device, pins)
 
     monkeypatch.setattr(library_module, "load_profile", load)
@@ -213,7 +213,7 @@ def test_a_model_that_cannot_be_loaded_any_more_can_be_changed(
     library: Library, media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
-    def forgotten(name: str, device: str = "auto", pins: Sequence[str] = ()) -> Profile:
+    def forgotten(name: str, device: str = "auto", pins: Sequence[str] = (), own: Path | None = None) -> Profile:
         if name == OLD:
             raise ModelError("its weights are gone; choose another")
         return load_profile(name, device, pins)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime as ort
 import pytest
+from adapted_maker import make_adapted
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from tokenizers import Tokenizer
@@ -53,9 +54,11 @@ PAYLOADS: dict[View, tuple[Payload, ...]] = {
 }
 
 
-@pytest.fixture(scope="module", params=["mini", "hashing"])
-def space(request: pytest.FixtureRequest) -> Space:
-    return load_profile(request.param).spaces[0]
+@pytest.fixture(scope="module", params=["mini", "hashing", "adapted"])
+def space(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Space:
+    adapted = request.param == "adapted"
+    name = make_adapted(tmp_path_factory.mktemp("adapted")) if adapted else request.param
+    return load_profile(name).spaces[0]
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,9 @@ from mmsearch.catalog.rows import (
     NewSegment,
     ProfileRow,
     SegmentRow,
+    StoredContent,
+    StoredSegment,
+    StoredVector,
     stamp_of,
 )
 
@@ -31,5 +34,8 @@ __all__ = [
     "NewSegment",
     "ProfileRow",
     "SegmentRow",
+    "StoredContent",
+    "StoredSegment",
+    "StoredVector",
     "stamp_of",
 ]

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, Select, bindparam, func, insert, or_, select, update
 
+from mmsearch.catalog.copying import Copier
 from mmsearch.catalog.database import Database
 from mmsearch.catalog.embeddings import EmbeddingReader
 from mmsearch.catalog.profiles import ProfileKeeper, count_media, media_rows
@@ -34,7 +35,7 @@ from mmsearch.types import Modality
 _SOME: BindParameter[Any] = bindparam("some", expanding=True)
 
 
-class Catalog(EmbeddingReader, ProfileKeeper):
+class Catalog(EmbeddingReader, Copier, ProfileKeeper):
     """The catalog of one library, as the profile sees it that answers when it is opened, or another: see `beside`.
 
     Reads may run beside one writer; the library's lock sees that there is one.

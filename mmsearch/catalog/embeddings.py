@@ -143,7 +143,7 @@ class EmbeddingReader(Part):
                 segment.c.id,
                 content.c.id.label("content_id"),
                 content.c.modality,
-                _first_path().label("path"),
+                first_path().label("path"),
                 segment.c.start_s,
                 segment.c.end_s,
                 segment.c.text,
@@ -168,7 +168,7 @@ class EmbeddingReader(Part):
         shown = select(embedding.c.id).where(embedding.c.segment_id == segment.c.id, embedding.c.view != View.TEXT)
         columns = (segment.c.id, segment.c.content_id, content.c.modality, segment.c.text)
         query = (
-            select(*columns, _first_path().label("path"), shown.correlate(segment).exists().label("of_a_moment"))
+            select(*columns, first_path().label("path"), shown.correlate(segment).exists().label("of_a_moment"))
             .join_from(segment, content)
             .where(segment.c.profile_id == self.profile_id)
             .where(segment.c.text.is_not(None), content.c.modality != Modality.TEXT)
@@ -188,7 +188,7 @@ class EmbeddingReader(Part):
             raise CatalogError(f"{file}: a vector has the wrong length; rebuild with 'mmsearch index'") from error
 
 
-def _first_path() -> ScalarSelect[Any]:
+def first_path() -> ScalarSelect[Any]:
     """Return the query for the first path, in byte order, of the content at hand; null where it has none any more."""
     own = select(func.min(media.c.path)).where(media.c.content_id == content.c.id)
     return own.correlate(content).scalar_subquery()

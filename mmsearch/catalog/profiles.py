@@ -137,6 +137,12 @@ class ProfileKeeper(Part):
             self._drop(other)
         return len(others)
 
+    def call_off(self, profile_id: int) -> None:
+        """Delete a profile that the library was to change to, with all it has embedded: as if it had never begun."""
+        self.end_change()
+        if profile_id != self.current:
+            self._drop(profile_id)
+
     def _mark_never_embedded(self) -> None:
         """Give contents that only others have embedded a row of this profile, by which they are out of date."""
         own = (embedded.c.content_id == content.c.id, embedded.c.profile_id == self.profile_id)

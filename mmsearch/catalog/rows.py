@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,6 +126,38 @@ class CaptionRow:
     path: bytes
     modality: Modality
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVector:
+    """A vector (dim,) of half or single precision as a segment has it; `draw` is its place in samples."""
+
+    space_id: int
+    view: View
+    draw: int
+    vector: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSegment:
+    """A segment with all of its vectors."""
+
+    start_s: float | None
+    end_s: float | None
+    text: str | None
+    silent: bool
+    vectors: tuple[StoredVector, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredContent:
+    """A content with its segments in order; `path` is its first in byte order, None where no path names it any more."""
+
+    id: int
+    hash: bytes
+    modality: Modality
+    path: bytes | None
+    segments: tuple[StoredSegment, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,13 +31,13 @@ def insert_contents(connection: Connection, contents: Sequence[NewContent], prof
     rows = [{"hash": digest, "modality": new.modality.value} for (digest, _), new in unique.items()]
     if not rows:
         return
-    inserted = _replacing(content, ["hash"], rows[0]).returning(content.c.hash, content.c.id)
+    inserted = replacing(content, ["hash"], rows[0]).returning(content.c.hash, content.c.id)
     ids = {row.hash: row.id for row in connection.execute(inserted, rows)}
     done = [
         {"content_id": ids[digest], "profile_id": profile_id, "key": embedded_by, "resume_s": new.resume_s}
         for (digest, _), new in unique.items()
     ]
-    connection.execute(_replacing(embedded, ["content_id", "profile_id"], done[0]), done)
+    connection.execute(replacing(embedded, ["content_id", "profile_id"], done[0]), done)
     for part in parts(ids[digest] for digest, from_s in unique if from_s == 0):
         mine = (segment.c.content_id.in_(part), segment.c.profile_id == profile_id)
         connection.execute(delete(segment).where(*mine))
@@ -93,7 +93,7 @@ def _expected(
     return wanted
 
 
-def _replacing(table: Table, unique: Sequence[str], columns: Iterable[str]) -> Insert:
+def replacing(table: Table, unique: Sequence[str], columns: Iterable[str]) -> Insert:
     """Return the statement that writes rows of these columns, each in place of the one with the same `unique` ones."""
     statement = upsert(table)
     changed = {name: statement.excluded[name] for name in columns if name not in unique}
@@ -130,7 +130,7 @@ def point(connection: Connection, names: Mapping[NewMedia, int]) -> None:
         }
         for name, content_id in names.items()
     ]
-    connection.execute(_replacing(media, ["path"], rows[0]), rows)
+    connection.execute(replacing(media, ["path"], rows[0]), rows)
 
 
 def carry_failures(connection: Connection, names: Mapping[NewMedia, int]) -> None:
@@ -161,7 +161,7 @@ def record_failures(connection: Connection, failures: Sequence[FailureRow]) -> N
         {"path": f.path, "stage": f.stage, "reason": _storable(f.reason), "stamp": f.stamp, "version": f.version}
         for f in failures
     ]
-    connection.execute(_replacing(failure, ["path"], rows[0]), rows)
+    connection.execute(replacing(failure, ["path"], rows[0]), rows)
 
 
 def forget_failures(connection: Connection, paths: Iterable[bytes]) -> None:

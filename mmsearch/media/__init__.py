@@ -4,6 +4,7 @@ from mmsearch.media.decode import DECODER_VERSION, Decoded, DecodeOptions, decod
 from mmsearch.media.digest import content_digest, find_sidecars
 from mmsearch.media.kinds import EXTENSIONS, HEAD_BYTES, by_name, resolve
 from mmsearch.media.sidecar import sidecar_names
+from mmsearch.media.text import sentences
 
 __all__ = [
     "DECODER_VERSION",
@@ -17,5 +18,6 @@ __all__ = [
     "find_sidecars",
     "open_regular",
     "resolve",
+    "sentences",
     "sidecar_names",
 ]

@@ -68,6 +68,11 @@ def passages(text: str, count_tokens: CountTokens, max_tokens: int) -> Iterator[
             yield packed
 
 
+def sentences(text: str) -> list[str]:
+    """Return the sentences and lines of a text, in order, with single spaces between their words."""
+    return [clean for piece in _SENTENCE.split(text) if (clean := " ".join(piece.split()))]
+
+
 def _paragraphs(text: str) -> Iterator[str]:
     heading = ""
     for paragraph in _PARAGRAPH.split(text.replace("\r\n", "\n").replace("\r", "\n")):
@@ -80,10 +85,8 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 
 def _pieces(paragraph: str, count_tokens: CountTokens, max_tokens: int) -> Iterator[str]:
-    for sentence in _SENTENCE.split(paragraph):
-        clean = " ".join(sentence.split())
-        if clean:
-            yield from _halve(clean, count_tokens, max_tokens)
+    for sentence in sentences(paragraph):
+        yield from _halve(sentence, count_tokens, max_tokens)
 
 
 def _halve(piece: str, count_tokens: CountTokens, max_tokens: int) -> Iterator[str]:

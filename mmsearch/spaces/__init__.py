@@ -1,5 +1,6 @@
 """Joint embedding spaces: one protocol, and the profiles that order them."""
 
+from mmsearch.spaces.adapted import Adapted, AdaptedSpace, HeadWeights
 from mmsearch.spaces.base import (
     FrontEnd,
     ImageFrontEnd,
@@ -15,10 +16,14 @@ from mmsearch.spaces.base import (
 from mmsearch.spaces.cache import cache_folder, int8_tower
 from mmsearch.spaces.models import ModelInfo, known_models
 from mmsearch.spaces.onnx import OnnxSpace
-from mmsearch.spaces.profiles import Profile, for_indexing, load_profile, pull_model, resolve_name
+from mmsearch.spaces.profiles import ADAPTED, Profile, for_indexing, load_profile, pull_model, resolve_name
 
 __all__ = [
+    "ADAPTED",
+    "Adapted",
+    "AdaptedSpace",
     "FrontEnd",
+    "HeadWeights",
     "ImageFrontEnd",
     "ModelInfo",
     "OnnxSpace",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mmsearch.errors import ModelError
 from mmsearch.spaces import hub
+from mmsearch.spaces.adapted import AdaptedSpace, is_adapted
 from mmsearch.spaces.base import SoundFrontEnd, Space
 from mmsearch.spaces.cache import export_model, find_export, mend_export, replaced
 from mmsearch.spaces.hashing import HashingSpace
@@ -24,6 +25,8 @@ from mmsearch.types import View
 
 _log = logging.getLogger("mmsearch")
 _BUILT_IN = ("mini", "hashing")
+ADAPTED = "adapted:"
+"""Before the fingerprint of a space that lies in a library's own folder, wherever that is moved to."""
 _PINNED = re.compile(r"#[0-9a-f]{16}$")
 
 
@@ -33,6 +36,8 @@ class Profile:
 
     name: str
     spaces: tuple[Space, ...]
+    own: Path | None = None
+    """The folder of the spaces that belong to the library alone."""
 
     @property
     def key(self) -> str:
@@ -58,7 +63,7 @@ def resolve_name(name: str | Path) -> str:
     name = str(name)
     if name == "auto":
         return _auto()
-    if name in (*_BUILT_IN, *ALIASES):
+    if name in (*_BUILT_IN, *ALIASES) or name.startswith(ADAPTED):
         return name
     return canonical(name)
 
@@ -77,18 +82,17 @@ def _auto() -> str:
     return "mini"
 
 
-def load_profile(name: str | Path, device: str = "auto", pins: Sequence[str] = ()) -> Profile:
+def load_profile(name: str | Path, device: str = "auto", pins: Sequence[str] = (), own: Path | None = None) -> Profile:
     """Return the profile of this name; its towers are loaded when first used. Raises `ModelError`.
 
     `pins` are those of the profile as a library knows it; without, the name is looked up anew. What isn't on this disk
-    yet is downloaded, and exported for the CPU, once.
+    yet is downloaded, and exported for the CPU, once. `own` is where a library keeps the spaces that it was adapted to.
     """
     resolved = str(name) if pins else resolve_name(name)
     spaces: list[Space] = []
     for pin in pins or _members(resolved):
         try:
-            name_and_state = (pin[:-17], pin[-16:]) if pins and _PINNED.search(pin) else (pin, "")
-            space = _space(*name_and_state, device if not spaces else "auto")
+            space = _space(*_parted(pin, pinned=bool(pins)), device if not spaces else "auto", own)
         except ModelError as error:
             if pins or not spaces:
                 raise
@@ -97,7 +101,7 @@ def load_profile(name: str | Path, device: str = "auto", pins: Sequence[str] = (
         if pins or _adds(space, spaces):
             spaces.append(space)
     _agree_on_a_rate(spaces)
-    return Profile(resolved, tuple(spaces))
+    return Profile(resolved, tuple(spaces), own)
 
 
 def pull_model(name: str) -> Iterator[tuple[str, Path]]:
@@ -114,13 +118,14 @@ def for_indexing(profile: Profile, device: str) -> Profile:
 
     Exports are looked at from end to end first: what is damaged in its middle would spoil every vector of the run.
     """
-    torn = [space for space in profile.spaces if isinstance(space, OnnxSpace) and mend_export(space)]
+    run = [base for space in profile.spaces for base in (space.bases if isinstance(space, AdaptedSpace) else (space,))]
+    torn = [space for space in run if isinstance(space, OnnxSpace) and mend_export(space)]
     if torn:
-        profile = load_profile(profile.name, device, profile.pins)
+        profile = load_profile(profile.name, device, profile.pins, profile.own)
     if device != "auto" or not _has_cuda() or profile.name in _BUILT_IN:
         return profile
     try:
-        return load_profile(profile.name, "cuda", profile.pins)
+        return load_profile(profile.name, "cuda", profile.pins, profile.own)
     except ModelError as error:  # the driver is there; torch, or the checkpoint that it needs, isn't
         _log.info("encoding on the CPU: %s", error)
         return profile
@@ -163,14 +168,23 @@ def _pairs(space: Space) -> set[tuple[View, View]]:
     return {(query, item) for query in space.front_ends for item in space.front_ends}
 
 
-def _space(name: str, fingerprint: str, device: str) -> Space:
+def _parted(pin: str, *, pinned: bool = True) -> tuple[str, str]:
+    """Return the name in a pin, and the fingerprint or ""."""
+    return (pin[:-17], pin[-16:]) if pinned and _PINNED.search(pin) else (pin, "")
+
+
+def _space(name: str, fingerprint: str, device: str, own: Path | None = None) -> Space:
     """Return a space by its name, in the very state of it that a library holds where a fingerprint is given."""
     if name == "hashing":
         return HashingSpace()
     if name == "mini":
         return OnnxSpace("mini", mini_folder(), device)
-    if folder := _space_folder(name):
-        space = OnnxSpace(name, folder, device)
+    if folder := _space_folder(name, own):
+        space: OnnxSpace | AdaptedSpace
+        if is_adapted(folder):
+            space = AdaptedSpace(name, folder, lambda pin: _space(*_parted(pin), device, own))
+        else:
+            space = OnnxSpace(name, folder, device)
         if fingerprint and space.fingerprint != fingerprint:
             raise replaced(name)
         return space
@@ -181,8 +195,13 @@ def _space(name: str, fingerprint: str, device: str) -> Space:
     return OnnxSpace(name, export_model(name, fingerprint), "cpu")
 
 
-def _space_folder(name: str) -> Path | None:
+def _space_folder(name: str, own: Path | None = None) -> Path | None:
     """Return the folder that a name stands for where it holds a space as it is, and not a checkpoint."""
+    if name.startswith(ADAPTED):
+        if own is None or not (own / name.removeprefix(ADAPTED) / "spec.json").is_file():
+            where = "outside its own library" if own is None else f"in {own}"
+            raise ModelError(f"there is no space {name} {where}; name another model, or a folder: local-dir:DIR")
+        return own / name.removeprefix(ADAPTED)
     folder = Path(name.removeprefix(FOLDER))
     return folder if name.startswith(FOLDER) and (folder / "spec.json").is_file() else None
 
@@ -192,7 +211,7 @@ def _agree_on_a_rate(spaces: Sequence[Space]) -> None:
     ends = [end for space in spaces for end in space.front_ends.values()]
     rates = {end.sample_rate_hz for end in ends if isinstance(end, SoundFrontEnd)}
     for space in spaces if len(rates) > 1 else ():
-        if isinstance(space, OnnxSpace):
+        if isinstance(space, OnnxSpace | AdaptedSpace):
             space.hear_at(max(rates))
 
 

@@ -1,0 +1,111 @@
+"""What one profile has embedded, page by page, and as it becomes another profile's: nothing is decoded again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import delete, insert, select
+
+from mmsearch.catalog.database import Part
+from mmsearch.catalog.embeddings import first_path
+from mmsearch.catalog.rows import StoredContent, StoredSegment, StoredVector
+from mmsearch.catalog.schema import content, embedded, embedding, segment
+from mmsearch.catalog.writing import raise_revision, replacing
+from mmsearch.types import Modality, View
+
+_PAGE = 64
+"""How many contents are read, and written, together: of films each has a thousand segments."""
+
+
+class Copier(Part):
+    """Reads contents with all that a profile has made of them, and writes them as this profile's."""
+
+    def stored(self) -> Iterator[list[StoredContent]]:
+        """Yield the contents that the profile has embedded to their end, in the order of their ids, page by page."""
+        last = 0
+        columns = (content.c.id, content.c.hash, content.c.modality, first_path().label("path"))
+        whole = (embedded.c.profile_id == self.profile_id, embedded.c.resume_s.is_(None))
+        query = select(*columns).join_from(content, embedded).where(*whole).order_by(content.c.id).limit(_PAGE)
+        while True:
+            with self._read() as connection:
+                rows = connection.execute(query.where(content.c.id > last)).all()
+            segments = self._segments([row.id for row in rows])
+            yield [
+                StoredContent(row.id, row.hash, Modality(row.modality), row.path, tuple(segments.get(row.id, ())))
+                for row in rows
+            ]
+            if len(rows) < _PAGE:
+                return
+            last = rows[-1].id
+
+    def _segments(self, content_ids: Sequence[int]) -> dict[int, list[StoredSegment]]:
+        mine = (segment.c.content_id.in_(content_ids), segment.c.profile_id == self.profile_id)
+        vectors: dict[int, list[StoredVector]] = {}
+        found: dict[int, list[StoredSegment]] = {}
+        columns = (embedding.c.segment_id, embedding.c.space_id, embedding.c.view, embedding.c.draw, embedding.c.vector)
+        with self._read() as connection:
+            for row in connection.execute(select(*columns).join_from(embedding, segment).where(*mine)):
+                one = StoredVector(row.space_id, View(row.view), row.draw, np.frombuffer(row.vector, "<f2"))
+                vectors.setdefault(row.segment_id, []).append(one)
+            for row in connection.execute(select(segment).where(*mine).order_by(segment.c.id)):
+                one_segment = StoredSegment(
+                    row.start_s, row.end_s, row.text, row.silent, tuple(vectors.get(row.id, ()))
+                )
+                found.setdefault(row.content_id, []).append(one_segment)
+        return found
+
+    def embedded_by(self, key: str) -> set[int]:
+        """Return the contents that the profile has embedded to their end under this key."""
+        mine = (embedded.c.profile_id == self.profile_id, embedded.c.key == key, embedded.c.resume_s.is_(None))
+        with self._read() as connection:
+            return set(connection.execute(select(embedded.c.content_id).where(*mine)).scalars())
+
+    def copy_in(self, contents: Sequence[StoredContent], embedded_by: str) -> None:
+        """Write contents as embedded by this profile, in one transaction, in place of what it has of them."""
+        if not contents:
+            return
+        done = [
+            {"content_id": one.id, "profile_id": self.profile_id, "key": embedded_by, "resume_s": None}
+            for one in contents
+        ]
+        rows = [(one, piece) for one in contents for piece in one.segments]
+        with self._write() as connection:
+            before = (segment.c.content_id.in_([one.id for one in contents]), segment.c.profile_id == self.profile_id)
+            connection.execute(delete(segment).where(*before))
+            connection.execute(replacing(embedded, ["content_id", "profile_id"], done[0]), done)
+            if rows:
+                returning = insert(segment).returning(segment.c.id, sort_by_parameter_order=True)
+                ids = connection.execute(returning, [self._segment_row(one, piece) for one, piece in rows]).scalars()
+                vectors = [
+                    _vector_row(segment_id, one.modality, vector)
+                    for segment_id, (one, piece) in zip(ids, rows, strict=True)
+                    for vector in piece.vectors
+                ]
+                if vectors:
+                    connection.execute(insert(embedding), vectors)
+            raise_revision(connection, self.profile_id)
+
+    def _segment_row(self, one: StoredContent, piece: StoredSegment) -> dict[str, Any]:
+        return {
+            "content_id": one.id,
+            "start_s": piece.start_s,
+            "end_s": piece.end_s,
+            "text": piece.text,
+            "silent": piece.silent,
+            "profile_id": self.profile_id,
+        }
+
+
+def _vector_row(segment_id: int, modality: Modality, vector: StoredVector) -> dict[str, Any]:
+    stored: NDArray[Any] = vector.vector.astype("<f2")
+    return {
+        "segment_id": segment_id,
+        "space_id": vector.space_id,
+        "view": vector.view.value,
+        "modality": modality.value,
+        "draw": vector.draw,
+        "vector": stored.tobytes(),
+    }

@@ -1,0 +1,1 @@
+"""Training and adapting towers: losses, memories and the loop over them."""
