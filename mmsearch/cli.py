@@ -200,6 +200,31 @@ def evaluate(
 
 
 @app.command()
+def train(
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="A TOML file: data, towers, stages, and every number.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where the space goes; else beside the recipe, by its name.")
+    ] = None,
+) -> None:
+    """Train a space of your own. A run that was stopped goes on where it stood when called again."""
+    from mmsearch.training.run import train_recipe  # torch, which no other command needs
+
+    folder = train_recipe(expand(recipe), expand(out) if out else None, output.note)
+    output.say(f"{output.printable(folder)} is ready; --model takes it")
+
+
+@app.command()
+def adapt(library: LibraryOption = None, json: JsonOption = False) -> None:
+    """Adapt the model to what the library holds: its captions, and the sounds of its clips. Kept only if it gains."""
+    with Library(library, create=False) as opened:
+        with output.progress_bar("adapting", "steps", quiet=json) as progress:
+            report = opened.adapt(progress)
+        output.show_adapted(report, as_json=json)
+
+
+@app.command()
 def status(library: LibraryOption = None, json: JsonOption = False) -> None:
     """Say what the library holds, and what couldn't be indexed."""
     with Library(library, create=False) as opened:

@@ -62,7 +62,7 @@ def test_links_lead_somewhere(page: str) -> None:
 
 
 def test_every_command_is_documented(tmp_path: Path) -> None:
-    for command in ("index", "query", "eval", "status", "forget"):
+    for command in ("index", "query", "eval", "train", "adapt", "status", "forget"):
         assert f"mmsearch {command}" in README
 
 

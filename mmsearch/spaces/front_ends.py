@@ -93,6 +93,11 @@ class Tokens:
         return np.asarray(_tokenizer(self.file).post_process(words).ids, dtype=np.int64)
 
     @property
+    def vocabulary(self) -> int:
+        """How many different ids there are."""
+        return _tokenizer(self.file).get_vocab_size()
+
+    @property
     def max_tokens(self) -> int:
         """The longest passage, in tokens that carry words."""
         return self.max_ids - _tokenizer(self.file).num_special_tokens_to_add(is_pair=False)

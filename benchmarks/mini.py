@@ -1,0 +1,206 @@
+"""What a trained space knows of media it was not trained on, beside another space: the table of docs/training.md.
+
+    MEDIA=DIR START=DIR python benchmarks/mini.py --recipe recipes/mini.toml [--model mini] [--beside DIR]
+
+Everything that the recipe holds out is embedded by both spaces. Intervals are 95 % bootstraps over photos, sounds,
+clips or names; differences are paired. A space that was trained on what this recipe holds out looks better than it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmsearch.metrics import paired_bootstrap
+from mmsearch.settings import Limits
+from mmsearch.spaces import Profile, Space, embed, load_profile, normalise
+from mmsearch.terms import read_item
+from mmsearch.training.measure import Figure, named, recalls
+from mmsearch.training.recipe import read_recipe
+from mmsearch.training.sources import Example, Examples, read_sources
+from mmsearch.types import View
+
+Vectors = NDArray[np.float32]
+SIDES = {View.VISUAL: "image", View.AUDIO: "sound"}
+DOGS = (
+    "german shepherd",
+    "labrador retriever",
+    "golden retriever",
+    "yorkshire terrier",
+    "standard poodle",
+    "chihuahua",
+)
+SAME = {
+    "cat": ("tabby", "persian cat", "egyptian cat", "wild cat", "cougar face", "cougar body"),
+    "dog": DOGS,
+    "dog bark": DOGS,
+    "frog": ("bullfrog", "tailed frog"),
+    "lion": ("lion",),
+    "sheep": ("bighorn",),
+    "cow": ("ox", "bison"),
+    "monkey": ("baboon", "chimpanzee", "orangutan"),
+    "chicken": ("rooster",),
+    "rooster": ("rooster",),
+    "bird": ("goose", "black stork", "albatross", "ibis", "pigeon", "flamingo"),
+    "saxophone": ("saxophone",),
+    "cello": ("cello", "electric guitar"),
+    "acoustic guitar": ("electric guitar", "mandolin"),
+    "snare drum": ("drumstick", "drum"),
+    "helicopter": ("helicopter",),
+}
+"""Sounds by what is photographed."""
+DEPTH = 5
+
+
+@dataclass(slots=True)
+class Seen:
+    """The held-out files of a recipe, and what one space makes of them."""
+
+    examples: Examples
+    profile: Profile
+    _kept: dict[tuple[int, View], Vectors] = field(default_factory=dict)
+    _said: dict[str, Vectors] = field(default_factory=dict)
+
+    @property
+    def space(self) -> Space:
+        """The space that is measured."""
+        return self.profile.spaces[0]
+
+    def held(self, source: int) -> list[Example]:
+        """Return the held-out files of a source."""
+        return [row for row in self.examples.rows if row.source == source and row.held]
+
+    def files(self, source: int, view: View) -> Vectors:
+        """Return the view of every held-out file of a source, (n, dim); zeros where it has none."""
+        if (source, view) not in self._kept:
+            found = []
+            for row in self.held(source):
+                assert row.path is not None
+                payloads = read_item(row.path, self.profile, Limits()).views.get(view, ())
+                vectors = embed(self.space, view, payloads) if payloads else np.zeros((1, self.space.dim), np.float32)
+                found.append(normalise(vectors.mean(axis=0)))
+            self._kept[source, view] = np.stack(found)
+        return self._kept[source, view]
+
+    def texts(self, words: Sequence[str]) -> Vectors:
+        """Return (n, dim)."""
+        new = [word for word in dict.fromkeys(words) if word not in self._said]
+        if new:
+            self._said.update(zip(new, embed(self.space, View.TEXT, new), strict=True))
+        return np.stack([self._said[word] for word in words])
+
+    def tag(self, tag: int) -> Vectors:
+        """Return what a tag is called, by the mean of the ways it is said."""
+        return normalise(
+            self.texts([self.examples.texts[row].words for row in self.examples.tag_texts[tag]]).mean(axis=0)
+        )
+
+
+def figures(seen: Seen) -> list[Figure]:
+    """Return all lines of the table."""
+    found: list[Figure] = []
+    for number, source in enumerate(seen.examples.sources):
+        rows = seen.held(number)
+        if not rows:
+            continue
+        views = [View.AUDIO] if source.name in SOUNDS else [View.VISUAL]
+        if source.kind == "clips":
+            found += clips(seen, number)
+            continue
+        for view in views:
+            vectors = seen.files(number, view)
+            found += captions(seen, source.name, SIDES[view], vectors, rows)
+            if any(row.tag >= 0 for row in rows):
+                names = sorted({row.tag for row in seen.examples.rows if row.source == number})
+                right = np.searchsorted(names, [row.tag for row in rows])
+                found += named(source.name, SIDES[view], vectors, np.stack([seen.tag(name) for name in names]), right)
+    return [*found, *heard(seen)]
+
+
+SOUNDS = ("esc10", "urbansound8k", "animals", "instruments")
+PHOTOS = ("caltech101", "tiny_imagenet")
+
+
+def captions(seen: Seen, source: str, side: str, vectors: Vectors, rows: Sequence[Example]) -> list[Figure]:
+    """Return recall by captions, in each language, of the units that have one."""
+    found: list[Figure] = []
+    texts = seen.examples.texts
+    for language in sorted({texts[t].language for row in rows for t in row.texts}):
+        said = [(n, t) for n, row in enumerate(rows) for t in row.texts if texts[t].language == language]
+        units, owner = np.unique([n for n, _ in said], return_inverse=True)
+        words = seen.texts([texts[t].words for _, t in said])
+        found += recalls(source, side, language, vectors[units], words, owner)
+    return found
+
+
+def clips(seen: Seen, source: int) -> list[Figure]:
+    """Return the reciprocal rank of clips by their label, and of a clip's pictures by its own sound."""
+    rows = seen.held(source)
+    pictures, sounds = seen.files(source, View.VISUAL), seen.files(source, View.AUDIO)
+    heard = sounds.any(axis=1)
+    labels = seen.texts([seen.examples.texts[row.texts[0]].words for row in rows])
+    both = normalise(pictures + sounds)
+
+    def ranks(scores: Vectors) -> NDArray[np.float64]:
+        own = np.diagonal(scores)[:, None]
+        return np.asarray(1.0 / (1 + (scores > own).sum(axis=1)))
+
+    name, chance = "av", float(np.mean(1.0 / np.arange(1, len(rows) + 1)))
+    return [
+        Figure(name, "label→clip, pictures, MRR", ranks(labels @ pictures.T), chance),
+        Figure(name, "label→clip, sound, MRR", ranks(labels[heard] @ sounds[heard].T), chance),
+        Figure(name, "label→clip, both, MRR", ranks(labels @ both.T), chance),
+        Figure(name, "soundtrack→its clip's pictures, MRR", ranks(sounds[heard] @ pictures[heard].T), chance),
+    ]
+
+
+def heard(seen: Seen) -> list[Figure]:
+    """Return how many of the five photos nearest to a sound show what it is the sound of."""
+    numbers = {one.name: number for number, one in enumerate(seen.examples.sources)}
+    tags = seen.examples.tags
+    gallery = np.concatenate([seen.files(numbers[name], View.VISUAL) for name in PHOTOS])
+    shown = np.asarray([tags[row.tag] for name in PHOTOS for row in seen.held(numbers[name])])
+    each, chances = [], []
+    for name in SOUNDS:
+        for row, vector in zip(seen.held(numbers[name]), seen.files(numbers[name], View.AUDIO), strict=True):
+            right = np.isin(shown, SAME.get(tags[row.tag], ()))
+            if right.sum() >= DEPTH:
+                each.append(float(right[np.argsort(-(gallery @ vector), kind="stable")[:DEPTH]].mean()))
+                chances.append(right.mean())
+    return [Figure("sounds", f"sound→photo of it, P@{DEPTH}", np.asarray(each), float(np.mean(chances)))]
+
+
+def main() -> None:
+    """Measure, compare, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--recipe", type=Path, default=Path("recipes/mini.toml"))
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--beside")
+    arguments = parser.parse_args()
+    recipe = read_recipe(arguments.recipe)
+    examples = read_sources(recipe.data, recipe.held)
+    measured = {}
+    for model in filter(None, (arguments.beside, arguments.model)):
+        measured[model] = figures(Seen(examples, load_profile(model)))
+        print(f"  {os.path.basename(model)} is measured", flush=True)  # noqa: PTH119
+    new = measured[arguments.model]
+    old = measured.get(arguments.beside, new)
+    print("| source | figure | beside | model | difference | chance |\n|---|---|---|---|---|---|")
+    for before, after in zip(old, new, strict=True):
+        change = paired_bootstrap(after.each, before.each)
+        values = [
+            f"{100 * one.value.value:.1f} [{100 * one.value.low:.1f}, {100 * one.value.high:.1f}]"
+            for one in (before, after)
+        ]
+        gained = f"{100 * change.value:+.1f} [{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
+        print(f"| {after.source} | {after.metric} | {' | '.join(values)} | {gained} | {100 * after.chance:.1f} |")
+
+
+if __name__ == "__main__":
+    main()

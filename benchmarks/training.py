@@ -1,0 +1,315 @@
+"""What each part of the training recipes is worth: the ablations of docs/training.md, several seeds each.
+
+    MEDIA=DIR START=DIR python benchmarks/training.py --recipe recipes/mini.toml --out DIR [--seeds 3] [--only mct]
+
+Small towers on the teachers' features, so that a run takes seconds and differences are the loss's own: an MLP for
+pictures, one for sounds, and the text tower, from scratch where languages are compared. What is trained is Flickr8k
+train; what is measured is Flickr8k dev and, for sounds and pictures, the recipe's held-out tenth. AVID's instances are
+the clips and moments made of a photo and a sound of one class. Prints a table for each question, with the mean over
+seeds and their range, and writes `FIGURES.json` and a plot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from mmsearch.spaces import normalise
+from mmsearch.training.batch import Draw, Material
+from mmsearch.training.joint import Joint
+from mmsearch.training.loop import evaluating, train
+from mmsearch.training.measure import recalls
+from mmsearch.training.recipe import Recipe, StageRecipe, TermRecipe, TowerRecipe, read_recipe
+from mmsearch.training.run import embed_texts, gather, make_towers
+from mmsearch.training.store import Unit
+
+Vectors = NDArray[np.float32]
+MADE = 400
+"""Moments made of a photo and a sound of one class, for training; a quarter as many are made of what is held out."""
+SAME = {
+    "cat": ("tabby", "persian cat", "egyptian cat"),
+    "dog": ("german shepherd", "labrador retriever", "golden retriever", "yorkshire terrier", "standard poodle"),
+    "dog bark": ("german shepherd", "labrador retriever", "golden retriever", "yorkshire terrier", "standard poodle"),
+    "frog": ("bullfrog", "tailed frog"),
+    "lion": ("lion",),
+    "sheep": ("bighorn",),
+    "cow": ("ox", "bison"),
+    "monkey": ("baboon", "chimpanzee", "orangutan"),
+    "rooster": ("rooster",),
+    "bird": ("goose", "black stork", "albatross", "pigeon", "flamingo"),
+    "saxophone": ("saxophone",),
+    "helicopter": ("helicopter",),
+    "chainsaw": ("lawn mower",),
+    "crying baby": ("teddy",),
+}
+"""Sounds by what is photographed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One row of a table."""
+
+    name: str
+    terms: tuple[TermRecipe, ...]
+    switch: float = 0.0
+    momentum: float = 0.0
+
+
+def term(kind: str, weight: float = 1.0, **fields: Any) -> TermRecipe:  # noqa: ANN401  those of a TermRecipe
+    """Return a term of a recipe."""
+    return TermRecipe(kind=kind, weight=weight, **fields)
+
+
+CROSS = term("contrast", between=("text", "image_head"), temperature=0.07)
+PICTURES = ("flickr8k",)
+MCT = (
+    Variant("across only", (CROSS,)),
+    Variant("+ within, shared heads", (CROSS, *(term("within", 0.3, of=side) for side in ("image_head", "text")))),
+    Variant(
+        "+ within, separate heads",
+        (CROSS, *(term("within", 0.3, of=side, head=128) for side in ("image_head", "text"))),
+    ),
+    Variant("+ tags", (replace(CROSS, tags=True),)),
+    Variant("+ queue and slow keys (MoCo)", (replace(CROSS, queue=1024),), momentum=0.99),
+)
+SWITCH = (Variant("English only", (CROSS,)), Variant("code-switched, 0.8", (CROSS,), switch=0.8))
+PAIR: dict[str, Any] = {"between": ("image_head", "sound_head"), "negatives": 256, "positives": 8}
+AVID = (
+    Variant("within", (term("instance", mode="within", **PAIR),)),
+    Variant("across (AVID)", (term("instance", mode="cross", **PAIR),)),
+    Variant("both", (term("instance", mode="both", **PAIR),)),
+    Variant("AVID, then CMA", (term("instance", 0.5, mode="cross", **PAIR), term("agreement", 0.5, every=150, **PAIR))),
+)
+Measure = Callable[[nn.ModuleDict, Material], dict[str, float]]
+
+
+def head(of: str, hidden: int = 512) -> TowerRecipe:
+    """Return the recipe of an MLP on a teacher's features."""
+    return TowerRecipe(kind="teacher", of=of, hidden=hidden, dropout=0.2)
+
+
+@dataclass(slots=True)
+class Laboratory:
+    """Runs variants on the same material."""
+
+    recipe: Recipe
+    material: Material
+    folder: Path
+    seeds: int
+    seconds: float = 0.0
+
+    def run(
+        self,
+        variant: Variant,
+        towers: Mapping[str, TowerRecipe],
+        material: Material,
+        mix: Mapping[str, float],
+        steps: int,
+        seed: int,
+    ) -> nn.ModuleDict:
+        """Train fresh towers as a variant says, and return them."""
+        began = time.process_time()
+        recipe = replace(self.recipe, towers=dict(towers), start=None, seed=seed)
+        stage = StageRecipe(
+            name="ablation",
+            train=tuple(towers),
+            terms=variant.terms,
+            steps=steps,
+            lr=1e-3,
+            batch=192,
+            warmup=20,
+            mix=dict(mix),
+            switch=variant.switch,
+            momentum=variant.momentum,
+        )
+        made = make_towers(recipe, material)
+        folder = self.folder / f"{variant.name}-{seed}".replace(" ", "-").replace("/", "-")
+        for old in folder.glob("*.checkpoint"):
+            old.unlink()
+        train(Joint(made, recipe.towers, stage, material, seed), stage.schedule(seed), folder)
+        self.seconds += time.process_time() - began
+        return made
+
+    def repeat(self, measured: Callable[[int], dict[str, float]]) -> dict[str, list[float]]:
+        """Return each figure for every seed."""
+        runs = [measured(seed) for seed in range(self.seeds)]
+        return {name: [run[name] for run in runs] for name in runs[0]}
+
+
+def seen(towers: nn.ModuleDict, name: str, side: str, material: Material, rows: Sequence[int]) -> Vectors:
+    """Return what a head says of the whole of pictures or of sounds, (n, dim)."""
+    tower, places = towers[name], np.asarray(rows, np.int64)
+    layer = material.layer(side, places, np.zeros(len(places), np.int64))
+    with evaluating(tower):
+        return normalise(tower.features(layer, torch.full((len(rows),), -1)).numpy())  # type: ignore[operator]
+
+
+def flickr(towers: nn.ModuleDict, material: Material, aligned: Vectors | None = None) -> dict[str, float]:
+    """Return recall@10 on Flickr8k dev by language, and back for English; `aligned` maps texts to pictures."""
+    number = next(n for n, one in enumerate(material.examples.sources) if one.name == "flickr8k-dev")
+    units = [unit for unit in material.store.units if material.examples.rows[unit.example].source == number]
+    pictures = seen(towers, "image_head", "image", material, [unit.pictures[0] for unit in units])
+    texts, found = material.examples.texts, {}
+    for language in ("en", "de", "fr", "cs"):
+        said = [
+            (n, t)
+            for n, unit in enumerate(units)
+            for t in material.examples.rows[unit.example].texts
+            if texts[t].language == language
+        ]
+        kept, owner = np.unique([n for n, _ in said], return_inverse=True)
+        words = embed_texts(towers["text"], material, [texts[t].words for _, t in said])
+        words = words if aligned is None else normalise(words @ aligned)
+        figures = recalls("", "image", language, pictures[kept], words, owner)
+        found[f"text→image R@10 {language}"] = 100 * float(figures[4].each.mean())
+        if language == "en":
+            found["image→text R@10 en"] = 100 * float(figures[5].each.mean())
+    return found
+
+
+def english(material: Material) -> Material:
+    """Return the material with English captions alone."""
+    examples, texts = material.examples, material.examples.texts
+    rows = [
+        replace(row, texts=tuple(t for t in row.texts if texts[t].language == "en"))
+        if examples.sources[row.source].name == "flickr8k"
+        else row
+        for row in examples.rows
+    ]
+    return replace(material, examples=replace(examples, rows=rows))
+
+
+def moments(material: Material, *, held: bool) -> list[Unit]:
+    """Return moments made of a photo and a sound of one class, of media that were held out or not."""
+    examples, random = material.examples, np.random.default_rng(0)
+    photos: dict[str, list[int]] = {}
+    sounds: list[tuple[int, int]] = []
+    for unit in material.store.units:
+        row = examples.rows[unit.example]
+        if row.held == held and row.tag >= 0 and unit.pictures:
+            photos.setdefault(examples.tags[row.tag], []).append(unit.pictures[0])
+        elif row.held == held and row.tag >= 0 and unit.sound >= 0 and examples.tags[row.tag] in SAME:
+            sounds.append((unit.example, unit.sound))
+    made = []
+    for n in random.integers(0, len(sounds), MADE if not held else MADE // 4).tolist():
+        example, sound = sounds[n]
+        shown = [photo for name in SAME[examples.tags[examples.rows[example].tag]] for photo in photos.get(name, ())]
+        if shown:
+            made.append(Unit(example, (int(random.choice(shown)),), sound))
+    return made
+
+
+def heard(towers: nn.ModuleDict, material: Material, held: Sequence[Unit]) -> dict[str, float]:
+    """Return mAP of sounds asking for photos of their class and back, over held-out moments."""
+    examples = material.examples
+    tags = np.asarray([examples.rows[unit.example].tag for unit in held])
+    pictures = seen(towers, "image_head", "image", material, [unit.pictures[0] for unit in held])
+    sounds = seen(towers, "sound_head", "sound", material, [unit.sound for unit in held])
+
+    def mean_precision(scores: Vectors) -> float:
+        found = []
+        for row, tag in enumerate(tags):
+            hits = (tags == tag)[np.argsort(-scores[row], kind="stable")]
+            found.append(float((np.cumsum(hits)[hits] / (np.flatnonzero(hits) + 1)).mean()))
+        return 100 * float(np.mean(found))
+
+    chance = 100 * float(np.mean([(tags == tag).mean() for tag in tags]))
+    across = {
+        "sound→photo mAP": mean_precision(sounds @ pictures.T),
+        "photo→sound mAP": mean_precision(pictures @ sounds.T),
+    }
+    within = {
+        "photo→photo mAP": mean_precision(pictures @ pictures.T),
+        "sound→sound mAP": mean_precision(sounds @ sounds.T),
+    }
+    return {**across, **within, "chance": chance}
+
+
+def questions(laboratory: Laboratory, only: str | None) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Return the figures of all variants, by question."""
+    joint = {"text": TowerRecipe(kind="text"), "image_head": head("image")}
+    own = english(laboratory.material)
+    mix = {"flickr8k": 1.0}
+    answers: dict[str, dict[str, dict[str, list[float]]]] = {}
+
+    def captioned(variant: Variant) -> Callable[[int], dict[str, float]]:
+        return lambda seed: flickr(laboratory.run(variant, joint, own, mix, 250, seed), own)
+
+    def apart(seed: int) -> dict[str, float]:
+        variant = Variant("apart", tuple(term("within", of=side) for side in joint))
+        towers = laboratory.run(variant, joint, own, mix, 250, seed)
+        return flickr(towers, own, align(towers, own))
+
+    if only in (None, "joint"):
+        answers["joint or apart"] = {
+            "apart, then a linear map": laboratory.repeat(apart),
+            "joint": laboratory.repeat(captioned(Variant("joint", (CROSS,)))),
+        }
+    for name, variants in (("MCT", MCT), ("code-switching (M3P)", SWITCH)):
+        if only in (None, name.split()[0].lower()):
+            answers[name] = {variant.name: laboratory.repeat(captioned(variant)) for variant in variants}
+    if only in (None, "avid"):
+        clips = [u for u in laboratory.material.store.units if u.pictures and u.sound >= 0]
+        material = laboratory.material
+        material = replace(material, store=replace(material.store, units=(*clips, *moments(material, held=False))))
+        held = moments(laboratory.material, held=True)
+        sides = {"image_head": head("image"), "sound_head": head("sound")}
+        answers["AVID and CMA"] = {
+            variant.name: laboratory.repeat(
+                lambda seed, v=variant: heard(laboratory.run(v, sides, material, {}, 600, seed), material, held)  # type: ignore[misc]
+            )
+            for variant in AVID
+        }
+    return answers
+
+
+def align(towers: nn.ModuleDict, material: Material) -> Vectors:
+    """Return the ridge regression from texts to pictures over the training pairs: towers that never met, introduced."""
+    draw = Draw(material, StageRecipe("align", (), (), 1, 0.0, batch=4_000, mix={"flickr8k": 1.0}))
+    batch = draw(np.random.default_rng(0))
+    texts = embed_texts(towers["text"], material, batch.words)
+    pictures = seen(towers, "image_head", "image", material, batch.pictures.tolist())
+    gram = texts.T @ texts
+    return np.asarray(np.linalg.solve(gram + 1e-2 * np.trace(gram) / len(gram) * np.eye(len(gram)), texts.T @ pictures))
+
+
+def show(answers: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]) -> None:
+    """Print a table for each question: mean, and least to most over seeds."""
+    for question, variants in answers.items():
+        columns = list(next(iter(variants.values())))
+        print(f"\n**{question}**\n\n| variant | {' | '.join(columns)} |\n|{'---|' * (len(columns) + 1)}")
+        for name, figures in variants.items():
+            cells = [f"{np.mean(values):.1f} ({min(values):.1f} to {max(values):.1f})" for values in figures.values()]
+            print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+def main() -> None:
+    """Train, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--recipe", type=Path, default=Path("recipes/mini.toml"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", choices=("joint", "mct", "code-switching", "avid"))
+    arguments = parser.parse_args()
+    recipe = read_recipe(arguments.recipe)
+    recipe = replace(recipe, teachers={side: one for side, one in recipe.teachers.items() if side != "text"})
+    material = gather(recipe, arguments.out, lambda line: print(f"  {line}", flush=True))
+    laboratory = Laboratory(recipe, material, arguments.out, arguments.seeds)
+    answers = questions(laboratory, arguments.only)
+    show(answers)
+    (arguments.out / "FIGURES.json").write_text(json.dumps(answers, indent=1), "utf-8")
+    print(f"\n{laboratory.seconds / 60:.0f} CPU-minutes of training")
+
+
+if __name__ == "__main__":
+    main()

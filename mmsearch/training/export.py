@@ -1,0 +1,223 @@
+"""Trained towers → a space folder: ONNX towers, tokenizer, spec, model card.
+
+Weights are stored in half precision and word vectors in 8 bits a value with a scale a row, which halves the folder
+twice; both are undone inside the graph. Every tower is checked against the one in torch before the spec is written,
+and the spec is written last: a folder without one is no space.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as fn
+
+from mmsearch.errors import ModelError
+from mmsearch.paths import write_whole
+from mmsearch.spaces import OnnxSpace, normalise
+from mmsearch.spaces.towers import quiet
+from mmsearch.training.batch import DEVIATION, MEAN, Material
+from mmsearch.training.loop import evaluating
+from mmsearch.training.measure import Figure, picture_vectors, sound_vectors, table
+from mmsearch.training.recipe import Recipe
+from mmsearch.training.store import RATE_HZ
+from mmsearch.types import View
+
+_OPSET = 17
+_LEAST_COSINE = 0.999
+_HALVED_BYTES = 1024
+"""Smaller weights stay as they are."""
+_UNRELATED = 400
+"""How many of each view the background is measured on."""
+_VIEWS = {"text": View.TEXT, "image": View.VISUAL, "sound": View.AUDIO}
+_FILES = {"text": "text", "image": "image", "sound": "audio"}
+
+
+class _Unit(nn.Module):
+    """A tower whose vectors have unit length."""
+
+    def __init__(self, tower: nn.Module) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return fn.normalize(self.tower(*inputs), dim=1)
+
+
+class _Rounded(nn.Module):
+    """Word vectors of 8 bits, with a scale for each."""
+
+    def __init__(self, words: nn.Embedding) -> None:
+        super().__init__()
+        scale = words.weight.detach().abs().amax(1, keepdim=True).clamp(min=1e-8) / 127.0
+        self.register_buffer("q", torch.round(words.weight.detach() / scale).to(torch.int8))
+        self.register_buffer("scale", scale)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return torch.as_tensor(self.q)[ids].float() * torch.as_tensor(self.scale)[ids]
+
+
+def export_space(
+    recipe: Recipe, towers: nn.ModuleDict, material: Material, folder: Path, figures: Sequence[Figure]
+) -> None:
+    """Write a space folder. Raises `ModelError` where a tower doesn't answer as in torch, `OSError` for the disk."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "spec.json").unlink(missing_ok=True)
+    sections: dict[str, Any] = {}
+    examples: dict[str, tuple[Tensor, ...]] = {}
+    for side in (side for side in ("text", "image", "sound") if side in towers):
+        examples[side] = _examples(side, material, towers[side])
+        file = folder / f"{_FILES[side]}.onnx"
+        _write(towers[side], examples[side], file)
+        sections[_FILES[side]] = {"file": file.name, **_section(side, recipe)}
+    if "text" in sections and material.tokens is not None:
+        shutil.copyfile(material.tokens.file, folder / "tokenizer.json")
+    names = sorted(path.name for path in folder.iterdir() if path.suffix == ".onnx" or path.name == "tokenizer.json")
+    spec = {
+        "name": recipe.name,
+        "dim": recipe.dim,
+        **sections,
+        "training_data": [source.name for source in recipe.data],
+        "licence": recipe.licence,
+        "files": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names},
+        "background": background(towers, material),
+    }
+    write_whole(folder / "MODEL_CARD.md", model_card(recipe, figures).encode())
+    write_whole(folder / "spec.json", json.dumps(spec, indent=1).encode())
+    space = OnnxSpace("the export", folder, "cpu")
+    for side, inputs in examples.items():
+        _check(towers[side], inputs, space, _VIEWS[side], folder)
+
+
+def _section(side: str, recipe: Recipe) -> dict[str, Any]:
+    """Return what the front end of a tower has to know."""
+    match side:
+        case "text":
+            return {"max_len": 64, "languages": sorted({code for one in recipe.data for code in one.languages})}
+        case "image":
+            return {"size": recipe.towers[side].side, "mean": MEAN, "std": DEVIATION}
+        case _:
+            return {"sample_rate": RATE_HZ}
+
+
+def _examples(side: str, material: Material, tower: nn.Module) -> tuple[Tensor, ...]:
+    """Return inputs to trace and check a tower with, of the media it was trained on."""
+    few = np.arange(4)
+    match side:
+        case "text":
+            return material.tokenised([text.words for text in material.examples.texts[:4]])
+        case "image":
+            return (material.pixels(few % len(material.store.pixels), np.zeros(4, np.int64), int(tower.side)),)  # type: ignore[arg-type]
+        case _:
+            return (material.waves(few % (len(material.store.bounds) - 1), 2.0, None),)
+
+
+def _write(tower: nn.Module, inputs: tuple[Tensor, ...], file: Path) -> None:
+    import onnx
+
+    raw = file.with_suffix(".raw")
+    names = {1: ["input"], 2: ["ids", "mask"]}[len(inputs)]
+    flexible = {0: "n"} if inputs[0].ndim == 4 else {0: "n", 1: "t"}
+    words = getattr(tower, "words", None)
+    with evaluating(tower), quiet():
+        if words is not None:
+            tower.words = _Rounded(words)
+        try:
+            torch.onnx.export(
+                _Unit(tower).eval(),
+                inputs,
+                str(raw),
+                input_names=names,
+                output_names=["embedding"],
+                dynamic_axes={**dict.fromkeys(names, flexible), "embedding": {0: "n"}},
+                opset_version=_OPSET,
+                dynamo=False,
+            )
+        finally:
+            if words is not None:
+                tower.words = words
+    model = onnx.load(str(raw))
+    raw.unlink()
+    halve(model)
+    write_whole(file, model.SerializeToString())
+
+
+def halve(model: Any) -> None:  # noqa: ANN401  onnx has no types
+    """Store the float32 weights of an ONNX model in half precision, cast back where they are used."""
+    import onnx
+
+    casts = []
+    for weight in model.graph.initializer:
+        array = onnx.numpy_helper.to_array(weight)
+        if (
+            array.dtype == np.float32
+            and array.nbytes >= _HALVED_BYTES
+            and np.abs(array).max() < np.finfo(np.float16).max
+        ):
+            name = weight.name
+            weight.CopyFrom(onnx.numpy_helper.from_array(array.astype(np.float16), f"{name}_h"))
+            casts.append(onnx.helper.make_node("Cast", [f"{name}_h"], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def _check(tower: nn.Module, inputs: tuple[Tensor, ...], space: OnnxSpace, view: View, folder: Path) -> None:
+    """Compare an exported tower with the one in torch, on a batch of another size than it was traced with."""
+    fewer = tuple(one[:3] for one in inputs)
+    with evaluating(tower):
+        wanted = normalise(tower(*fewer).numpy())
+    got = normalise(space.run_tower(view, *(one.numpy() for one in fewer)))
+    least = float((wanted * got).sum(axis=1).min())
+    if not least >= _LEAST_COSINE:
+        (folder / "spec.json").unlink()
+        raise ModelError(f"the {view} tower can't be exported: cosine {least:.4f} with torch's; train it with less lr")
+
+
+def background(towers: nn.ModuleDict, material: Material) -> dict[str, tuple[float, float]]:
+    """Return mean and deviation of the cosine between unrelated payloads, for each pair of views."""
+    random = np.random.default_rng(0)
+    store, texts = material.store, material.examples.texts
+    vectors: dict[str, NDArray[np.float32]] = {}
+    if "text" in towers:
+        rows = random.choice(len(texts), min(_UNRELATED, len(texts)), replace=False)
+        with evaluating(towers["text"]):
+            tokens = material.tokenised([texts[row].words for row in rows])
+            vectors["text"] = normalise(towers["text"](*tokens).numpy())
+    if "image" in towers and len(store.pixels):
+        rows = random.choice(len(store.pixels), min(_UNRELATED, len(store.pixels)), replace=False)
+        vectors["visual"] = _some(picture_vectors(towers, material, [(int(row),) for row in rows]))
+    if "sound" in towers and len(store.bounds) > 1:
+        rows = random.choice(len(store.bounds) - 1, min(_UNRELATED, len(store.bounds) - 1), replace=False)
+        vectors["audio"] = _some(sound_vectors(towers, material, rows.tolist()))
+    found = {}
+    for one, left in vectors.items():
+        for other, right in vectors.items():
+            if one <= other:
+                cosines = (left @ right.T)[~np.eye(len(left), len(right), dtype=bool)]
+                found[f"{one}-{other}"] = (round(float(cosines.mean()), 4), round(float(cosines.std()), 4))
+    return found
+
+
+def _some(vectors: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    assert vectors is not None
+    return vectors
+
+
+def model_card(recipe: Recipe, figures: Sequence[Figure]) -> str:
+    """Return what a user has to know of the model: data, terms, how well it does on what it wasn't trained on."""
+    data = "\n".join(f"- {source.name} ({source.kind})" for source in recipe.data)
+    teachers = ", ".join(one.file.name or "all-MiniLM-L6-v2" for one in recipe.teachers.values()) or "none"
+    measured = f"**Figures** on what was held out, with 95 % intervals:\n\n{table(figures)}\n" if figures else ""
+    return (
+        f"# {recipe.name}\n\n{recipe.notes.strip()}\n\n**Trained on**\n\n{data}\n\n"
+        f"**Teachers**, as targets only: {teachers}.\n\n{measured}\n**Licence of the weights:** {recipe.licence}.\n"
+    )

@@ -1,0 +1,306 @@
+"""Towers and losses of a stage → a task for the loop.
+
+A side is `image`, `sound` or `text`, or a tower that reads a teacher's layer (`kind = "teacher"`). The kinds of terms:
+
+- `contrast`, between two sides: InfoNCE both ways with a learned temperature; what is of one example, or with `tags`
+  of one tag, is positive (MCT). With `queue` and the stage's `momentum`, keys come from encoders that follow slowly,
+  and those of earlier batches are negatives (MoCo).
+- `within`, of one side: two crops of a picture, or two captions of one example, are positives (MCT's intra-modal
+  terms). `head` is the width of a projection of its own; 0 shares the cross-modal one.
+- `instance`, between two sides: AVID's noise-contrastive estimation against memory banks; `mode` is cross, within or
+  both.
+- `agreement`, between two sides: CMA's within-modal terms; positives are mined from both banks every `every` steps.
+- `features`, of a side: its features, through a linear layer, are the teacher's layer, standardised.
+- `match`, of one side to another: cosine to what the other says, which isn't taught by it.
+- `sentences`: texts have the sentence teacher's vectors.
+- `classes`, of a side: cross-entropy over the tags by their texts.
+- `believed`, of a side: KL to the classes that its teacher believes in, by the texts of their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from functools import partial
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as fn
+
+from mmsearch.training import losses
+from mmsearch.training.batch import Draw, Material
+from mmsearch.training.memory import MemoryBank, Queue, follow, mine_positives
+from mmsearch.training.outputs import Look, Outputs, blended
+from mmsearch.training.recipe import StageRecipe, TermRecipe, TowerRecipe
+
+_MOST_SCALE = 100.0
+_NAMES_EVERY = 50
+"""Steps between two embeddings of the names of tags and classes, where the text tower is trained."""
+_WITHIN_NEGATIVES = 64
+"""CMA's negatives within a modality."""
+_SAMPLE = 4096
+"""Of how many rows of a teacher's layer mean and deviation are taken."""
+_UNBLENDED = ("features", "match", "believed")
+"""What makes sense of blended pictures; the other terms rest in such a batch."""
+
+
+class Joint(nn.Module):
+    """A stage: towers, what its terms keep, and the draw of batches. The loop's `Task`."""
+
+    def __init__(
+        self,
+        towers: nn.ModuleDict,
+        recipes: Mapping[str, TowerRecipe],
+        stage: StageRecipe,
+        material: Material,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.towers, self._recipes, self._stage, self._material, self._seed = towers, recipes, stage, material, seed
+        self._draw = Draw(material, stage)
+        self._device = next(towers.parameters()).device.type
+        self._look = Look(material, recipes, stage.train, stage.precision, self._device)
+        for name, tower in towers.items():
+            tower.requires_grad_(name in stage.train)
+            tower.train(name in stage.train)
+        units = material.store.units
+        drawn = self._draw.units.tolist()
+        self._instances = np.asarray([n for n in drawn if units[n].pictures and units[n].sound >= 0], np.int64)
+        self.slow, self.kept, self.scales = nn.ModuleDict(), nn.ModuleDict(), nn.ParameterDict()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            for number, term in enumerate(stage.terms):
+                self._make(number, term)
+        self.to(self._device)
+        self._names: dict[str, Tensor] = {}
+        self._outputs: Outputs | None = None
+
+    def _make(self, number: int, term: TermRecipe) -> None:
+        """Make what a term keeps between steps: its temperature, projections, queues, banks, slow encoders."""
+        dim = int(cast("Any", next(iter(self.towers.values()))).dim)
+        if term.kind in ("contrast", "within", "classes", "believed"):
+            self.scales[str(number)] = nn.Parameter(torch.tensor(1.0 / term.temperature).log())
+        if term.kind == "features":
+            layer = self._material.targets[term.of].layer
+            self.kept[str(number)] = nn.Linear(self._tower(term.of).width, layer.shape[1])
+            mean, deviation = spread(layer)
+            self.register_buffer(f"mean{number}", mean)
+            self.register_buffer(f"deviation{number}", deviation)
+        if term.kind == "within" and term.head:
+            width = self._tower(term.of).width
+            self.kept[str(number)] = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, term.head))
+        if term.queue and self._stage.momentum:
+            for side in term.between:
+                self.kept[f"{number}-{side}"] = Queue(term.queue, dim)
+                if side not in self.slow:
+                    self.slow[side] = deepcopy(self._tower(side)).requires_grad_(requires_grad=False)
+        if term.kind in ("instance", "agreement"):
+            for seed, side in enumerate(term.between):
+                if f"bank-{side}" not in self.kept:
+                    self.kept[f"bank-{side}"] = MemoryBank(len(self._instances), dim, 2 * self._seed + seed)
+        if term.kind == "agreement":
+            many = min(term.positives, len(self._instances) - 1)
+            self.register_buffer(f"positives{number}", torch.zeros(len(self._instances), many, dtype=torch.int64))
+
+    def state_dict(self) -> dict[str, Any]:  # type: ignore[override]
+        """Return what this stage changes; what it doesn't train comes from the stages before."""
+        return {name: value for name, value in super().state_dict().items() if self._is_own(name)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # type: ignore[override]
+        """Take over what `state_dict` returned. Raises `RuntimeError` where it is of another stage."""
+        found = super().load_state_dict(state, strict=False)
+        if missing := [name for name in found.missing_keys if self._is_own(name)] + found.unexpected_keys:
+            raise RuntimeError(f"{missing[0]} is missing or too much")
+
+    def _is_own(self, name: str) -> bool:
+        return not name.startswith("towers.") or name.split(".")[1] in self._stage.train
+
+    def _tower(self, name: str) -> Any:  # noqa: ANN401  a ModuleDict knows no more
+        return self.towers[name]
+
+    def terms(self, step: int, random: np.random.Generator) -> dict[str, Tensor]:
+        """Return the losses of a step, each with its weight in it; those that a batch has nothing for are left out."""
+        batch = self._draw(random)
+        again = partial(self._draw.of, batch.units, random)
+        self._outputs = Outputs(self._look, self.towers, self.slow, batch, again)  # type: ignore[arg-type]
+        if step % _NAMES_EVERY == 0:
+            self._names.clear()
+        found: dict[str, Tensor] = {}
+        for number, term in enumerate(self._stage.terms):
+            if batch.blend is not None and term.kind not in _UNBLENDED:
+                continue
+            value = getattr(self, f"_{term.kind}")(number, term, self._outputs, step)
+            if value is not None:
+                label = "-".join((term.kind, *term.between, *(name for name in (term.of, term.to) if name)))
+                found[label] = term.weight * value
+        return found
+
+    def stepped(self, step: int) -> None:
+        """Update queues, banks, mined positives and the slow encoders by the batch just learnt from."""
+        out = self._outputs
+        if out is None:
+            return
+        for number, term in enumerate(self._stage.terms):
+            if term.queue and self._stage.momentum and out.batch.blend is None:
+                for side in term.between:
+                    has = out.has(side)
+                    queue = cast("Queue", self.kept[f"{number}-{side}"])
+                    queue.push(out.key(side), out.tags[has], out.ids[has])
+            if term.kind == "instance":
+                _, rows, places = self._seen(out, term)
+                for side, mine in zip(term.between, places, strict=True):
+                    cast("MemoryBank", self.kept[f"bank-{side}"]).update(rows, out.embedded(side)[mine].detach())
+        for side, slow in self.slow.items():
+            follow(slow, self.towers[side], self._stage.momentum)
+
+    def _scale(self, number: int) -> Tensor:
+        return torch.as_tensor(self.scales[str(number)].exp().clamp(max=_MOST_SCALE))
+
+    def _contrast(self, number: int, term: TermRecipe, out: Outputs, _step: int) -> Tensor | None:
+        one, other = term.between
+        both = out.has(one) & out.has(other)
+        if int(both.sum()) < 2:
+            return None
+        ids, tags = out.ids[both], out.tags[both]
+        mine, partners = both[out.has(one)], both[out.has(other)]
+        left, right = out.embedded(one)[mine], out.embedded(other)[partners]
+        temperature = 1.0 / self._scale(number)
+        positives = alike(ids, ids, tags, tags, tagged=term.tags)
+        if not (term.queue and self._stage.momentum):
+            return losses.contrast(left, right, temperature, positives)
+        loss = left.new_zeros(())
+        for queries, side, rows in ((left, other, partners), (right, one, mine)):
+            keys, queued_tags, queued_ids = cast("Queue", self.kept[f"{number}-{side}"]).contents()
+            more = torch.cat([positives, alike(ids, queued_ids, tags, queued_tags, tagged=term.tags)], 1)
+            loss = loss + losses.info_nce(queries, out.key(side)[rows], temperature, keys, more) / 2
+        return loss
+
+    def _within(self, number: int, term: TermRecipe, out: Outputs, _step: int) -> Tensor | None:
+        both = out.has(term.of) & out.other.has(term.of)
+        if int(both.sum()) < 2:
+            return None
+        sides = []
+        for seen in (out, out.other):
+            rows = both[seen.has(term.of)]
+            projected = self.kept[str(number)](seen.features(term.of)) if term.head else seen.embedded(term.of)
+            sides.append(fn.normalize(projected[rows].float(), dim=1))
+        ids, tags = out.ids[both], out.tags[both]
+        positives = alike(ids, ids, tags, tags, tagged=term.tags)
+        return losses.contrast(sides[0], sides[1], 1.0 / self._scale(number), positives)
+
+    def _seen(self, out: Outputs, term: TermRecipe) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Return which units of a batch are instances, their rows in the banks, and their rows in either's outputs."""
+        both = out.has(term.between[0]) & out.has(term.between[1])
+        order = np.argsort(self._instances)
+        units = out.batch.units[both.cpu().numpy()]
+        rows = torch.from_numpy(order[np.searchsorted(self._instances, units, sorter=order)] if len(units) else units)
+        return both, rows, [both[out.has(side)] for side in term.between]
+
+    def _instance(self, _number: int, term: TermRecipe, out: Outputs, step: int) -> Tensor | None:
+        _, rows, places = self._seen(out, term)
+        if not len(rows):
+            return None
+        embedded = [out.embedded(side)[mine] for side, mine in zip(term.between, places, strict=True)]
+        banks = [cast("MemoryBank", self.kept[f"bank-{side}"]) for side in term.between]
+        pairs = {"cross": [(0, 1), (1, 0)], "within": [(0, 0), (1, 1)]}
+        chosen = pairs.get(term.mode, [*pairs["cross"], *pairs["within"]])
+        found = [self._noise(embedded[a], banks[b], rows, term, step) for a, b in chosen]
+        return torch.stack(found).mean()
+
+    def _noise(self, queries: Tensor, bank: MemoryBank, rows: Tensor, term: TermRecipe, step: int) -> Tensor:
+        random = torch.Generator().manual_seed(self._seed * 7919 + step)
+        negatives = bank.negatives(rows, term.negatives, random)
+        if not bank.partition:
+            bank.partition.copy_(losses.partition(queries, negatives, term.temperature))
+        return losses.noise_contrastive(queries, bank.entries(rows), negatives, term.temperature, bank.partition)
+
+    def _agreement(self, number: int, term: TermRecipe, out: Outputs, step: int) -> Tensor | None:
+        mined = cast("Tensor", getattr(self, f"positives{number}"))
+        banks = [cast("MemoryBank", self.kept[f"bank-{side}"]) for side in term.between]
+        if step and step % term.every == 0:
+            names = dict(zip(("image", "sound"), ("visual", "audio"), strict=True))
+            mode = cast('Literal["both", "visual", "audio"]', names.get(term.mode, "both"))
+            mined.copy_(mine_positives(banks[0].memory, banks[1].memory, mined.shape[1], mode=mode))
+        if step < term.every:  # AVID alone first: banks of random vectors agree on nothing
+            return None
+        _, rows, places = self._seen(out, term)
+        if not len(rows):
+            return None
+        random = torch.Generator().manual_seed(self._seed * 104_729 + step)
+        found = []
+        for side, mine, bank in zip(term.between, places, banks, strict=True):
+            negatives = bank.negatives(rows, _WITHIN_NEGATIVES, random, exclude=mined[rows])
+            positives, queries = bank.entries(mined[rows]), out.embedded(side)[mine]
+            found.append(losses.noise_contrastive(queries, positives, negatives, term.temperature, bank.partition))
+        return torch.stack(found).mean()
+
+    def _features(self, number: int, term: TermRecipe, out: Outputs, _step: int) -> Tensor | None:
+        if not bool(out.has(term.of).any()):
+            return None
+        student = self.kept[str(number)](out.features(term.of)).float()
+        target = self._blended(self._look.layer(term.of, out.batch), term.of, out)
+        mean, deviation = getattr(self, f"mean{number}"), getattr(self, f"deviation{number}")
+        return losses.distil_features(student, target, mean, deviation)
+
+    def _match(self, _number: int, term: TermRecipe, out: Outputs, _step: int) -> Tensor | None:
+        both = out.has(term.of) & out.has(term.to)
+        if not bool(both.any()):
+            return None
+        said = self._blended(out.embedded(term.to).detach(), term.of, out)
+        return losses.cosine_distance(out.embedded(term.of)[both[out.has(term.of)]], said[both[out.has(term.to)]])
+
+    def _blended(self, values: Tensor, side: str, out: Outputs) -> Tensor:
+        return blended(values, out.batch, self._look.side(side))
+
+    def _sentences(self, _number: int, _term: TermRecipe, out: Outputs, _step: int) -> Tensor | None:
+        sentences = self._material.sentences
+        if sentences is None or not bool(out.has("text").any()):
+            return None
+        rows = out.batch.texts[out.batch.has("text")]
+        return losses.cosine_distance(out.embedded("text"), torch.from_numpy(sentences[rows]).to(self._device))
+
+    def _classes(self, number: int, term: TermRecipe, out: Outputs, _step: int) -> Tensor | None:
+        has = out.has(term.of)
+        classes = out.tags[has]
+        if not bool((classes >= 0).any()):
+            return None
+        tags = self._material.examples.tags
+        return losses.cross_entropy(out.embedded(term.of), self._embedded_names(tags), classes, self._scale(number))
+
+    def _believed(self, number: int, term: TermRecipe, out: Outputs, _step: int) -> Tensor | None:
+        if not bool(out.has(term.of).any()):
+            return None
+        side = self._look.side(term.of)
+        names = self._embedded_names(self._material.targets[side].names)
+        probabilities = self._blended(self._look.believed(side, out.batch), term.of, out)
+        return losses.distil_classes(out.embedded(term.of), names, probabilities, self._scale(number))
+
+    def _embedded_names(self, names: tuple[str, ...] | list[str]) -> Tensor:
+        """Return what the text tower says of names now and then, without a gradient: (names, dim)."""
+        slot = f"{len(names)} {names[0]}"
+        if slot not in self._names:
+            tower = self._tower("text")
+            was = tower.training
+            tower.eval()
+            with torch.no_grad():
+                tokens = (one.to(self._device) for one in self._material.tokenised(names))
+                self._names[slot] = fn.normalize(tower(*tokens).float(), dim=1)
+            tower.train(was)
+        return self._names[slot]
+
+
+def alike(left: Tensor, right: Tensor, left_tags: Tensor, right_tags: Tensor, *, tagged: bool) -> Tensor:
+    """Return which of (n,) and (m,) ids are of one example, or where `tagged` have one tag: (n, m) bool."""
+    same = left[:, None] == right[None]
+    if tagged:
+        same |= (left_tags[:, None] == right_tags[None]) & (left_tags >= 0)[:, None]
+    return same
+
+
+def spread(layer: NDArray[Any]) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation (width,) of a teacher's layer, over a sample of its rows."""
+    sample = np.asarray(layer[:: max(1, len(layer) // _SAMPLE)], np.float32)
+    return torch.from_numpy(sample.mean(0)), torch.from_numpy(sample.std(0))

@@ -1,0 +1,190 @@
+"""A recipe, from its media to a space folder: what `mmsearch train` does."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from mmsearch.errors import UsageError
+from mmsearch.training.augment import read_dictionaries
+from mmsearch.training.batch import Material, make_tokens
+from mmsearch.training.export import export_space
+from mmsearch.training.frozen import freeze, write_heads
+from mmsearch.training.heads import Head
+from mmsearch.training.joint import Joint, spread
+from mmsearch.training.loop import evaluating, train
+from mmsearch.training.measure import measure
+from mmsearch.training.recipe import Recipe, StageRecipe, TowerRecipe, read_recipe
+from mmsearch.training.sources import read_lines, read_sources
+from mmsearch.training.start import start_from
+from mmsearch.training.store import prepare, teach_pictures, teach_sounds, teach_texts
+from mmsearch.training.towers import ImageTower, SoundTower, TeacherTower, TextTower
+from mmsearch.training.vocabulary import make_tokenizer
+
+_STARTED_BY = 256
+"""How many inputs a tower is run on to take over weights."""
+_LONGEST = 64
+_FITTED = 8_000
+"""Of how many texts the map from a sentence teacher into the starting space is fitted."""
+_log = logging.getLogger(__name__)
+Say = Callable[[str], None]
+
+
+def run_stages(recipe: Recipe, folder: Path, say: Say) -> tuple[Material, nn.ModuleDict]:
+    """Train all stages of a recipe; what `folder` holds of a killed run is gone on with."""
+    folder.mkdir(parents=True, exist_ok=True)
+    material = gather(recipe, folder, say)
+    towers = make_towers(recipe, material).to("cuda" if torch.cuda.is_available() else "cpu")
+    for number, stage in enumerate(recipe.stage):
+        say(f"stage {stage.name}: {stage.steps:,} steps of {stage.batch}, training {', '.join(stage.train)}")
+        task = Joint(towers, recipe.towers, stage, material, recipe.seed)
+        train(task, stage.schedule(recipe.seed), folder, f"{number + 1}-{stage.name}", _speaker(stage, say))
+    return material, towers.cpu()
+
+
+def _speaker(stage: StageRecipe, say: Say) -> Callable[[int, Mapping[str, float]], bool]:
+    def watch(step: int, losses: Mapping[str, float]) -> bool:
+        said = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        say(f"{stage.name} {step:,}/{stage.steps:,}  {said}")
+        return False
+
+    return watch
+
+
+def gather(recipe: Recipe, folder: Path, say: Say) -> Material:
+    """Read, decode and teach everything that a recipe draws from."""
+    examples = read_sources(recipe.data, recipe.held)
+    files = sum(row.path is not None for row in examples.rows)
+    say(f"{files:,} files, {len(examples.texts):,} texts, {len(examples.tags):,} tags")
+    store = prepare(examples, recipe.stored)
+    say(f"{len(store.pixels):,} pictures and {len(store.bounds) - 1:,} sounds are decoded")
+    teaching = {"image": teach_pictures, "sound": teach_sounds}
+    litert = {side: one for side, one in recipe.teachers.items() if one.kind == "litert"}
+    targets = {side: teaching[side](store, one) for side, one in litert.items()}
+    tokens = None
+    if any(tower.kind == "text" for tower in recipe.towers.values()):
+        file = recipe.tokenizer or folder / "tokenizer.json"
+        if not file.is_file():
+            make_tokenizer([text.words for text in examples.texts], recipe.vocabulary, file)
+        tokens = make_tokens(file, _LONGEST)
+    lines = {name: list(read_lines(file)) for name, file in recipe.dictionaries.items()}
+    material = Material(examples, store, targets, None, tokens, read_dictionaries(recipe.dictionaries, lines))
+    if "text" in recipe.teachers:
+        say("asking the sentence teacher")
+        material.sentences = _reduced(recipe, material, np.asarray(teach_texts(store, examples), np.float32))
+    frozen = {name: tower for name, tower in recipe.towers.items() if tower.kind == "frozen"}
+    for name, tower in frozen.items():
+        say(f"asking {tower.model} for {tower.of or name}")
+    material.frozen = {name: freeze(name, tower, material) for name, tower in frozen.items()}
+    return material
+
+
+def make_towers(recipe: Recipe, material: Material) -> nn.ModuleDict:
+    """Return the towers of a recipe, with the weights that they start from."""
+    towers = nn.ModuleDict()
+    for number, (name, tower) in enumerate(recipe.towers.items()):
+        with torch.random.fork_rng():
+            torch.manual_seed(recipe.seed * 31 + number)
+            towers[name] = towers[tower.shares] if tower.shares else _make_tower(name, tower, recipe, material)
+        file = recipe.start / f"{_FILES[tower.kind]}.onnx" if recipe.start and tower.kind in _FILES else None
+        if file is not None and file.is_file():
+            start_from(towers[name], file, _inputs(tower, material))
+        if tower.kind == "image":
+            towers[name].to(memory_format=torch.channels_last)
+    return towers
+
+
+_FILES = {"image": "image", "text": "text", "sound": "audio"}
+
+
+def _make_tower(name: str, tower: TowerRecipe, recipe: Recipe, material: Material) -> nn.Module:
+    match tower.kind:
+        case "image":
+            return ImageTower(tower.side, tower.net, recipe.dim, tower.hidden)
+        case "text":
+            if material.tokens is None:
+                raise UsageError("a text tower needs texts, and the recipe has none")
+            words = material.tokens.vocabulary
+            return TextTower(
+                words, recipe.dim, tower.width, tower.layers, hidden=2 * tower.width, dropout=tower.dropout
+            )
+        case "sound":
+            return SoundTower(recipe.dim)
+        case "teacher":
+            targets = material.targets[tower.of]
+            head = TeacherTower(targets.layer.shape[1], recipe.dim, tower.hidden, tower.folds, tower.dropout)
+            head.mean, head.deviation = spread(targets.layer)
+            head.deviation.clamp_(min=1e-3)
+            return head
+        case "frozen":
+            return Head(recipe.dim, into=material.frozen[name].shape[1])
+    raise UsageError(
+        f"the tower {name} is of the kind {tower.kind!r}; image, text, sound, teacher and frozen are known"
+    )
+
+
+def _inputs(tower: TowerRecipe, material: Material) -> tuple[torch.Tensor, ...]:
+    """Return some inputs of a tower, the same each time."""
+    random = np.random.default_rng(0)
+    zeros = np.zeros(_STARTED_BY, np.int64)
+    match tower.kind:
+        case "image":
+            return (material.pixels(random.integers(0, len(material.store.pixels), _STARTED_BY), zeros, tower.side),)
+        case "sound":
+            return (material.waves(random.integers(0, len(material.store.bounds) - 1, _STARTED_BY), 3.0, None),)
+        case _:
+            return material.tokenised([text.words for text in material.examples.texts[:8]])
+
+
+def _reduced(recipe: Recipe, material: Material, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a sentence teacher's vectors in the recipe's dimension, L2-normalised.
+
+    Where a text tower starts from weights, by ridge regression onto what it says, so that it goes on from where it is;
+    else by their principal components.
+    """
+    if recipe.start is not None and (recipe.start / "text.onnx").is_file():
+        tower = make_towers(replace(recipe, towers={"text": recipe.towers["text"]}), material)["text"]
+        english = [row for row, text in enumerate(material.examples.texts) if text.meaning == row]
+        rows = np.random.default_rng(0).permutation(english)[:_FITTED]
+        said = embed_texts(tower, material, [material.examples.texts[row].words for row in rows])
+        gram = vectors[rows].T @ vectors[rows]
+        basis = np.linalg.solve(gram + 1e-3 * np.trace(gram) / len(gram) * np.eye(len(gram)), vectors[rows].T @ said)
+    else:
+        sample = vectors[:: max(1, len(vectors) // _FITTED)]
+        basis = np.linalg.svd(sample - sample.mean(0), full_matrices=False)[2][: recipe.dim].T
+    reduced = vectors @ basis.astype(np.float32)
+    return np.asarray(reduced / np.maximum(np.linalg.norm(reduced, axis=1, keepdims=True), 1e-6), np.float32)
+
+
+def embed_texts(tower: nn.Module, material: Material, texts: list[str]) -> NDArray[np.float32]:
+    """Return (n, dim) of texts, L2-normalised, in input order."""
+    parts = []
+    with evaluating(tower):
+        for start in range(0, len(texts), 256):
+            parts.append(nn.functional.normalize(tower(*material.tokenised(texts[start : start + 256])), dim=1))
+    return np.concatenate([part.numpy() for part in parts])
+
+
+def train_recipe(file: Path, out: Path | None, say: Say) -> Path:
+    """Train what a recipe says and return the space folder that it ends in: `out`, else the recipe's name beside it.
+
+    Below it, `training/` holds checkpoints and logs; the same call goes on where a killed run stood. Raises
+    `UsageError` naming what is wrong with the recipe or its data.
+    """
+    recipe = read_recipe(file)
+    folder = out or file.parent / recipe.name
+    material, towers = run_stages(recipe, folder / "training", say)
+    if material.frozen:
+        write_heads(recipe, towers, material, folder)
+        return folder
+    say("measuring what was held out")
+    figures = measure(towers, material) if "text" in towers else []
+    export_space(recipe, towers, material, folder, figures)
+    return folder

@@ -1,0 +1,238 @@
+"""Sources of a recipe → examples: which pictures, sounds and texts say the same thing.
+
+- `captions`: JSON lines; `image` or `file` names a file below `media`, `keys` the fields that hold its texts.
+- `folders`: media in folders whose names say what they are; `names` puts words for the names (WordNet ids).
+- `files`: any folder; captions stand in sidecar files.
+- `library`: the files of a library, with their sidecars; the names of their folders are tags.
+- `clips`: videos; `names` is a CSV with the columns file and label, whose labels are captions.
+- `texts`: a text a line, of one language; of a line with TABs what stands after the last.
+- `parallel`: the same lines in several languages, a file each.
+
+Texts may be packed with gzip.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmsearch.errors import MMSearchError, UsageError, one_line
+from mmsearch.media import by_name, find_sidecars, open_regular
+from mmsearch.media.sidecar import has_times, read_sidecar
+from mmsearch.training.recipe import Source
+from mmsearch.types import Modality
+
+_PER_SIDECAR = 64 * 1024
+"""How much of a caption file is read, in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text, and which one it translates: that has its meaning, and a teacher that knows one language has its vector.
+
+    `row` is its place in `Examples.texts`, `meaning` that of the text it translates, or its own.
+    """
+
+    words: str
+    language: str
+    meaning: int
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """What belongs together: a file with its captions and tags, or lines that say the same."""
+
+    source: int
+    path: Path | None
+    texts: tuple[int, ...]
+    """Rows of `Examples.texts`."""
+    tag: int
+    """A row of `Examples.tags`, -1 without one."""
+    held: bool
+    """Whether it is kept out of training."""
+    fold: int
+    """A number below 60 that it keeps: out-of-fold heads share examples out by it."""
+
+
+@dataclass(slots=True)
+class Examples:
+    """All examples of a recipe, in the order of its sources."""
+
+    sources: Sequence[Source]
+    rows: list[Example] = field(default_factory=list)
+    texts: list[Text] = field(default_factory=list)
+    tags: list[str] = field(default_factory=list)
+    tag_texts: list[tuple[int, ...]] = field(default_factory=list)
+    """The rows of `texts` by which each tag is said."""
+
+    def text(self, words: str, language: str, meaning: int | None = None) -> int:
+        """Take in a text and return its row."""
+        row = len(self.texts)
+        self.texts.append(Text(words, language, row if meaning is None else meaning))
+        return row
+
+    def tag(self, words: str, prompts: Sequence[str]) -> int:
+        """Take in a tag once and return its row."""
+        if words not in self.tags:
+            self.tags.append(words)
+            self.tag_texts.append(tuple(self.text(prompt.format(words), "en") for prompt in prompts))
+        return self.tags.index(words)
+
+
+def read_sources(sources: Sequence[Source], held: float) -> Examples:
+    """Read all sources of a recipe. Raises `UsageError` naming the source that can't be read or holds nothing."""
+    examples = Examples(sources)
+    for number, source in enumerate(sources):
+        before = len(examples.rows)
+        try:
+            found = list(_KINDS[source.kind](source, examples))
+        except KeyError as error:
+            kinds = ", ".join(sorted(_KINDS))
+            raise UsageError(
+                f"the source {source.name} lacks {error} or is of a kind not among {kinds}; mend the recipe"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{source.path} can't be read ({one_line(error)}); mend the recipe's source") from None
+        if source.limit and len(found) > source.limit:
+            step = len(found) / source.limit
+            found = [found[int(n * step)] for n in range(source.limit)]
+        for path, texts, tag in found:
+            name = path.name if path else examples.texts[texts[0]].words
+            number_of = int.from_bytes(hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=4).digest(), "big")
+            share = held if source.held is None else source.held
+            is_held = path is not None and share > 0 and number_of % round(1 / share) == 0
+            examples.rows.append(Example(number, path, texts, tag, is_held, number_of // 1000 % 60))
+        if len(examples.rows) == before:
+            raise UsageError(f"the source {source.name} ({source.path}) holds nothing to learn from; mend the recipe")
+    return examples
+
+
+Found = tuple[Path | None, tuple[int, ...], int]
+"""A file, if there is one; its texts; its tag."""
+
+
+def _captions(source: Source, examples: Examples) -> Iterator[Found]:
+    folder = source.media or source.path.parent
+    lines = [json.loads(line) for line in read_lines(source.path)]
+    for fields in sorted(lines, key=lambda fields: str(fields.get("image") or fields["file"])):
+        if all(fields.get(key) == value for key, value in source.where.items()):
+            texts = tuple(row for key in source.keys for row in _texts_of(fields.get(key), examples))
+            yield folder / (fields.get("image") or fields["file"]), texts, -1
+
+
+def _texts_of(value: Any, examples: Examples) -> list[int]:  # noqa: ANN401  a field of JSON
+    """Take in what a field holds: a text, a list of them, or texts that say the same by language."""
+    if isinstance(value, str):
+        return [examples.text(value, "en")]
+    if isinstance(value, list):
+        return [examples.text(words, "en") for words in value if isinstance(words, str)]
+    if isinstance(value, dict):
+        return _translations({str(k): v for k, v in value.items() if isinstance(v, str)}, examples)
+    return []
+
+
+def _translations(by_language: dict[str, str], examples: Examples) -> list[int]:
+    """Take in texts that say the same; English, where it is there, gives the meaning."""
+    order = sorted(by_language, key=lambda language: language != "en")
+    rows: list[int] = []
+    for language in order:
+        rows.append(examples.text(by_language[language], language, rows[0] if rows else None))
+    return rows
+
+
+def _folders(source: Source, examples: Examples) -> Iterator[Found]:
+    table = dict(line.split("\t", 1) for line in read_lines(source.names) if "\t" in line) if source.names else {}
+    for folder in sorted(one for one in source.path.iterdir() if one.is_dir()):
+        words = table.get(folder.name, folder.name).split(",")[0].replace("_", " ").strip().lower()
+        tag = examples.tag(words, source.prompts)
+        for file in _media(folder):
+            yield file, (), tag
+
+
+def _files(source: Source, examples: Examples) -> Iterator[Found]:
+    for file in _media(source.path):
+        yield file, tuple(examples.text(words, "en") for words in captions_beside(file)), -1
+
+
+def _library(source: Source, examples: Examples) -> Iterator[Found]:
+    from mmsearch.catalog import Catalog
+
+    catalog = Catalog(source.path / "catalog.sqlite")
+    try:
+        files = sorted(Path(os.fsdecode(row.path)) for row in catalog.media_under(b"/"))
+    finally:
+        catalog.close()
+    folders = {file.parent for file in files}
+    for file in files:
+        tag = examples.tag(file.parent.name.replace("_", " "), source.prompts) if len(folders) > 1 else -1
+        yield file, tuple(examples.text(words, "en") for words in captions_beside(file)), tag
+
+
+def _clips(source: Source, examples: Examples) -> Iterator[Found]:
+    labels: dict[str, str] = {}
+    if source.names:
+        with source.names.open(encoding="utf-8", newline="") as opened:
+            labels = {row["file"]: row["label"] for row in csv.DictReader(opened)}
+    for file in _media(source.path):
+        said = [examples.text(labels[file.name], "en")] if file.name in labels else []
+        yield file, (*said, *(examples.text(words, "en") for words in captions_beside(file))), -1
+
+
+def _texts(source: Source, examples: Examples) -> Iterator[Found]:
+    for line in read_lines(source.path):
+        yield None, (examples.text(line.rpartition("\t")[2], source.languages[0]),), -1
+
+
+def _parallel(source: Source, examples: Examples) -> Iterator[Found]:
+    files = [Path(str(source.path).format(language)) for language in source.languages]
+    for lines in zip(*(read_lines(file, empty=True) for file in files), strict=True):
+        if not all(lines):
+            continue
+        yield None, tuple(_translations(dict(zip(source.languages, lines, strict=True)), examples)), -1
+
+
+_KINDS = {
+    "captions": _captions,
+    "folders": _folders,
+    "files": _files,
+    "library": _library,
+    "clips": _clips,
+    "texts": _texts,
+    "parallel": _parallel,
+}
+
+
+def read_lines(file: Path, *, empty: bool = False) -> Iterator[str]:
+    """Yield the lines of a text, packed or not, that aren't empty, or all of them."""
+    with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as opened:
+        for line in opened:
+            if (words := line.strip()) or empty:
+                yield words
+
+
+def _media(folder: Path) -> Iterable[Path]:
+    """Return the pictures, sounds and clips below a folder, by path."""
+    for file in sorted(folder.rglob("*")):
+        kind = by_name(os.fsencode(file.name))
+        if kind not in (None, Modality.TEXT) and file.is_file() and not file.name.startswith("."):
+            yield file
+
+
+def captions_beside(file: Path) -> list[str]:
+    """Return the captions in a file's sidecars; one that can't be read counts as none."""
+    captions: list[str] = []
+    for sidecar in find_sidecars(os.fsencode(file)):
+        if not has_times(sidecar):
+            try:
+                with open_regular(sidecar) as beside:
+                    captions += read_sidecar(sidecar, beside.read(_PER_SIDECAR))
+            except MMSearchError:
+                continue
+    return captions

@@ -1,0 +1,185 @@
+"""Where examples come from, and how they are decoded once."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+import mmsearch
+from mmsearch.errors import UsageError
+from mmsearch.training.recipe import Source
+from mmsearch.training.sources import Examples, read_sources
+from mmsearch.training.store import prepare, teach_texts
+
+
+@pytest.fixture
+def media(tmp_path: Path) -> Path:
+    """Two folders of photos, one of them with captions, and a sound."""
+    for folder, colour in (("red_cars", (200, 0, 0)), ("lakes", (0, 0, 200))):
+        (tmp_path / folder).mkdir()
+        for n in range(3):
+            Image.new("RGB", (40, 20 + n), colour).save(tmp_path / folder / f"{folder}{n}.png")
+    (tmp_path / "lakes" / "lakes0.txt").write_text("a lake at noon\nblue water\n", "utf-8")
+    (tmp_path / "lakes" / "notes.txt").write_text("not a picture", "utf-8")
+    (tmp_path / "tones").mkdir()
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 8_000)
+    soundfile.write(tmp_path / "tones" / "a.wav", tone.astype(np.float32), 8_000)
+    return tmp_path
+
+
+def words(examples: Examples, rows: tuple[int, ...]) -> list[tuple[str, str]]:
+    return [(examples.texts[row].words, examples.texts[row].language) for row in rows]
+
+
+def test_folders_name_what_they_hold(media: Path) -> None:
+    examples = read_sources([Source("folders", media)], held=0.0)
+    assert examples.tags == ["lakes", "red cars", "tones"]
+    assert [(row.path.name, examples.tags[row.tag]) for row in examples.rows if row.path][3:6] == [
+        ("red_cars0.png", "red cars"),
+        ("red_cars1.png", "red cars"),
+        ("red_cars2.png", "red cars"),
+    ]
+    assert words(examples, examples.tag_texts[1]) == [("red cars", "en"), ("a photo of a red cars", "en")]
+
+
+def test_a_table_puts_words_for_the_names_of_folders(media: Path) -> None:
+    (media / "names.tsv").write_text("lakes\tLake, body of water\nred_cars\tautomobile\n", "utf-8")
+    examples = read_sources([Source("folders", media, names=media / "names.tsv")], held=0.0)
+    assert examples.tags == ["lake", "automobile", "tones"]
+
+
+def test_files_have_their_captions_beside_them(media: Path) -> None:
+    examples = read_sources([Source("files", media)], held=0.0)
+    found = {row.path.name: words(examples, row.texts) for row in examples.rows if row.path}
+    assert found.pop("lakes0.png") == [("a lake at noon", "en"), ("blue water", "en")]
+    assert found and all(said == [] for said in found.values())
+
+
+def test_a_library_is_read_with_its_captions_and_the_names_of_its_folders(media: Path, tmp_path: Path) -> None:
+    with mmsearch.open(tmp_path / "library", model="hashing") as library:
+        library.index(media / "lakes", media / "red_cars")
+    examples = read_sources([Source("library", tmp_path / "library")], held=0.0)
+    found = {row.path.name: row for row in examples.rows if row.path}
+    assert words(examples, found["lakes0.png"].texts) == [("a lake at noon", "en"), ("blue water", "en")]
+    assert examples.tags[found["red_cars1.png"].tag] == "red cars"
+
+
+def test_captions_are_taken_from_the_fields_and_lines_that_are_asked_for(media: Path) -> None:
+    lines = [
+        {"image": "b.jpg", "split": "train", "captions": ["two"], "multi": {"de": "zwei", "en": "two, they say"}},
+        {"image": "a.jpg", "split": "train", "captions": "one"},
+        {"image": "c.jpg", "split": "dev", "captions": ["three"]},
+    ]
+    (media / "captions.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    source = Source("captions", media / "captions.jsonl", keys=("captions", "multi"), where={"split": "train"})
+    examples = read_sources([source], held=0.0)
+    assert [row.path.name for row in examples.rows if row.path] == ["a.jpg", "b.jpg"]
+    assert words(examples, examples.rows[1].texts) == [("two", "en"), ("two, they say", "en"), ("zwei", "de")]
+    german = examples.texts[examples.rows[1].texts[2]]
+    assert examples.texts[german.meaning].words == "two, they say"
+
+
+def test_parallel_lines_have_the_meaning_of_the_english_one(media: Path) -> None:
+    for language, lines in {"de": "eins\n\ndrei", "en": "one\ntwo\nthree"}.items():
+        (media / f"lines.{language}.gz").write_bytes(gzip.compress(lines.encode()))
+    examples = read_sources([Source("parallel", media / "lines.{}.gz", languages=("de", "en"))], held=0.5)
+    assert [words(examples, row.texts) for row in examples.rows] == [
+        [("one", "en"), ("eins", "de")],
+        [("three", "en"), ("drei", "de")],
+    ]
+    assert not any(row.held for row in examples.rows), "a text is no medium that could be held out"
+
+
+def test_lines_with_tabs_give_what_stands_last_and_a_limit_takes_some_evenly(media: Path) -> None:
+    (media / "words.txt").write_text("\n".join(f"n{n}\tword {n}" for n in range(10)), "utf-8")
+    examples = read_sources([Source("texts", media / "words.txt", limit=5)], held=0.0)
+    assert [examples.texts[row.texts[0]].words for row in examples.rows] == [f"word {n}" for n in range(0, 10, 2)]
+
+
+def test_what_is_held_out_depends_on_names_alone(tmp_path: Path) -> None:
+    for folder in ("one", "other"):
+        (tmp_path / folder / "things").mkdir(parents=True)
+        for n in range(200):
+            (tmp_path / folder / "things" / f"{n}.png").touch()
+    (tmp_path / "other" / "things" / "more.png").touch()
+    first, second = (
+        {
+            row.path.name
+            for row in read_sources([Source("folders", tmp_path / f)], held=0.1).rows
+            if row.held and row.path
+        }
+        for f in ("one", "other")
+    )
+    assert first == second - {"more.png"}
+    assert 8 < len(first) < 35
+    everything = read_sources([Source("folders", tmp_path / "one", held=1.0)], held=0.1)
+    assert all(row.held for row in everything.rows)
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"), [("folders", "none"), ("captions", "none.jsonl"), ("files", "lakes/lakes0.txt")]
+)
+def test_a_source_that_holds_nothing_is_named(media: Path, kind: str, path: str) -> None:
+    with pytest.raises(UsageError, match=path.rpartition("/")[2]):
+        read_sources([Source(kind, media / path)], held=0.0)
+
+
+def test_media_are_decoded_once_and_what_is_broken_is_left_out(media: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (media / "lakes" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    examples = read_sources([Source("folders", media, views=4)], held=0.0)
+    store = prepare(examples, 16)
+    assert "broken.png is left out" in caplog.text
+    assert store.pixels.shape == (6, 16, 16, 3)
+    assert store.views.tolist() == [4] * 6
+    names = [examples.rows[unit.example].path.name for unit in store.units]  # type: ignore[union-attr]
+    assert names == [
+        "lakes0.png",
+        "lakes1.png",
+        "lakes2.png",
+        "red_cars0.png",
+        "red_cars1.png",
+        "red_cars2.png",
+        "a.wav",
+    ]
+    red = store.pixels[store.units[3].pictures[0]].astype(int)
+    assert np.abs(red - np.asarray([200, 0, 0])).max() <= 2
+    heard = store.wave(store.units[6].sound)
+    assert len(heard) == pytest.approx(2 * 16_000, abs=400), "two seconds, at 16 kHz"
+    spectrum = np.abs(np.fft.rfft(heard))
+    assert np.fft.rfftfreq(len(heard), 1 / 16_000)[spectrum.argmax()] == pytest.approx(440, abs=2)
+    before = (store.folder / "units.json").stat().st_mtime_ns
+    again = prepare(examples, 16)
+    assert again.folder == store.folder
+    assert (again.folder / "units.json").stat().st_mtime_ns == before
+    os.utime(media / "lakes" / "lakes0.png", ns=(1, 1))
+    assert prepare(examples, 16).folder != store.folder, "a file that changed is decoded again"
+
+
+def test_a_file_that_has_gone_is_said(media: Path) -> None:
+    examples = read_sources([Source("folders", media)], held=0.0)
+    (media / "lakes" / "lakes1.png").unlink()
+    with pytest.raises(UsageError, match=r"lakes1\.png is in the recipe's data, but no such file"):
+        prepare(examples, 16)
+
+
+def test_a_translation_is_taught_the_vector_of_what_it_translates(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Teacher:
+        def __call__(self, texts: list[str]) -> np.ndarray:
+            return np.asarray([[len(text), text.count("o")] for text in texts], np.float32)
+
+    monkeypatch.setattr("mmsearch.training.store.SentenceTeacher", Teacher)
+    for language, lines in {"de": "eins", "en": "one"}.items():
+        (media / f"lines.{language}").write_text(lines, "utf-8")
+    examples = read_sources(
+        [Source("parallel", media / "lines.{}", languages=("en", "de")), Source("folders", media)], held=0.0
+    )
+    vectors = teach_texts(prepare(examples, 16), examples)
+    assert vectors[:2].tolist() == [[3, 1], [3, 1]]
+    assert len(vectors) == len(examples.texts)
