@@ -14,7 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from small_clip import FAMILIES, make_clip, write_checkpoint
+from small_clip import FAMILIES, make_clip
 
 import mmsearch
 from mmsearch.errors import ModelError
@@ -195,14 +195,12 @@ def test_a_librarys_answers_are_those_of_a_plain_search(
         assert hit.space == f"local-dir:{folder}"
 
 
-def test_a_full_size_model_answers_as_a_plain_search(photos: Path, tmp_path: Path) -> None:
-    # With fewer photos and queries than benchmarks/towers.py asks it, for the time it takes.
-    folder = write_checkpoint(tmp_path / "model", open_clip.get_model_config("ViT-B-32-256"))
+def test_a_cold_query_of_an_exported_model_loads_neither_torch_nor_what_reads_media(
+    folder: Path, photos: Path, tmp_path: Path
+) -> None:
     library = tmp_path / "library"
     with mmsearch.open(library, model=f"local-dir:{folder}") as opened:
-        assert opened.index(photos).added == 60
-        assert_same_answers(opened, Reference(folder), photos, WORDS, sorted(photos.iterdir())[::9])
-    # A cold text query loads neither torch nor what reads media.
+        assert opened.index(photos / "000.png").added == 1
     code = f"import sys, mmsearch; hits = mmsearch.open({str(library)!r}).query('red car'); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "open_clip", "transformers", "av", "soundfile", "ftfy", "indexer"} & set(loaded)
