@@ -83,12 +83,16 @@ MCT = (
     Variant("+ queue and slow keys (MoCo)", (replace(CROSS, queue=1024),), momentum=0.99),
 )
 SWITCH = (Variant("English only", (CROSS,)), Variant("code-switched, 0.8", (CROSS,), switch=0.8))
-PAIR: dict[str, Any] = {"between": ("image_head", "sound_head"), "negatives": 256, "positives": 8}
+PAIR: dict[str, Any] = {"between": ("image_head", "sound_head"), "negatives": 64, "positives": 8}
 AVID = (
     Variant("within", (term("instance", mode="within", **PAIR),)),
     Variant("across (AVID)", (term("instance", mode="cross", **PAIR),)),
     Variant("both", (term("instance", mode="both", **PAIR),)),
-    Variant("AVID, then CMA", (term("instance", 0.5, mode="cross", **PAIR), term("agreement", 0.5, every=150, **PAIR))),
+    Variant("AVID, then CMA", (term("instance", 0.5, mode="cross", **PAIR), term("agreement", 0.5, every=75, **PAIR))),
+    Variant(
+        "AVID, then CMA at a tenth",
+        (term("instance", mode="cross", **PAIR), term("agreement", 0.1, every=75, **PAIR)),
+    ),
 )
 Measure = Callable[[nn.ModuleDict, Material], dict[str, float]]
 
@@ -126,7 +130,8 @@ class Laboratory:
             terms=variant.terms,
             steps=steps,
             lr=1e-3,
-            batch=192,
+            batch=160,
+            precision="bf16",
             warmup=20,
             mix=dict(mix),
             switch=variant.switch,
@@ -243,11 +248,11 @@ def questions(laboratory: Laboratory, only: str | None) -> dict[str, dict[str, d
     answers: dict[str, dict[str, dict[str, list[float]]]] = {}
 
     def captioned(variant: Variant) -> Callable[[int], dict[str, float]]:
-        return lambda seed: flickr(laboratory.run(variant, joint, own, mix, 250, seed), own)
+        return lambda seed: flickr(laboratory.run(variant, joint, own, mix, 200, seed), own)
 
     def apart(seed: int) -> dict[str, float]:
         variant = Variant("apart", tuple(term("within", of=side) for side in joint))
-        towers = laboratory.run(variant, joint, own, mix, 250, seed)
+        towers = laboratory.run(variant, joint, own, mix, 200, seed)
         return flickr(towers, own, align(towers, own))
 
     if only in (None, "joint"):
@@ -266,7 +271,7 @@ def questions(laboratory: Laboratory, only: str | None) -> dict[str, dict[str, d
         sides = {"image_head": head("image"), "sound_head": head("sound")}
         answers["AVID and CMA"] = {
             variant.name: laboratory.repeat(
-                lambda seed, v=variant: heard(laboratory.run(v, sides, material, {}, 600, seed), material, held)  # type: ignore[misc]
+                lambda seed, v=variant: heard(laboratory.run(v, sides, material, {}, 300, seed), material, held)  # type: ignore[misc]
             )
             for variant in AVID
         }
@@ -293,6 +298,28 @@ def show(answers: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]) -> 
             print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
+def plot(answers: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], file: Path) -> None:
+    """Draw a panel for each question: a bar for each variant's mean, a point for each seed."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(
+        1, len(answers), figsize=(4.5 * len(answers), 4), layout="constrained", squeeze=False
+    )
+    for panel, (question, variants) in zip(panels[0], answers.items(), strict=True):
+        metric = next(iter(next(iter(variants.values()))))
+        for place, (name, figures) in enumerate(variants.items()):
+            values = figures[metric]
+            panel.barh(place, float(np.mean(values)), color="tab:blue", alpha=0.5)
+            panel.plot(values, [place] * len(values), "k.", markersize=5)
+            panel.text(0, place, f" {name}", va="center", fontsize=9)
+        panel.set(title=question, xlabel=metric, yticks=[])
+        panel.invert_yaxis()
+    figure.savefig(file, dpi=90)
+
+
 def main() -> None:
     """Train, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -300,6 +327,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", choices=("joint", "mct", "code-switching", "avid"))
+    parser.add_argument("--plot", type=Path, help="a picture of the tables; needs matplotlib")
     arguments = parser.parse_args()
     recipe = read_recipe(arguments.recipe)
     recipe = replace(recipe, teachers={side: one for side, one in recipe.teachers.items() if side != "text"})
@@ -308,6 +336,8 @@ def main() -> None:
     answers = questions(laboratory, arguments.only)
     show(answers)
     (arguments.out / "FIGURES.json").write_text(json.dumps(answers, indent=1), "utf-8")
+    if arguments.plot:
+        plot(answers, arguments.plot)
     print(f"\n{laboratory.seconds / 60:.0f} CPU-minutes of training")
 
 

@@ -399,11 +399,12 @@ def test_the_command_shows_what_was_gained_and_ctrl_c_is_exit_code_130(library: 
     before = answers(library)
 
     def command(*arguments: str, meanwhile: str = "") -> subprocess.CompletedProcess[str]:
-        code = f"import os, signal, sys\n{LEARNT}\n{meanwhile}\nfrom mmsearch import cli\ncli.main()"
+        code = f"import os, signal, sys, time\n{LEARNT}\n{meanwhile}\nfrom mmsearch import cli\ncli.main()"
         line = [sys.executable, "-c", code, "adapt", "--library", str(library), *arguments]
         return subprocess.run(line, capture_output=True, text=True, check=False)
 
-    stopped = command(meanwhile="fake.adapt = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)")
+    # The signal may reach another thread first, and the main one a moment later.
+    stopped = command(meanwhile="fake.adapt = lambda *_, **__: (os.kill(os.getpid(), signal.SIGINT), time.sleep(20))")
     assert (stopped.returncode, stopped.stdout, stopped.stderr) == (130, "", "")
     assert_as_it_was(library, before)
     done = command()

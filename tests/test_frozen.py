@@ -21,7 +21,7 @@ THINGS = ("red door", "blue sea", "old bell", "quiet rain", "loud engine", "smal
 BRIDGE = """
 name = "bridged"
 dim = {dim}
-held = 0.0
+held = 0
 stored = 32
 
 [towers.image]

@@ -149,6 +149,28 @@ def test_banks_remember_the_instances_of_a_batch_and_no_others(tmp_path: Path) -
     assert float(bank.partition) > 0  # type: ignore[arg-type]
 
 
+def test_blended_batches_are_not_remembered_and_teach_only_what_blends(tmp_path: Path) -> None:
+    of, made = material(tmp_path), towers()
+    match = TermRecipe("match", of="image", to="image")
+    task = Joint(made, RECIPES, stage(INSTANCE, match, mixup=1.0), of)
+    before = task.get_submodule("kept.bank-image").get_buffer("memory").clone()
+    assert set(task.terms(0, np.random.default_rng(0))) == {"match-image-image"}
+    task.stepped(0)
+    assert torch.equal(task.get_submodule("kept.bank-image").get_buffer("memory"), before)
+
+
+def test_two_terms_of_one_kind_both_count(tmp_path: Path) -> None:
+    of, made = material(tmp_path), towers()
+    task = Joint(made, RECIPES, stage(CONTRAST, replace(CONTRAST, tags=True)), of)
+    assert set(task.terms(0, np.random.default_rng(0))) == {"contrast-image-sound", "contrast-image-sound-1"}
+
+
+def test_batches_from_which_nothing_can_be_learnt_end_the_run_with_the_stage_named(tmp_path: Path) -> None:
+    of, made = material(tmp_path), towers()
+    with pytest.raises(UsageError, match="the stage test draws batches from which none of its terms can learn"):
+        Joint(made, RECIPES, stage(CONTRAST, batch=1), of).terms(0, np.random.default_rng(0))
+
+
 def test_positives_are_mined_only_after_the_banks_have_learnt(tmp_path: Path) -> None:
     of, made = material(tmp_path), towers()
     terms = (INSTANCE, TermRecipe("agreement", PAIR, positives=3, every=10))

@@ -39,7 +39,7 @@ def words(examples: Examples, rows: tuple[int, ...]) -> list[tuple[str, str]]:
 
 
 def test_folders_name_what_they_hold(media: Path) -> None:
-    examples = read_sources([Source("folders", media)], held=0.0)
+    examples = read_sources([Source("folders", media)], held=0)
     assert examples.tags == ["lakes", "red cars", "tones"]
     assert [(row.path.name, examples.tags[row.tag]) for row in examples.rows if row.path][3:6] == [
         ("red_cars0.png", "red cars"),
@@ -51,12 +51,12 @@ def test_folders_name_what_they_hold(media: Path) -> None:
 
 def test_a_table_puts_words_for_the_names_of_folders(media: Path) -> None:
     (media / "names.tsv").write_text("lakes\tLake, body of water\nred_cars\tautomobile\n", "utf-8")
-    examples = read_sources([Source("folders", media, names=media / "names.tsv")], held=0.0)
+    examples = read_sources([Source("folders", media, names=media / "names.tsv")], held=0)
     assert examples.tags == ["lake", "automobile", "tones"]
 
 
 def test_files_have_their_captions_beside_them(media: Path) -> None:
-    examples = read_sources([Source("files", media)], held=0.0)
+    examples = read_sources([Source("files", media)], held=0)
     found = {row.path.name: words(examples, row.texts) for row in examples.rows if row.path}
     assert found.pop("lakes0.png") == [("a lake at noon", "en"), ("blue water", "en")]
     assert found and all(said == [] for said in found.values())
@@ -65,7 +65,7 @@ def test_files_have_their_captions_beside_them(media: Path) -> None:
 def test_a_library_is_read_with_its_captions_and_the_names_of_its_folders(media: Path, tmp_path: Path) -> None:
     with mmsearch.open(tmp_path / "library", model="hashing") as library:
         library.index(media / "lakes", media / "red_cars")
-    examples = read_sources([Source("library", tmp_path / "library")], held=0.0)
+    examples = read_sources([Source("library", tmp_path / "library")], held=0)
     found = {row.path.name: row for row in examples.rows if row.path}
     assert words(examples, found["lakes0.png"].texts) == [("a lake at noon", "en"), ("blue water", "en")]
     assert examples.tags[found["red_cars1.png"].tag] == "red cars"
@@ -79,7 +79,7 @@ def test_captions_are_taken_from_the_fields_and_lines_that_are_asked_for(media: 
     ]
     (media / "captions.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
     source = Source("captions", media / "captions.jsonl", keys=("captions", "multi"), where={"split": "train"})
-    examples = read_sources([source], held=0.0)
+    examples = read_sources([source], held=0)
     assert [row.path.name for row in examples.rows if row.path] == ["a.jpg", "b.jpg"]
     assert words(examples, examples.rows[1].texts) == [("two", "en"), ("two, they say", "en"), ("zwei", "de")]
     german = examples.texts[examples.rows[1].texts[2]]
@@ -89,7 +89,7 @@ def test_captions_are_taken_from_the_fields_and_lines_that_are_asked_for(media: 
 def test_parallel_lines_have_the_meaning_of_the_english_one(media: Path) -> None:
     for language, lines in {"de": "eins\n\ndrei", "en": "one\ntwo\nthree"}.items():
         (media / f"lines.{language}.gz").write_bytes(gzip.compress(lines.encode()))
-    examples = read_sources([Source("parallel", media / "lines.{}.gz", languages=("de", "en"))], held=0.5)
+    examples = read_sources([Source("parallel", media / "lines.{}.gz", languages=("de", "en"))], held=2)
     assert [words(examples, row.texts) for row in examples.rows] == [
         [("one", "en"), ("eins", "de")],
         [("three", "en"), ("drei", "de")],
@@ -99,7 +99,7 @@ def test_parallel_lines_have_the_meaning_of_the_english_one(media: Path) -> None
 
 def test_lines_with_tabs_give_what_stands_last_and_a_limit_takes_some_evenly(media: Path) -> None:
     (media / "words.txt").write_text("\n".join(f"n{n}\tword {n}" for n in range(10)), "utf-8")
-    examples = read_sources([Source("texts", media / "words.txt", limit=5)], held=0.0)
+    examples = read_sources([Source("texts", media / "words.txt", limit=5)], held=0)
     assert [examples.texts[row.texts[0]].words for row in examples.rows] == [f"word {n}" for n in range(0, 10, 2)]
 
 
@@ -112,14 +112,14 @@ def test_what_is_held_out_depends_on_names_alone(tmp_path: Path) -> None:
     first, second = (
         {
             row.path.name
-            for row in read_sources([Source("folders", tmp_path / f)], held=0.1).rows
+            for row in read_sources([Source("folders", tmp_path / f)], held=10).rows
             if row.held and row.path
         }
         for f in ("one", "other")
     )
     assert first == second - {"more.png"}
     assert 8 < len(first) < 35
-    everything = read_sources([Source("folders", tmp_path / "one", held=1.0)], held=0.1)
+    everything = read_sources([Source("folders", tmp_path / "one", held=1)], held=10)
     assert all(row.held for row in everything.rows)
 
 
@@ -128,12 +128,12 @@ def test_what_is_held_out_depends_on_names_alone(tmp_path: Path) -> None:
 )
 def test_a_source_that_holds_nothing_is_named(media: Path, kind: str, path: str) -> None:
     with pytest.raises(UsageError, match=path.rpartition("/")[2]):
-        read_sources([Source(kind, media / path)], held=0.0)
+        read_sources([Source(kind, media / path)], held=0)
 
 
 def test_media_are_decoded_once_and_what_is_broken_is_left_out(media: Path, caplog: pytest.LogCaptureFixture) -> None:
     (media / "lakes" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
-    examples = read_sources([Source("folders", media, views=4)], held=0.0)
+    examples = read_sources([Source("folders", media, views=4)], held=0)
     store = prepare(examples, 16)
     assert "broken.png is left out" in caplog.text
     assert store.pixels.shape == (6, 16, 16, 3)
@@ -163,7 +163,7 @@ def test_media_are_decoded_once_and_what_is_broken_is_left_out(media: Path, capl
 
 
 def test_a_file_that_has_gone_is_said(media: Path) -> None:
-    examples = read_sources([Source("folders", media)], held=0.0)
+    examples = read_sources([Source("folders", media)], held=0)
     (media / "lakes" / "lakes1.png").unlink()
     with pytest.raises(UsageError, match=r"lakes1\.png is in the recipe's data, but no such file"):
         prepare(examples, 16)
@@ -178,8 +178,15 @@ def test_a_translation_is_taught_the_vector_of_what_it_translates(media: Path, m
     for language, lines in {"de": "eins", "en": "one"}.items():
         (media / f"lines.{language}").write_text(lines, "utf-8")
     examples = read_sources(
-        [Source("parallel", media / "lines.{}", languages=("en", "de")), Source("folders", media)], held=0.0
+        [Source("parallel", media / "lines.{}", languages=("en", "de")), Source("folders", media)], held=0
     )
     vectors = teach_texts(prepare(examples, 16), examples)
     assert vectors[:2].tolist() == [[3, 1], [3, 1]]
     assert len(vectors) == len(examples.texts)
+
+
+def test_lines_that_say_what_is_said_of_a_held_out_file_are_left_out(media: Path) -> None:
+    (media / "lines.txt").write_text("Blue water.\nGreen water\n", "utf-8")
+    sources = [Source("files", media, name="photos", held=1), Source("texts", media / "lines.txt")]
+    examples = read_sources(sources, held=10)
+    assert [examples.texts[row.texts[0]].words for row in examples.rows if row.path is None] == ["Green water"]

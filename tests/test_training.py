@@ -42,7 +42,7 @@ SHAPES = ("circle", "square", "triangle", "cross")
 RECIPE = """
 name = "tiny"
 dim = 64
-held = 0.0
+held = 0
 stored = 48
 vocabulary = 200
 
@@ -264,6 +264,13 @@ def test_a_checkpoint_of_something_else_is_refused_by_name(tmp_path: Path) -> No
             r"none\.jsonl can't be read",
         ),
         ('kind = "captions"\npath', 'kind = "photos"\npath', r"of a kind not among captions, clips, files, folders"),
+        ('kind = "contrast"', 'kind = "contrats"', r"there is no term 'contrats', but contrast"),
+        ('between = ["text", "image"]', 'between = ["text"]', r"contrast is between two towers"),
+        ('name = "tiny"', 'name = "../tiny"', r"'../tiny' is no plain file name"),
+        ("stored = 48", 'stored = 48\nstart = "nowhere"', r"nowhere doesn't exist; mend start"),
+        ('kind = "contrast"', 'kind = "features"\nof = "image"', r"features of image needs a teacher"),
+        ("batch = 100", "batch = 0", r"batch and log_every of 1 or more"),
+        ("[towers.image]", "[towers.photo]", r"the tower photo is of the kind image, so it has to be called that"),
     ],
 )
 def test_a_wrong_recipe_is_refused_with_its_name_and_the_field(
@@ -276,6 +283,20 @@ def test_a_wrong_recipe_is_refused_with_its_name_and_the_field(
         train_recipe(recipe, tmp_path / "out", lambda _: None)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out" / "spec.json").exists()
+
+
+def test_a_run_whose_recipe_changed_is_not_gone_on_with(captioned: Path, tmp_path: Path) -> None:
+    recipe = captioned / "changed.toml"
+    short = RECIPE.replace("steps = 160", "steps = 2").replace("warmup = 20", "warmup = 1")
+    recipe.write_text(short, "utf-8")
+    train_recipe(recipe, tmp_path / "space", lambda _: None)
+    recipe.write_text(short.replace("lr = 3e-3", "lr = 1e-3"), "utf-8")
+    with pytest.raises(UsageError, match=r"1-joint\.checkpoint is of another recipe .*have changed.*another --out"):
+        train_recipe(recipe, tmp_path / "space", lambda _: None)
+    recipe.write_text(short.replace('name = "tiny"', f'name = "tiny"\nstart = "{tmp_path / "space"}"'), "utf-8")
+    with pytest.raises(UsageError, match="is the space that the recipe starts from"):
+        train_recipe(recipe, tmp_path / "space", lambda _: None)
+    assert (tmp_path / "space" / "spec.json").is_file()
 
 
 def test_a_recipe_that_is_not_there_is_said(tmp_path: Path) -> None:

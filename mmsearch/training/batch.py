@@ -91,6 +91,8 @@ class Batch:
     words: list[str]
     """What each unit's text says, code-switched or not; empty where it has none."""
     window_s: float
+    seed: int
+    """By which windows of its sounds are drawn."""
     blend: tuple[NDArray[np.int64], float] | None
     """Which picture is blended into each, and how much of its own stays."""
 
@@ -156,6 +158,7 @@ class Draw:
             np.asarray(texts),
             [self._say(text, random) for text in texts],
             float(random.choice(_WINDOWS_S)),
+            int(random.integers(2**62)),
             blend,
         )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,16 @@ def export_space(
 ) -> None:
     """Write a space folder. Raises `ModelError` where a tower doesn't answer as in torch, `OSError` for the disk."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "spec.json").unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=folder) as building:
+        made = Path(building)
+        _build(recipe, towers, material, made, figures)
+        (folder / "spec.json").unlink(missing_ok=True)
+        for file in sorted(made.iterdir(), key=lambda file: file.name == "spec.json"):
+            write_whole(folder / file.name, file.read_bytes())
+
+
+def _build(recipe: Recipe, towers: nn.ModuleDict, material: Material, folder: Path, figures: Sequence[Figure]) -> None:
+    """Write the files of a space, and compare its towers with those in torch."""
     sections: dict[str, Any] = {}
     examples: dict[str, tuple[Tensor, ...]] = {}
     for side in (side for side in ("text", "image", "sound") if side in towers):
@@ -80,21 +90,20 @@ def export_space(
         sections[_FILES[side]] = {"file": file.name, **_section(side, recipe)}
     if "text" in sections and material.tokens is not None:
         shutil.copyfile(material.tokens.file, folder / "tokenizer.json")
-    names = sorted(path.name for path in folder.iterdir() if path.suffix == ".onnx" or path.name == "tokenizer.json")
     spec = {
         "name": recipe.name,
         "dim": recipe.dim,
         **sections,
         "training_data": [source.name for source in recipe.data],
         "licence": recipe.licence,
-        "files": {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names},
+        "files": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())},
         "background": background(towers, material),
     }
-    write_whole(folder / "MODEL_CARD.md", model_card(recipe, figures).encode())
-    write_whole(folder / "spec.json", json.dumps(spec, indent=1).encode())
+    (folder / "MODEL_CARD.md").write_text(model_card(recipe, figures), "utf-8")
+    (folder / "spec.json").write_text(json.dumps(spec, indent=1), "utf-8")
     space = OnnxSpace("the export", folder, "cpu")
     for side, inputs in examples.items():
-        _check(towers[side], inputs, space, _VIEWS[side], folder)
+        _check(towers[side], inputs, space, _VIEWS[side])
 
 
 def _section(side: str, recipe: Recipe) -> dict[str, Any]:
@@ -170,7 +179,7 @@ def halve(model: Any) -> None:  # noqa: ANN401  onnx has no types
     model.graph.node.extend(nodes)
 
 
-def _check(tower: nn.Module, inputs: tuple[Tensor, ...], space: OnnxSpace, view: View, folder: Path) -> None:
+def _check(tower: nn.Module, inputs: tuple[Tensor, ...], space: OnnxSpace, view: View) -> None:
     """Compare an exported tower with the one in torch, on a batch of another size than it was traced with."""
     fewer = tuple(one[:3] for one in inputs)
     with evaluating(tower):
@@ -178,7 +187,6 @@ def _check(tower: nn.Module, inputs: tuple[Tensor, ...], space: OnnxSpace, view:
     got = normalise(space.run_tower(view, *(one.numpy() for one in fewer)))
     least = float((wanted * got).sum(axis=1).min())
     if not least >= _LEAST_COSINE:
-        (folder / "spec.json").unlink()
         raise ModelError(f"the {view} tower can't be exported: cosine {least:.4f} with torch's; train it with less lr")
 
 
@@ -215,7 +223,10 @@ def _some(vectors: NDArray[np.float32] | None) -> NDArray[np.float32]:
 def model_card(recipe: Recipe, figures: Sequence[Figure]) -> str:
     """Return what a user has to know of the model: data, terms, how well it does on what it wasn't trained on."""
     data = "\n".join(f"- {source.name} ({source.kind})" for source in recipe.data)
-    teachers = ", ".join(one.file.name or "all-MiniLM-L6-v2" for one in recipe.teachers.values()) or "none"
+    teachers = (
+        ", ".join("all-MiniLM-L6-v2" if one.kind == "sentences" else one.file.name for one in recipe.teachers.values())
+        or "none"
+    )
     measured = f"**Figures** on what was held out, with 95 % intervals:\n\n{table(figures)}\n" if figures else ""
     return (
         f"# {recipe.name}\n\n{recipe.notes.strip()}\n\n**Trained on**\n\n{data}\n\n"

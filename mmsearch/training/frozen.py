@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 from mmsearch.errors import ModelError, UsageError
-from mmsearch.spaces import Adapted, OnnxSpace, Space, embed, load_profile, normalise
+from mmsearch.spaces import Adapted, AdaptedSpace, OnnxSpace, Space, embed, load_profile, normalise
 from mmsearch.training.batch import Material
 from mmsearch.training.heads import Head
 from mmsearch.training.recipe import Recipe, TowerRecipe
@@ -45,7 +45,7 @@ def freeze(name: str, tower: TowerRecipe, material: Material) -> NDArray[np.floa
 def _base(tower: TowerRecipe) -> Space:
     """Return the space that a frozen tower is of; it hears at the rate at which sounds are stored."""
     space = load_profile(tower.model).spaces[0]
-    if isinstance(space, OnnxSpace):
+    if isinstance(space, OnnxSpace | AdaptedSpace):
         space.hear_at(RATE_HZ)
     return space
 
@@ -70,10 +70,8 @@ def _embed(space: Space, side: str, material: Material) -> NDArray[np.float32]:
 
 
 def write_heads(recipe: Recipe, towers: nn.ModuleDict, material: Material, folder: Path) -> None:
-    """Write the space that heads on frozen towers make. Raises `UsageError` where not all of its towers are frozen."""
+    """Write the space that heads on frozen towers make."""
     own = {name: tower for name, tower in recipe.towers.items() if name in VIEWS}
-    if any(tower.kind != "frozen" for tower in own.values()):
-        raise UsageError(f"the recipe {recipe.name} mixes frozen towers with others; a space has one kind")
     heads = {VIEWS[name]: _head(towers[name]).weights() for name in own}
     vectors = {VIEWS[name]: heads[VIEWS[name]](normalise(material.frozen[name][: 2 * _AT_ONCE])) for name in own}
     Adapted(

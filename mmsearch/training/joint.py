@@ -19,7 +19,7 @@ A side is `image`, `sound` or `text`, or a tower that reads a teacher's layer (`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import partial
 from typing import Any, Literal, cast
@@ -30,17 +30,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
+from mmsearch.errors import UsageError
 from mmsearch.training import losses
-from mmsearch.training.batch import Draw, Material
+from mmsearch.training.batch import Batch, Draw, Material
+from mmsearch.training.loop import evaluating
 from mmsearch.training.memory import MemoryBank, Queue, follow, mine_positives
 from mmsearch.training.outputs import Look, Outputs, blended
 from mmsearch.training.recipe import StageRecipe, TermRecipe, TowerRecipe
+from mmsearch.training.store import Targets
 
 _MOST_SCALE = 100.0
 _NAMES_EVERY = 50
 """Steps between two embeddings of the names of tags and classes, where the text tower is trained."""
 _WITHIN_NEGATIVES = 64
 """CMA's negatives within a modality."""
+_DRAWS = 20
+"""How often a batch is drawn again that has nothing for any term."""
 _SAMPLE = 4096
 """Of how many rows of a teacher's layer mean and deviation are taken."""
 _UNBLENDED = ("features", "match", "believed")
@@ -63,9 +68,10 @@ class Joint(nn.Module):
         self._draw = Draw(material, stage)
         self._device = next(towers.parameters()).device.type
         self._look = Look(material, recipes, stage.train, stage.precision, self._device)
-        for name, tower in towers.items():
-            tower.requires_grad_(name in stage.train)
-            tower.train(name in stage.train)
+        trained = {id(towers[name]) for name in stage.train}  # two names may share a tower
+        for tower in towers.values():
+            tower.requires_grad_(id(tower) in trained)
+            tower.train(id(tower) in trained)
         units = material.store.units
         drawn = self._draw.units.tolist()
         self._instances = np.asarray([n for n in drawn if units[n].pictures and units[n].sound >= 0], np.int64)
@@ -75,7 +81,6 @@ class Joint(nn.Module):
             for number, term in enumerate(stage.terms):
                 self._make(number, term)
         self.to(self._device)
-        self._names: dict[str, Tensor] = {}
         self._outputs: Outputs | None = None
 
     def _make(self, number: int, term: TermRecipe) -> None:
@@ -83,8 +88,10 @@ class Joint(nn.Module):
         dim = int(cast("Any", next(iter(self.towers.values()))).dim)
         if term.kind in ("contrast", "within", "classes", "believed"):
             self.scales[str(number)] = nn.Parameter(torch.tensor(1.0 / term.temperature).log())
+        if term.kind in ("classes", "believed"):
+            self.register_buffer(f"names{number}", torch.zeros(len(self._names_of(term)), dim))
         if term.kind == "features":
-            layer = self._material.targets[term.of].layer
+            layer = self._targets(term.of).layer
             self.kept[str(number)] = nn.Linear(self._tower(term.of).width, layer.shape[1])
             mean, deviation = spread(layer)
             self.register_buffer(f"mean{number}", mean)
@@ -102,7 +109,7 @@ class Joint(nn.Module):
                 if f"bank-{side}" not in self.kept:
                     self.kept[f"bank-{side}"] = MemoryBank(len(self._instances), dim, 2 * self._seed + seed)
         if term.kind == "agreement":
-            many = min(term.positives, len(self._instances) - 1)
+            many = min(term.positives, (len(self._instances) - 1) // 2)  # negatives have to be left
             self.register_buffer(f"positives{number}", torch.zeros(len(self._instances), many, dtype=torch.int64))
 
     def state_dict(self) -> dict[str, Any]:  # type: ignore[override]
@@ -123,11 +130,20 @@ class Joint(nn.Module):
 
     def terms(self, step: int, random: np.random.Generator) -> dict[str, Tensor]:
         """Return the losses of a step, each with its weight in it; those that a batch has nothing for are left out."""
-        batch = self._draw(random)
+        if step % _NAMES_EVERY == 0:
+            self._embed_names()
+        self._mine(step)
+        for _ in range(_DRAWS):
+            if found := self._terms_of(self._draw(random), random, step):
+                return found
+        raise UsageError(
+            f"the stage {self._stage.name} draws batches from which none of its terms can learn; mend its mix"
+        )
+
+    def _terms_of(self, batch: Batch, random: np.random.Generator, step: int) -> dict[str, Tensor]:
+        """Return the losses of a batch; none where it has nothing for any term."""
         again = partial(self._draw.of, batch.units, random)
         self._outputs = Outputs(self._look, self.towers, self.slow, batch, again)  # type: ignore[arg-type]
-        if step % _NAMES_EVERY == 0:
-            self._names.clear()
         found: dict[str, Tensor] = {}
         for number, term in enumerate(self._stage.terms):
             if batch.blend is not None and term.kind not in _UNBLENDED:
@@ -135,24 +151,26 @@ class Joint(nn.Module):
             value = getattr(self, f"_{term.kind}")(number, term, self._outputs, step)
             if value is not None:
                 label = "-".join((term.kind, *term.between, *(name for name in (term.of, term.to) if name)))
-                found[label] = term.weight * value
+                found[f"{label}-{number}" if label in found else label] = term.weight * value
         return found
 
     def stepped(self, step: int) -> None:
         """Update queues, banks, mined positives and the slow encoders by the batch just learnt from."""
         out = self._outputs
-        if out is None:
-            return
-        for number, term in enumerate(self._stage.terms):
-            if term.queue and self._stage.momentum and out.batch.blend is None:
+        if out is not None and out.batch.blend is not None:  # what was blended is nobody's, and not to be remembered
+            out = None
+        for number, term in enumerate(self._stage.terms if out is not None else ()):
+            assert out is not None
+            if term.queue and self._stage.momentum:
                 for side in term.between:
-                    has = out.has(side)
-                    queue = cast("Queue", self.kept[f"{number}-{side}"])
-                    queue.push(out.key(side), out.tags[has], out.ids[has])
+                    if bool((has := out.has(side)).any()):
+                        queue = cast("Queue", self.kept[f"{number}-{side}"])
+                        queue.push(out.key(side), out.tags[has], out.ids[has])
             if term.kind == "instance":
                 _, rows, places = self._seen(out, term)
                 for side, mine in zip(term.between, places, strict=True):
-                    cast("MemoryBank", self.kept[f"bank-{side}"]).update(rows, out.embedded(side)[mine].detach())
+                    if len(rows):
+                        cast("MemoryBank", self.kept[f"bank-{side}"]).update(rows, out.embedded(side)[mine].detach())
         for side, slow in self.slow.items():
             follow(slow, self.towers[side], self._stage.momentum)
 
@@ -210,9 +228,27 @@ class Joint(nn.Module):
         found = [self._noise(embedded[a], banks[b], rows, term, step) for a, b in chosen]
         return torch.stack(found).mean()
 
+    def _mine(self, step: int) -> None:
+        """Look in the banks for who agrees with whom, every so many steps."""
+        for number, term in enumerate(self._stage.terms):
+            if term.kind == "agreement" and step and step % term.every == 0:
+                one, other = (cast("MemoryBank", self.kept[f"bank-{side}"]).memory for side in term.between)
+                names = {"image": "visual", "sound": "audio"}
+                mode = cast('Literal["both", "visual", "audio"]', names.get(term.mode, "both"))
+                mined = self.get_buffer(f"positives{number}")
+                mined.copy_(mine_positives(one, other, mined.shape[1], mode=mode))
+
+    def _positives(self, between: tuple[str, ...], step: int) -> Tensor | None:
+        """Return what agrees with each instance, once it was looked for: it is no negative either (CMA, section 4)."""
+        for number, term in enumerate(self._stage.terms):
+            if term.kind == "agreement" and term.between == between and step >= term.every:
+                return self.get_buffer(f"positives{number}")
+        return None
+
     def _noise(self, queries: Tensor, bank: MemoryBank, rows: Tensor, term: TermRecipe, step: int) -> Tensor:
         random = torch.Generator().manual_seed(self._seed * 7919 + step)
-        negatives = bank.negatives(rows, term.negatives, random)
+        mined = self._positives(term.between, step)
+        negatives = bank.negatives(rows, term.negatives, random, exclude=None if mined is None else mined[rows])
         if not bank.partition:
             bank.partition.copy_(losses.partition(queries, negatives, term.temperature))
         return losses.noise_contrastive(queries, bank.entries(rows), negatives, term.temperature, bank.partition)
@@ -220,10 +256,6 @@ class Joint(nn.Module):
     def _agreement(self, number: int, term: TermRecipe, out: Outputs, step: int) -> Tensor | None:
         mined = cast("Tensor", getattr(self, f"positives{number}"))
         banks = [cast("MemoryBank", self.kept[f"bank-{side}"]) for side in term.between]
-        if step and step % term.every == 0:
-            names = dict(zip(("image", "sound"), ("visual", "audio"), strict=True))
-            mode = cast('Literal["both", "visual", "audio"]', names.get(term.mode, "both"))
-            mined.copy_(mine_positives(banks[0].memory, banks[1].memory, mined.shape[1], mode=mode))
         if step < term.every:  # AVID alone first: banks of random vectors agree on nothing
             return None
         _, rows, places = self._seen(out, term)
@@ -247,7 +279,8 @@ class Joint(nn.Module):
 
     def _match(self, _number: int, term: TermRecipe, out: Outputs, _step: int) -> Tensor | None:
         both = out.has(term.of) & out.has(term.to)
-        if not bool(both.any()):
+        apart = self._look.side(term.of) != self._look.side(term.to)
+        if not bool(both.any()) or (apart and out.batch.blend is not None):
             return None
         said = self._blended(out.embedded(term.to).detach(), term.of, out)
         return losses.cosine_distance(out.embedded(term.of)[both[out.has(term.of)]], said[both[out.has(term.to)]])
@@ -267,29 +300,33 @@ class Joint(nn.Module):
         classes = out.tags[has]
         if not bool((classes >= 0).any()):
             return None
-        tags = self._material.examples.tags
-        return losses.cross_entropy(out.embedded(term.of), self._embedded_names(tags), classes, self._scale(number))
+        return losses.cross_entropy(
+            out.embedded(term.of), self.get_buffer(f"names{number}"), classes, self._scale(number)
+        )
 
     def _believed(self, number: int, term: TermRecipe, out: Outputs, _step: int) -> Tensor | None:
         if not bool(out.has(term.of).any()):
             return None
         side = self._look.side(term.of)
-        names = self._embedded_names(self._material.targets[side].names)
+        names = self.get_buffer(f"names{number}")
         probabilities = self._blended(self._look.believed(side, out.batch), term.of, out)
         return losses.distil_classes(out.embedded(term.of), names, probabilities, self._scale(number))
 
-    def _embedded_names(self, names: tuple[str, ...] | list[str]) -> Tensor:
-        """Return what the text tower says of names now and then, without a gradient: (names, dim)."""
-        slot = f"{len(names)} {names[0]}"
-        if slot not in self._names:
-            tower = self._tower("text")
-            was = tower.training
-            tower.eval()
-            with torch.no_grad():
-                tokens = (one.to(self._device) for one in self._material.tokenised(names))
-                self._names[slot] = fn.normalize(tower(*tokens).float(), dim=1)
-            tower.train(was)
-        return self._names[slot]
+    def _names_of(self, term: TermRecipe) -> Sequence[str]:
+        """Return the names of a term's classes."""
+        return self._material.examples.tags if term.kind == "classes" else self._targets(term.of).names
+
+    def _targets(self, name: str) -> Targets:
+        return self._material.targets[self._look.side(name)]
+
+    def _embed_names(self) -> None:
+        """Embed the names of classes anew, without a gradient; a checkpoint holds them for a run that is resumed."""
+        tower = self._tower("text") if "text" in self.towers else None
+        for number, term in enumerate(self._stage.terms):
+            if term.kind in ("classes", "believed") and tower is not None:
+                with evaluating(tower), torch.no_grad():
+                    tokens = (one.to(self._device) for one in self._material.tokenised(self._names_of(term)))
+                    self.get_buffer(f"names{number}").copy_(fn.normalize(tower(*tokens).float(), dim=1))
 
 
 def alike(left: Tensor, right: Tensor, left_tags: Tensor, right_tags: Tensor, *, tagged: bool) -> Tensor:

@@ -80,8 +80,12 @@ Watch = Callable[[int, Mapping[str, float]], bool]
 """Is told step and mean losses every `log_every` steps; answers True to end the training early."""
 
 
-def train(task: Task, schedule: Schedule, folder: Path, name: str = "", watch: Watch | None = None) -> int:
+def train(
+    task: Task, schedule: Schedule, folder: Path, name: str = "", watch: Watch | None = None, identity: str = ""
+) -> int:
     """Train a task and return the number of steps made; what `folder` holds of a killed run is gone on with.
+
+    `identity` says what is trained on what: a checkpoint of another one is refused.
 
     Writes `<name>.checkpoint`, `<name>.jsonl` (a line every `log_every` steps: step, lr, losses, seconds) and, where
     TensorBoard is installed, its events. Raises `UsageError` for a checkpoint of something else, and for losses that
@@ -91,7 +95,7 @@ def train(task: Task, schedule: Schedule, folder: Path, name: str = "", watch: W
     weights = [weight for weight in task.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(_groups(weights, schedule.weight_decay), lr=schedule.lr)
     file = folder / f"{named}.checkpoint"
-    start = _resume(file, task, optimizer) if file.is_file() else 0
+    start = _resume(file, task, optimizer, identity) if file.is_file() else 0
     log = _Log(folder, named, start)
     saved = time.monotonic()
     step = start
@@ -102,7 +106,7 @@ def train(task: Task, schedule: Schedule, folder: Path, name: str = "", watch: W
         if step % schedule.log_every == 0 or step == schedule.steps:
             ended = log.write(step, schedule.lr_at(step - 1), watch)
         if time.monotonic() - saved > schedule.checkpoint_s or step == schedule.steps or ended:
-            _save(file, task, optimizer, schedule.steps if ended else step)
+            _save(file, task, optimizer, schedule.steps if ended else step, identity)
             saved = time.monotonic()
     log.close()
     return step
@@ -143,22 +147,27 @@ def _groups(weights: list[torch.nn.Parameter], weight_decay: float) -> list[dict
     ]
 
 
-def _save(file: Path, task: Task, optimizer: torch.optim.Optimizer, step: int) -> None:
+def _save(file: Path, task: Task, optimizer: torch.optim.Optimizer, step: int, identity: str) -> None:
     content = io.BytesIO()
-    torch.save({"step": step, "task": task.state_dict(), "optimizer": optimizer.state_dict()}, content)
+    torch.save(
+        {"identity": identity, "step": step, "task": task.state_dict(), "optimizer": optimizer.state_dict()}, content
+    )
     write_whole(file, content.getvalue())
 
 
-def _resume(file: Path, task: Task, optimizer: torch.optim.Optimizer) -> int:
+def _resume(file: Path, task: Task, optimizer: torch.optim.Optimizer, identity: str) -> int:
     """Take over a checkpoint and return its step."""
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
+        if state["identity"] != identity:
+            raise ValueError("its recipe or its media have changed")
         task.load_state_dict(state["task"])
         optimizer.load_state_dict(state["optimizer"])
         return int(state["step"])
     except Exception as error:
+        reason = one_line(error)
         raise UsageError(
-            f"{file} is of another recipe or damaged ({one_line(error)}); delete it to begin anew"
+            f"{file} is of another recipe or damaged ({reason}); delete it to begin anew, or choose another --out"
         ) from error
 
 

@@ -67,7 +67,7 @@ class Look:
             return (torch.from_numpy(np.asarray(material.frozen[name][rows], np.float32)),)
         match side:
             case "sound" if recipe.kind == "sound":
-                random = np.random.default_rng(batch.units)
+                random = np.random.default_rng(batch.seed)
                 return (blended(material.waves(batch.sounds[has], batch.window_s, random), batch, side),)
             case "image" if recipe.kind == "image":
                 pixels = material.pixels(batch.pictures[has], batch.views[has], recipe.side)

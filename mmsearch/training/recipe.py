@@ -14,8 +14,6 @@ from typing import Any
 from mmsearch.errors import UsageError
 from mmsearch.training.loop import Schedule
 
-SIDES = ("image", "text", "sound")
-
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -40,8 +38,8 @@ class Source:
     """Of texts: that of the file. Of parallel: one a file, in place of `{}` in the path."""
     views: int = 8
     """How many crops of each picture a teacher looks at."""
-    held: float | None = None
-    """The share that is never trained on, where it is another than the recipe's: 0 is none, 1 is all."""
+    held: int | None = None
+    """One file in so many is never trained on, where that is another number than the recipe's: 0 is none, 1 is all."""
     limit: int = 0
     """How many at most, evenly chosen; 0 is all."""
 
@@ -152,8 +150,8 @@ class Recipe:
     towers: dict[str, TowerRecipe]
     stage: tuple[StageRecipe, ...]
     seed: int = 0
-    held: float = 0.1
-    """The share of media that is never trained on, by the digest of their names."""
+    held: int = 10
+    """One file in so many is never trained on, by the digest of its name; 0 is none."""
     root: Path = Path()
     """The folder that paths of data and teachers are relative to; else the recipe's own. $NAME is the environment's."""
     stored: int = 160
@@ -185,9 +183,7 @@ def read_recipe(file: Path) -> Recipe:
     except _FieldError as error:
         raise UsageError(f"{file}: {error}") from None
     root = file.parent / os.path.expandvars(recipe.root)
-    recipe = _rooted(recipe, root)
-    _check(recipe, file)
-    return recipe
+    return _rooted(recipe, root)
 
 
 class _FieldError(ValueError):
@@ -251,15 +247,3 @@ def _rooted(recipe: Recipe, root: Path) -> Recipe:
             for side, one in recipe.teachers.items()
         },
     )
-
-
-def _check(recipe: Recipe, file: Path) -> None:
-    """Raise `UsageError` where names in a recipe don't stand for anything."""
-    sources = {source.name for source in recipe.data}
-    sides = {*recipe.towers, *(f"{side}_targets" for side in recipe.teachers)}
-    for stage in recipe.stage:
-        named = {*stage.train, *(name for term in stage.terms for name in (*term.between, term.of, term.to) if name)}
-        if unknown := sorted(named - sides) or sorted(set(stage.mix) - sources):
-            raise UsageError(
-                f"{file}: stage {stage.name} names {unknown[0]!r}, which is no tower, teacher or source of this recipe"
-            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,6 +16,7 @@ from torch import nn
 from mmsearch.errors import UsageError
 from mmsearch.training.augment import read_dictionaries
 from mmsearch.training.batch import Material, make_tokens
+from mmsearch.training.checks import check
 from mmsearch.training.export import export_space
 from mmsearch.training.frozen import freeze, write_heads
 from mmsearch.training.heads import Head
@@ -45,8 +47,17 @@ def run_stages(recipe: Recipe, folder: Path, say: Say) -> tuple[Material, nn.Mod
     for number, stage in enumerate(recipe.stage):
         say(f"stage {stage.name}: {stage.steps:,} steps of {stage.batch}, training {', '.join(stage.train)}")
         task = Joint(towers, recipe.towers, stage, material, recipe.seed)
-        train(task, stage.schedule(recipe.seed), folder, f"{number + 1}-{stage.name}", _speaker(stage, say))
+        name, identity = f"{number + 1}-{stage.name}", identify(recipe, number, material)
+        train(task, stage.schedule(recipe.seed), folder, name, _speaker(stage, say), identity)
     return material, towers.cpu()
+
+
+def identify(recipe: Recipe, number: int, material: Material) -> str:
+    """Return what a stage's weights come from: the recipe up to it, the media and the texts."""
+    examples = material.examples
+    said = replace(recipe, stage=recipe.stage[: number + 1], notes="", licence="")
+    parts = (repr(said), material.store.folder.name, repr(examples.texts), repr(examples.rows), repr(examples.tags))
+    return hashlib.blake2b("\n".join(parts).encode("utf-8", "replace"), digest_size=10).hexdigest()
 
 
 def _speaker(stage: StageRecipe, say: Say) -> Callable[[int, Mapping[str, float]], bool]:
@@ -71,7 +82,7 @@ def gather(recipe: Recipe, folder: Path, say: Say) -> Material:
     tokens = None
     if any(tower.kind == "text" for tower in recipe.towers.values()):
         file = recipe.tokenizer or folder / "tokenizer.json"
-        if not file.is_file():
+        if recipe.tokenizer is None:  # the same each time
             make_tokenizer([text.words for text in examples.texts], recipe.vocabulary, file)
         tokens = make_tokens(file, _LONGEST)
     lines = {name: list(read_lines(file)) for name, file in recipe.dictionaries.items()}
@@ -179,7 +190,12 @@ def train_recipe(file: Path, out: Path | None, say: Say) -> Path:
     `UsageError` naming what is wrong with the recipe or its data.
     """
     recipe = read_recipe(file)
+    check(recipe, file)
     folder = out or file.parent / recipe.name
+    if recipe.start is not None and folder.resolve() == recipe.start.resolve():
+        raise UsageError(f"{folder} is the space that the recipe starts from; choose another --out")
+    if (folder / "spec.json").exists() and not (folder / "training").is_dir():
+        raise UsageError(f"{folder} holds a space that wasn't trained there; choose another --out")
     material, towers = run_stages(recipe, folder / "training", say)
     if material.frozen:
         write_heads(recipe, towers, material, folder)

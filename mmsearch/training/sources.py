@@ -86,7 +86,7 @@ class Examples:
         return self.tags.index(words)
 
 
-def read_sources(sources: Sequence[Source], held: float) -> Examples:
+def read_sources(sources: Sequence[Source], held: int) -> Examples:
     """Read all sources of a recipe. Raises `UsageError` naming the source that can't be read or holds nothing."""
     examples = Examples(sources)
     for number, source in enumerate(sources):
@@ -106,12 +106,28 @@ def read_sources(sources: Sequence[Source], held: float) -> Examples:
         for path, texts, tag in found:
             name = path.name if path else examples.texts[texts[0]].words
             number_of = int.from_bytes(hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=4).digest(), "big")
-            share = held if source.held is None else source.held
-            is_held = path is not None and share > 0 and number_of % round(1 / share) == 0
+            one_in = held if source.held is None else source.held
+            is_held = path is not None and one_in > 0 and number_of % one_in == 0
             examples.rows.append(Example(number, path, texts, tag, is_held, number_of // 1000 % 60))
         if len(examples.rows) == before:
             raise UsageError(f"the source {source.name} ({source.path}) holds nothing to learn from; mend the recipe")
+    _keep_apart(examples)
     return examples
+
+
+def _keep_apart(examples: Examples) -> None:
+    """Drop lines that say what is said of a held-out file: corpora share their captions."""
+    texts = examples.texts
+    held = {_bare(texts[t].words) for row in examples.rows if row.held for t in row.texts}
+    examples.rows = [
+        row
+        for row in examples.rows
+        if row.path is not None or not any(_bare(texts[t].words) in held for t in row.texts)
+    ]
+
+
+def _bare(words: str) -> str:
+    return "".join(letter for letter in words.casefold() if letter.isalnum())
 
 
 Found = tuple[Path | None, tuple[int, ...], int]

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mmsearch.errors import MediaError, UsageError
-from mmsearch.media import DecodeOptions, decode
+from mmsearch.media import DECODER_VERSION, DecodeOptions, decode
 from mmsearch.paths import write_whole
 from mmsearch.settings import Limits, default_workers
 from mmsearch.spaces import cache_folder
@@ -30,13 +30,15 @@ from mmsearch.training.augment import crop
 from mmsearch.training.recipe import TeacherRecipe
 from mmsearch.training.sources import Examples
 from mmsearch.training.teachers import LiteRTTeacher, SentenceTeacher, class_names, hear
-from mmsearch.types import View
+from mmsearch.types import Segment, View
 
 RATE_HZ = 16_000
 _BELIEVED = 16
 """How many classes a teacher's belief is kept for; the rest is next to nothing."""
 _FRAMES = 4
 """Most frames of a shot that are kept."""
+_MOMENTS = 400
+"""About how many moments of one file are kept: an hour should not outweigh all else."""
 _log = logging.getLogger(__name__)
 
 
@@ -79,7 +81,7 @@ def prepare(examples: Examples, stored: int) -> Store:
     """Decode all examples, or take what is there from another run. What can't be decoded is left out, and said."""
     files = [number for number, row in enumerate(examples.rows) if row.path is not None]
     paths = [path for row in examples.rows if (path := row.path) is not None]
-    key = json.dumps([stored, [_state(path) for path in paths]])
+    key = json.dumps([stored, DECODER_VERSION, [_state(path) for path in paths]])
     folder = cache_folder() / "training" / hashlib.blake2b(key.encode(), digest_size=10).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "units.json").is_file():
@@ -104,7 +106,7 @@ def _state(path: Path) -> list[object]:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UsageError(f"{path} is in the recipe's data, but {reason}; mend the source") from None
-    return [str(path), found.st_size, found.st_mtime_ns]
+    return [str(path.absolute()), found.st_size, found.st_mtime_ns]
 
 
 def _decode_all(paths: Sequence[Path], stored: int, folder: Path) -> None:
@@ -149,8 +151,13 @@ def keep(file: Path, array: NDArray[Any] | None) -> None:
 def _decode(path: Path, stored: int) -> list[tuple[list[NDArray[np.uint8]], NDArray[np.float16] | None]] | str:
     """Return the moments of a file, each with its pictures and its sound, or why it can't be decoded."""
     options = DecodeOptions(Limits(), stored, 1_000, len, RATE_HZ)
+    segments: list[Segment] = []
+    resume_s: float | None = 0.0
     try:
-        segments = decode(os.fsencode(path), (), options).segments
+        while resume_s is not None and len(segments) < _MOMENTS:
+            part = decode(os.fsencode(path), (), options, resume_s)
+            segments += part.segments
+            resume_s = part.resume_s
     except MediaError as error:
         return str(error)
     found = []
@@ -186,7 +193,8 @@ def teach_pictures(store: Store, teacher: TeacherRecipe) -> Targets:
     """Return a teacher's targets for every view of every picture."""
     jobs = [(row, view) for row, many in enumerate(store.views.tolist()) for view in range(many)]
     look = partial(_look, store.folder / "pixels.npy", teacher)
-    return _taught(store.folder, teacher, f"image{len(jobs)}", jobs, look)
+    crops = hashlib.blake2b(store.views.tobytes(), digest_size=6).hexdigest()
+    return _taught(store.folder, teacher, f"image {crops}", jobs, look)
 
 
 def teach_sounds(store: Store, teacher: TeacherRecipe) -> Targets:
@@ -222,7 +230,8 @@ def _taught(
     folder: Path, recipe: TeacherRecipe, name: str, jobs: Sequence[Any], make: Callable[[Any], Taught]
 ) -> Targets:
     """Return the targets of all jobs, made by processes and kept in the folder."""
-    stem = hashlib.blake2b(f"{recipe.file.name} {recipe.layer} {name}".encode(), digest_size=6).hexdigest()
+    key = f"{_state(recipe.file)} {recipe.layer} {recipe.side} {name}"
+    stem = hashlib.blake2b(key.encode(), digest_size=6).hexdigest()
     files = [folder / f"{stem}-{part}.npy" for part in ("layer", "classes", "believed")]
     if not all(file.is_file() for file in files):
         first = make(jobs[0])

@@ -232,8 +232,8 @@ class TeacherTower(nn.Module):
             return said[0]
         own = folds.remainder(many)
         if self.training:
-            own = (own + torch.randint(1, many, own.shape)).remainder(many)
-        picked = said[own, torch.arange(len(own))]
+            own = (own + torch.randint(1, many, own.shape, device=own.device)).remainder(many)
+        picked = said[own, torch.arange(len(own), device=own.device)]
         return torch.where((folds < 0)[:, None], said.mean(0), picked)
 
     def project(self, features: Tensor) -> Tensor:
