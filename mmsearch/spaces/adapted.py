@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.errors import ModelError, one_line
-from mmsearch.paths import write_whole
+from mmsearch.paths import sync_folder, write_whole
 from mmsearch.spaces.base import FrontEnd, Prepared, Space, Vectors, normalise
 from mmsearch.spaces.onnx import OnnxSpace
 from mmsearch.types import View
@@ -207,13 +206,13 @@ class Adapted:
         building = Path(tempfile.mkdtemp(prefix=".", dir=folder))
         fingerprint = self.write_to(building)
         building.chmod(0o755)  # mkdtemp's are for their owner alone
-        _sync(building)
+        sync_folder(building)
         place = folder / fingerprint
         if place.exists():  # the same heads, perhaps damaged since: a name can't be given to a second folder
             place.rename(building / "before")
         building.rename(place)
         shutil.rmtree(place / "before", ignore_errors=True)
-        _sync(folder)
+        sync_folder(folder)
         return fingerprint
 
 
@@ -234,13 +233,3 @@ def _read_heads(file: Path, digest: str, dim: int) -> dict[View, HeadWeights]:
 
 def _pair(one: View, other: View) -> str:
     return "-".join(sorted((one.value, other.value)))
-
-
-def _sync(folder: Path) -> None:
-    if os.name == "nt":  # there a folder can't be opened
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -250,9 +250,9 @@ def _taught(
     return Targets(arrays[0], np.asarray(arrays[1], np.int64), np.asarray(arrays[2], np.float32), names)
 
 
-def teach_texts(store: Store, examples: Examples, extra: Iterable[str] = ()) -> NDArray[np.float16]:
+def teach_texts(store: Store, examples: Examples) -> NDArray[np.float16]:
     """Return the sentence teacher's vectors of the texts, (n, 384); a translation has that of what it translates."""
-    meanings = [examples.texts[text.meaning].words for text in examples.texts] + list(extra)
+    meanings = [examples.texts[text.meaning].words for text in examples.texts]
     unique = list(dict.fromkeys(meanings))
     key = hashlib.blake2b("\n".join(unique).encode("utf-8", "replace"), digest_size=8).hexdigest()
     file = store.folder / f"sentences-{key}.npy"

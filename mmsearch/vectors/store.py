@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.errors import LibraryError
+from mmsearch.paths import sync_folder
 from mmsearch.vectors.faiss_index import FaissIndex, map_generation, write_generation
 
 Ids = NDArray[np.int64]
@@ -137,9 +138,9 @@ class IndexStore:
         self._folder.mkdir(parents=True, exist_ok=True)
         temporary = self._folder / "manifest.json.tmp"
         temporary.write_text(json.dumps({"format": FORMAT, **asdict(manifest)}), "utf-8")
-        _sync_folder(self._folder)
+        sync_folder(self._folder)
         self._install(temporary)
-        _sync_folder(self._folder)
+        sync_folder(self._folder)
         index = self._map(manifest)
         named = {file.name for file in (*manifest.generations, manifest.deleted) if file} | {"manifest.json"}
         for file in self._folder.iterdir():
@@ -189,13 +190,3 @@ def _check(file: Path) -> int:
             opened.seek(max(_CHECKED_BYTES, size - _CHECKED_BYTES))
             check = zlib.crc32(opened.read(), check)
     return check
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows has no such call
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
