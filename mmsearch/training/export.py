@@ -24,8 +24,10 @@ from torch.nn import functional as fn
 from mmsearch.errors import ModelError
 from mmsearch.paths import write_whole
 from mmsearch.spaces import OnnxSpace, normalise
+from mmsearch.spaces.onnx import TOWERS
 from mmsearch.spaces.towers import quiet
 from mmsearch.training.batch import DEVIATION, MEAN, Material
+from mmsearch.training.frozen import VIEWS
 from mmsearch.training.loop import evaluating
 from mmsearch.training.measure import Figure, picture_vectors, sound_vectors, table
 from mmsearch.training.recipe import Recipe
@@ -38,8 +40,6 @@ _HALVED_BYTES = 1024
 """Smaller weights stay as they are."""
 _UNRELATED = 400
 """How many of each view the background is measured on."""
-_VIEWS = {"text": View.TEXT, "image": View.VISUAL, "sound": View.AUDIO}
-_FILES = {"text": "text", "image": "image", "sound": "audio"}
 
 
 class _Unit(nn.Module):
@@ -85,9 +85,10 @@ def _build(recipe: Recipe, towers: nn.ModuleDict, material: Material, folder: Pa
     examples: dict[str, tuple[Tensor, ...]] = {}
     for side in (side for side in ("text", "image", "sound") if side in towers):
         examples[side] = _examples(side, material, towers[side])
-        file = folder / f"{_FILES[side]}.onnx"
+        name = TOWERS[VIEWS[side]]
+        file = folder / f"{name}.onnx"
         _write(towers[side], examples[side], file)
-        sections[_FILES[side]] = {"file": file.name, **_section(side, recipe)}
+        sections[name] = {"file": file.name, **_section(side, recipe)}
     if "text" in sections and material.tokens is not None:
         shutil.copyfile(material.tokens.file, folder / "tokenizer.json")
     spec = {
@@ -103,7 +104,7 @@ def _build(recipe: Recipe, towers: nn.ModuleDict, material: Material, folder: Pa
     (folder / "spec.json").write_text(json.dumps(spec, indent=1), "utf-8")
     space = OnnxSpace("the export", folder, "cpu")
     for side, inputs in examples.items():
-        _check(towers[side], inputs, space, _VIEWS[side])
+        _check(towers[side], inputs, space, VIEWS[side])
 
 
 def _section(side: str, recipe: Recipe) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as fn
 
 from mmsearch.metrics import Interval, bootstrap
+from mmsearch.spaces import normalise
 from mmsearch.training.batch import Material
 from mmsearch.training.loop import evaluating
 from mmsearch.training.store import Unit
@@ -108,7 +109,7 @@ def sound_vectors(towers: nn.ModuleDict, material: Material, rows: Sequence[int]
 def _mean_by(vectors: Vectors, counts: Sequence[int]) -> Vectors:
     out = np.zeros((len(counts), vectors.shape[1]), np.float32)
     np.add.at(out, np.repeat(np.arange(len(counts)), counts), vectors)
-    return np.asarray(out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-6), np.float32)
+    return normalise(out)
 
 
 class _Texts:
@@ -150,7 +151,7 @@ def _figures(source: str, held: Embedded, texts: _Texts, material: Material) -> 
 def _spoken(texts: _Texts, material: Material, tag: int) -> Vectors:
     """Return the normalised mean of the ways a tag is said."""
     vectors = texts([material.examples.texts[t].words for t in material.examples.tag_texts[tag]]).mean(axis=0)
-    return np.asarray(vectors / np.linalg.norm(vectors), np.float32)
+    return normalise(vectors)
 
 
 def recalls(

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mmsearch.errors import UsageError
+from mmsearch.spaces import normalise
+from mmsearch.spaces.onnx import TOWERS
 from mmsearch.training.augment import read_dictionaries
 from mmsearch.training.batch import Material, make_tokens
 from mmsearch.training.checks import check
 from mmsearch.training.export import export_space
-from mmsearch.training.frozen import freeze, write_heads
+from mmsearch.training.frozen import VIEWS, freeze, write_heads
 from mmsearch.training.heads import Head
 from mmsearch.training.joint import Joint, spread
 from mmsearch.training.loop import evaluating, train
@@ -104,15 +106,12 @@ def make_towers(recipe: Recipe, material: Material) -> nn.ModuleDict:
         with torch.random.fork_rng():
             torch.manual_seed(recipe.seed * 31 + number)
             towers[name] = towers[tower.shares] if tower.shares else _make_tower(name, tower, recipe, material)
-        file = recipe.start / f"{_FILES[tower.kind]}.onnx" if recipe.start and tower.kind in _FILES else None
+        file = recipe.start / f"{TOWERS[VIEWS[tower.kind]]}.onnx" if recipe.start and tower.kind in VIEWS else None
         if file is not None and file.is_file():
             start_from(towers[name], file, _inputs(tower, material))
         if tower.kind == "image":
             towers[name].to(memory_format=torch.channels_last)
     return towers
-
-
-_FILES = {"image": "image", "text": "text", "sound": "audio"}
 
 
 def _make_tower(name: str, tower: TowerRecipe, recipe: Recipe, material: Material) -> nn.Module:
@@ -171,7 +170,7 @@ def _reduced(recipe: Recipe, material: Material, vectors: NDArray[np.float32]) -
         sample = vectors[:: max(1, len(vectors) // _FITTED)]
         basis = np.linalg.svd(sample - sample.mean(0), full_matrices=False)[2][: recipe.dim].T
     reduced = vectors @ basis.astype(np.float32)
-    return np.asarray(reduced / np.maximum(np.linalg.norm(reduced, axis=1, keepdims=True), 1e-6), np.float32)
+    return normalise(reduced)
 
 
 def embed_texts(tower: nn.Module, material: Material, texts: list[str]) -> NDArray[np.float32]:
