@@ -13,10 +13,9 @@ from pathlib import Path
 from pebble import ProcessExpired
 
 from indexer.plan import Task
-from indexer.workers import Crew, PreparedContent
+from indexer.workers import Crew, FrontEnds, PreparedContent
 from mmsearch.errors import MediaError, MMSearchError, ReadError, one_line
 from mmsearch.settings import Limits, Settings
-from mmsearch.spaces import Profile
 from mmsearch.types import Failure, Stage
 
 _AHEAD = 4
@@ -30,7 +29,7 @@ Outcome = tuple[Task, PreparedContent | Failure]
 
 def decode_all(
     tasks: Iterable[Task],
-    profile: Profile,
+    front_ends: FrontEnds,
     settings: Settings,
     stopped: Callable[[], bool],
 ) -> Generator[Outcome, None, None]:
@@ -40,7 +39,6 @@ def decode_all(
     further task or part begins, and those under way are still yielded. Raises `MMSearchError` where
     no process can be kept alive, which is no file's fault.
     """
-    front_ends = {(space.name, view): end for space in profile.spaces for view, end in space.front_ends.items()}
     decoding = _Decoding(Crew(front_ends, settings), settings.limits, stopped)
     try:
         for task in tasks:

@@ -166,7 +166,8 @@ class _Run:
             ready = for_indexing(self.profile, self.settings.device)
             self.encoding = with_precision(ready, self.catalog, self.settings.precision)
         waited = time.monotonic()
-        with closing(decode_all(chain([first], tasks), self.profile, self.settings, self.stop.is_set)) as outcomes:
+        ends = {(space.name, view): end for space in self.profile.spaces for view, end in space.front_ends.items()}
+        with closing(decode_all(chain([first], tasks), ends, self.settings, self.stop.is_set)) as outcomes:
             for batch in _batches(outcomes, self.settings.batch):
                 decoded = time.monotonic()
                 self._commit(batch)

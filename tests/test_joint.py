@@ -19,7 +19,8 @@ from mmsearch.training.loop import Schedule, train
 from mmsearch.training.outputs import blended
 from mmsearch.training.recipe import Source, StageRecipe, TermRecipe, TowerRecipe
 from mmsearch.training.sources import Example, Examples
-from mmsearch.training.store import Store, Targets, Unit
+from mmsearch.training.store import Store, Unit
+from mmsearch.training.taught import Targets
 from mmsearch.training.towers import TeacherTower
 
 UNITS = 24

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
@@ -14,9 +15,11 @@ from PIL import Image
 
 import mmsearch
 from mmsearch.errors import UsageError
+from mmsearch.training import taught
 from mmsearch.training.recipe import Source
 from mmsearch.training.sources import Examples, read_sources
-from mmsearch.training.store import prepare, teach_texts
+from mmsearch.training.store import prepare
+from mmsearch.training.taught import teach_texts
 
 
 @pytest.fixture
@@ -162,11 +165,56 @@ def test_media_are_decoded_once_and_what_is_broken_is_left_out(media: Path, capl
     assert prepare(examples, 16).folder != store.folder, "a file that changed is decoded again"
 
 
-def test_a_file_that_has_gone_is_said(media: Path) -> None:
+def test_a_file_that_has_gone_is_left_out_and_said(media: Path, caplog: pytest.LogCaptureFixture) -> None:
     examples = read_sources([Source("folders", media)], held=0)
     (media / "lakes" / "lakes1.png").unlink()
-    with pytest.raises(UsageError, match=r"lakes1\.png is in the recipe's data, but no such file"):
+    store = prepare(examples, 16)
+    assert "lakes1.png is left out: no such file" in caplog.text
+    assert len(store.pixels) == 5
+
+
+def test_media_of_which_nothing_is_left_are_an_error(media: Path) -> None:
+    examples = read_sources([Source("folders", media)], held=0)
+    for file in media.rglob("*.*"):
+        file.unlink()
+    with pytest.raises(UsageError, match=r"none of the 7 files can be decoded, .*lakes0\.png"):
         prepare(examples, 16)
+
+
+def test_a_file_in_two_sources_is_an_example_of_both(media: Path) -> None:
+    examples = read_sources([Source("folders", media), Source("files", media / "lakes")], held=0)
+    store = prepare(examples, 16)
+    assert [unit.example for unit in store.units] == list(range(10))
+
+
+def test_a_teacher_that_was_stopped_is_asked_for_the_rest_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmsearch.training.taught._AT_ONCE", 2)
+    files = [tmp_path / f"{part}.npy" for part in ("layer", "classes", "believed")]
+    jobs = [(n, tmp_path / "asked") for n in range(7)]
+    (tmp_path / "full").touch()
+    with pytest.raises(OSError, match="No space left"):
+        taught.ask(files, tmp_path / ".done", jobs, answer)
+    assert not any(file.is_file() for file in files)
+    (tmp_path / "full").unlink()
+    (tmp_path / "asked").unlink()
+    taught.ask(files, tmp_path / ".done", jobs, answer)
+    assert sorted((tmp_path / "asked").read_text().split()) == ["0", "4", "5", "6"], "the first tells the widths"
+    layer, classes, believed = (np.load(file) for file in files)
+    assert layer[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 6]
+    assert classes[:, 0].tolist() == [0, 1, 2, 0, 1, 2, 0]
+    assert believed[:, 0].tolist() == [1.0] * 7
+    assert not list(tmp_path.glob(".*"))
+
+
+def answer(job: tuple[int, Path]) -> tuple[np.ndarray, np.ndarray]:
+    number, asked = job
+    if number == 5 and (asked.parent / "full").is_file():
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with asked.open("a") as file:
+        file.write(f"{number}\n")
+    return np.full(4, number, np.float32), np.eye(3, dtype=np.float32)[number % 3]
 
 
 def test_a_translation_is_taught_the_vector_of_what_it_translates(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +222,7 @@ def test_a_translation_is_taught_the_vector_of_what_it_translates(media: Path, m
         def __call__(self, texts: list[str]) -> np.ndarray:
             return np.asarray([[len(text), text.count("o")] for text in texts], np.float32)
 
-    monkeypatch.setattr("mmsearch.training.store.SentenceTeacher", Teacher)
+    monkeypatch.setattr("mmsearch.training.taught.SentenceTeacher", Teacher)
     for language, lines in {"de": "eins", "en": "one"}.items():
         (media / f"lines.{language}").write_text(lines, "utf-8")
     examples = read_sources(

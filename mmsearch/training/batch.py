@@ -18,7 +18,8 @@ from mmsearch.spaces.onnx import pad
 from mmsearch.training.augment import CodeSwitch, crop
 from mmsearch.training.recipe import StageRecipe
 from mmsearch.training.sources import Examples
-from mmsearch.training.store import RATE_HZ, Store, Targets
+from mmsearch.training.store import RATE_HZ, Store
+from mmsearch.training.taught import Targets
 
 MEAN, DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """Of ImageNet's pixels, 0 to 255: what most towers of pictures are given."""

@@ -35,6 +35,8 @@ from mmsearch.training.store import RATE_HZ
 from mmsearch.types import View
 
 _OPSET = 17
+_INPUTS = {"text": ["ids", "mask"], "image": ["pixels"], "audio": ["wave"]}
+"""What the towers of a space folder call what they are given, by file."""
 _LEAST_COSINE = 0.999
 _HALVED_BYTES = 1024
 """Smaller weights stay as they are."""
@@ -113,7 +115,7 @@ def _section(side: str, recipe: Recipe) -> dict[str, Any]:
         case "text":
             return {"max_len": 64, "languages": sorted({code for one in recipe.data for code in one.languages})}
         case "image":
-            return {"size": recipe.towers[side].side, "mean": MEAN, "std": DEVIATION}
+            return {"size": recipe.towers[side].final_side or recipe.towers[side].side, "mean": MEAN, "std": DEVIATION}
         case _:
             return {"sample_rate": RATE_HZ}
 
@@ -134,7 +136,7 @@ def _write(tower: nn.Module, inputs: tuple[Tensor, ...], file: Path) -> None:
     import onnx
 
     raw = file.with_suffix(".raw")
-    names = {1: ["input"], 2: ["ids", "mask"]}[len(inputs)]
+    names = _INPUTS[file.stem]
     flexible = {0: "n"} if inputs[0].ndim == 4 else {0: "n", 1: "t"}
     words = getattr(tower, "words", None)
     with evaluating(tower), quiet():

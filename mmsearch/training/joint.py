@@ -37,7 +37,7 @@ from mmsearch.training.loop import evaluating
 from mmsearch.training.memory import MemoryBank, Queue, follow, mine_positives
 from mmsearch.training.outputs import Look, Outputs, blended
 from mmsearch.training.recipe import StageRecipe, TermRecipe, TowerRecipe
-from mmsearch.training.store import Targets
+from mmsearch.training.taught import Targets
 
 _MOST_SCALE = 100.0
 _NAMES_EVERY = 50

@@ -35,7 +35,7 @@ class Source:
     prompts: tuple[str, ...] = ("{}", "a photo of a {}")
     """How a tag is said."""
     languages: tuple[str, ...] = ("en",)
-    """Of texts: that of the file. Of parallel: one a file, in place of `{}` in the path."""
+    """Of texts: that of the file. Of parallel: one a file, in place of `{}` in the path; without `{}`, one a column."""
     views: int = 8
     """How many crops of each picture a teacher looks at."""
     held: int | None = None
@@ -53,6 +53,10 @@ class TowerRecipe:
     vectors."""
     net: str = "regnetx_004"
     side: int = 128
+    """How large the pictures are that it is trained on, in pixels."""
+    final_side: int = 0
+    """How large those are that the space looks at; 0 is `side`. Things look larger in the crops of training than in
+    whole pictures, so a little more is better (Touvron et al. 2019, arXiv:1906.06423)."""
     hidden: int = 1024
     layers: int = 2
     width: int = 256

@@ -28,7 +28,8 @@ from mmsearch.training.measure import measure
 from mmsearch.training.recipe import Recipe, StageRecipe, TowerRecipe, read_recipe
 from mmsearch.training.sources import read_lines, read_sources
 from mmsearch.training.start import start_from
-from mmsearch.training.store import prepare, teach_pictures, teach_sounds, teach_texts
+from mmsearch.training.store import prepare
+from mmsearch.training.taught import teach_pictures, teach_sounds, teach_texts
 from mmsearch.training.towers import ImageTower, SoundTower, TeacherTower, TextTower
 from mmsearch.training.vocabulary import make_tokenizer
 
@@ -117,7 +118,7 @@ def make_towers(recipe: Recipe, material: Material) -> nn.ModuleDict:
 def _make_tower(name: str, tower: TowerRecipe, recipe: Recipe, material: Material) -> nn.Module:
     match tower.kind:
         case "image":
-            return ImageTower(tower.side, tower.net, recipe.dim, tower.hidden)
+            return ImageTower(tower.final_side or tower.side, tower.net, recipe.dim, tower.hidden)
         case "text":
             if material.tokens is None:
                 raise UsageError("a text tower needs texts, and the recipe has none")

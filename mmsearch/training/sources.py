@@ -6,7 +6,7 @@
 - `library`: the files of a library, with their sidecars; the names of their folders are tags.
 - `clips`: videos; `names` is a CSV with the columns file and label, whose labels are captions.
 - `texts`: a text a line, of one language; of a line with TABs what stands after the last.
-- `parallel`: the same lines in several languages, a file each.
+- `parallel`: the same lines in several languages, a file each, or one file of columns: a dictionary.
 
 Texts may be packed with gzip.
 """
@@ -207,11 +207,17 @@ def _texts(source: Source, examples: Examples) -> Iterator[Found]:
 
 
 def _parallel(source: Source, examples: Examples) -> Iterator[Found]:
+    for lines in _side_by_side(source):
+        if len(lines) == len(source.languages) and all(lines):
+            yield None, tuple(_translations(dict(zip(source.languages, lines, strict=True)), examples)), -1
+
+
+def _side_by_side(source: Source) -> Iterable[Sequence[str]]:
+    """Return what stands in each line, by language: of files of their own, or of one with TABs."""
+    if "{}" not in str(source.path):
+        return (line.split("\t") for line in read_lines(source.path))
     files = [Path(str(source.path).format(language)) for language in source.languages]
-    for lines in zip(*(read_lines(file, empty=True) for file in files), strict=True):
-        if not all(lines):
-            continue
-        yield None, tuple(_translations(dict(zip(source.languages, lines, strict=True)), examples)), -1
+    return zip(*(read_lines(file, empty=True) for file in files), strict=True)
 
 
 _KINDS = {
