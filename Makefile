@@ -13,8 +13,8 @@ $(VENV)/installed: pyproject.toml
 demo: $(VENV)/installed  ## index data/samples and search it in every direction
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash benchmarks/demo.sh
 
-test: $(VENV)/installed  ## run the tests
-	$(BIN)/python -m pytest
+test: $(VENV)/installed  ## run the tests, a module at a time on each of up to four cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: $(VENV)/installed  ## lint and types
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ Small towers on the teachers' features, so that a run takes seconds and differen
 pictures, one for sounds, and the text tower, from scratch where languages are compared. What is trained is Flickr8k
 train; what is measured is Flickr8k dev and, for sounds and pictures, the recipe's held-out tenth. AVID's instances are
 the clips and moments made of a photo and a sound of one class. Prints a table for each question, with the mean over
-seeds and their range, and writes `FIGURES.json` and a plot.
+seeds and their range, and writes `FIGURES.json` and a plot; with `--only`, the answers of other runs stay in both.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mini import SAME
 from numpy.typing import NDArray
 from torch import nn
 
@@ -36,23 +37,6 @@ from mmsearch.training.store import Unit
 Vectors = NDArray[np.float32]
 MADE = 400
 """Moments made of a photo and a sound of one class, for training; a quarter as many are made of what is held out."""
-SAME = {
-    "cat": ("tabby", "persian cat", "egyptian cat"),
-    "dog": ("german shepherd", "labrador retriever", "golden retriever", "yorkshire terrier", "standard poodle"),
-    "dog bark": ("german shepherd", "labrador retriever", "golden retriever", "yorkshire terrier", "standard poodle"),
-    "frog": ("bullfrog", "tailed frog"),
-    "lion": ("lion",),
-    "sheep": ("bighorn",),
-    "cow": ("ox", "bison"),
-    "monkey": ("baboon", "chimpanzee", "orangutan"),
-    "rooster": ("rooster",),
-    "bird": ("goose", "black stork", "albatross", "pigeon", "flamingo"),
-    "saxophone": ("saxophone",),
-    "helicopter": ("helicopter",),
-    "chainsaw": ("lawn mower",),
-    "crying baby": ("teddy",),
-}
-"""Sounds by what is photographed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,7 +319,9 @@ def main() -> None:
     laboratory = Laboratory(recipe, material, arguments.out, arguments.seeds)
     answers = questions(laboratory, arguments.only)
     show(answers)
-    (arguments.out / "FIGURES.json").write_text(json.dumps(answers, indent=1), "utf-8")
+    figures = arguments.out / "FIGURES.json"
+    answers = {**(json.loads(figures.read_text("utf-8")) if figures.is_file() else {}), **answers}
+    figures.write_text(json.dumps(answers, indent=1), "utf-8")
     if arguments.plot:
         plot(answers, arguments.plot)
     print(f"\n{laboratory.seconds / 60:.0f} CPU-minutes of training")

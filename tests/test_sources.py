@@ -104,6 +104,30 @@ def test_lines_with_tabs_give_what_stands_last_and_a_limit_takes_some_evenly(med
     (media / "words.txt").write_text("\n".join(f"n{n}\tword {n}" for n in range(10)), "utf-8")
     examples = read_sources([Source("texts", media / "words.txt", limit=5)], held=0)
     assert [examples.texts[row.texts[0]].words for row in examples.rows] == [f"word {n}" for n in range(0, 10, 2)]
+    assert len(examples.texts) == 5, "what a limit leaves out is forgotten"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "content"),
+    [
+        ("cut.gz", "texts", gzip.compress(b"one\ntwo\n" * 900)[:40]),
+        ("flipped.gz", "texts", gzip.compress(b"one\ntwo\n" * 900)[:12] + b"\xff" * 30),
+        ("latin.txt", "texts", "Käse".encode("latin-1")),
+        ("list.jsonl", "captions", b'["a.jpg", "a dog"]\n'),
+        ("cut.jsonl", "captions", b'{"image": "a.jp'),
+        ("nameless.jsonl", "captions", b'{"captions": ["a dog"]}\n'),
+        ("other.csv", "clips", b"path,words\na.mp4,a dog\n"),
+    ],
+)
+def test_a_damaged_source_is_an_error_in_one_line(tmp_path: Path, name: str, kind: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    source = (
+        Source(kind, tmp_path, names=tmp_path / name) if kind == "clips" else Source(kind, tmp_path / name, name=name)
+    )
+    with pytest.raises(UsageError) as caught:
+        read_sources([source], held=0)
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value) or name in str(caught.value)
 
 
 def test_what_is_held_out_depends_on_names_alone(tmp_path: Path) -> None:
@@ -217,6 +241,29 @@ def answer(job: tuple[int, Path]) -> tuple[np.ndarray, np.ndarray]:
     return np.full(4, number, np.float32), np.eye(3, dtype=np.float32)[number % 3]
 
 
+def test_what_shares_a_recording_is_held_out_together(tmp_path: Path) -> None:
+    (tmp_path / "rain").mkdir()
+    for recording in range(40):
+        for piece in range(5):
+            (tmp_path / "rain" / f"{recording}-{piece}.ogg").touch()
+    examples = read_sources([Source("folders", tmp_path, group=r"^(\d+)-")], held=4)
+    by_recording: dict[str, set[bool]] = {}
+    for row in examples.rows:
+        assert row.path is not None
+        by_recording.setdefault(row.path.name.partition("-")[0], set()).add(row.held)
+    assert {len(held) for held in by_recording.values()} == {1}
+    assert 2 <= sum(held == {True} for held in by_recording.values()) <= 20
+
+
+def test_columns_of_a_dictionary_are_parallel_words(media: Path) -> None:
+    (media / "words.tsv").write_text("chien\tdog\nodd\nchat\tcat\n", "utf-8")
+    examples = read_sources([Source("parallel", media / "words.tsv", languages=("fr", "en"))], held=0)
+    assert [words(examples, row.texts) for row in examples.rows] == [
+        [("dog", "en"), ("chien", "fr")],
+        [("cat", "en"), ("chat", "fr")],
+    ]
+
+
 def test_a_translation_is_taught_the_vector_of_what_it_translates(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Teacher:
         def __call__(self, texts: list[str]) -> np.ndarray:
@@ -231,6 +278,25 @@ def test_a_translation_is_taught_the_vector_of_what_it_translates(media: Path, m
     vectors = teach_texts(prepare(examples, 16), examples)
     assert vectors[:2].tolist() == [[3, 1], [3, 1]]
     assert len(vectors) == len(examples.texts)
+
+
+def test_a_sentence_teacher_that_reads_english_is_given_nothing_else(
+    media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    class Teacher:
+        def __call__(self, texts: list[str]) -> np.ndarray:
+            asked.extend(texts)
+            return np.ones((len(texts), 2), np.float32)
+
+    monkeypatch.setattr("mmsearch.training.taught.SentenceTeacher", Teacher)
+    (media / "german.txt").write_text("eins\n", "utf-8")
+    german = Source("texts", media / "german.txt", languages=("de",))
+    examples = read_sources([german, Source("folders", media, prompts=("{}",))], held=0)
+    vectors = teach_texts(prepare(examples, 16), examples)
+    assert vectors.tolist() == [[0, 0], [1, 1], [1, 1], [1, 1]]
+    assert asked == ["lakes", "red cars", "tones"]
 
 
 def test_lines_that_say_what_is_said_of_a_held_out_file_are_left_out(media: Path) -> None:

@@ -19,7 +19,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 import mmsearch
-from mmsearch.errors import ModelError, UsageError
+from mmsearch.errors import LockedError, ModelError, UsageError
+from mmsearch.locking import write_lock
 from mmsearch.training.loop import Schedule, train
 from mmsearch.training.recipe import read_recipe
 from mmsearch.training.run import train_recipe
@@ -299,6 +300,13 @@ def test_a_run_whose_recipe_changed_is_not_gone_on_with(captioned: Path, tmp_pat
     assert (tmp_path / "space" / "spec.json").is_file()
 
 
+def test_two_runs_do_not_train_in_one_folder(captioned: Path, tmp_path: Path) -> None:
+    (captioned / "locked.toml").write_text(RECIPE, "utf-8")
+    (tmp_path / "space" / "training").mkdir(parents=True)
+    with write_lock(tmp_path / "space" / "training"), pytest.raises(LockedError, match="another process is writing"):
+        train_recipe(captioned / "locked.toml", tmp_path / "space", lambda _: None)
+
+
 def test_a_recipe_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.toml can't be read"):
         read_recipe(tmp_path / "none.toml")
@@ -362,7 +370,15 @@ def test_the_recipe_of_the_embedded_space_can_be_read(monkeypatch: pytest.Monkey
     recipe = read_recipe(REPOSITORY / "recipes" / "mini.toml")
     assert recipe.data[0].path == tmp_path / "media" / "flickr8k" / "captions.jsonl"
     assert recipe.tokenizer == tmp_path / "start" / "tokenizer.json"
-    assert [stage.name for stage in recipe.stage] == ["features", "texts", "photos", "sounds", "clips"]
+    assert [stage.name for stage in recipe.stage] == [
+        "features",
+        "texts",
+        "photos",
+        "words",
+        "patience",
+        "sounds",
+        "clips",
+    ]
 
 
 def test_train_is_a_command_that_says_where_its_space_is(captioned: Path, run: Run, tmp_path: Path) -> None:

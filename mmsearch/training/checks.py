@@ -32,9 +32,6 @@ def _of_recipe(recipe: Recipe) -> Iterator[str]:
         yield "it needs data, a stage, and a tower called image, text or sound"
     if min(recipe.dim, recipe.stored, recipe.vocabulary) < 1 or recipe.held < 0:
         yield "dim, stored and vocabulary are at least 1, held is 0 or more"
-    names = [source.name for source in recipe.data]
-    if twice := [name for name in names if names.count(name) > 1]:
-        yield f"two sources are called {twice[0]!r}; give one of them another name"
     for path in (recipe.start, recipe.tokenizer):
         if path is not None and not path.exists():
             yield f"{path} doesn't exist; mend start or tokenizer"
@@ -45,7 +42,22 @@ def _of_recipe(recipe: Recipe) -> Iterator[str]:
         wanted = "sentences" if side == "text" else "litert"
         if side not in _OWN or teacher.kind != wanted:
             yield f"teachers are those of image and sound, of the kind litert, and of text, sentences; not {side!r}"
+    yield from _of_sources(recipe)
     yield from _of_towers(recipe)
+
+
+def _of_sources(recipe: Recipe) -> Iterator[str]:
+    names = [source.name for source in recipe.data]
+    if twice := [name for name in names if names.count(name) > 1]:
+        yield f"two sources are called {twice[0]!r}; give one of them another name"
+    for source in recipe.data:
+        try:
+            re.compile(source.group)
+        except re.error as error:
+            yield f"the group of the source {source.name} is no regular expression ({error})"
+        for prompt in source.prompts:
+            if "{}" not in prompt:
+                yield f"the prompt {prompt!r} of the source {source.name} has no {{}} for the tag"
 
 
 def _of_towers(recipe: Recipe) -> Iterator[str]:

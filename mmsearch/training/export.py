@@ -90,7 +90,7 @@ def _build(recipe: Recipe, towers: nn.ModuleDict, material: Material, folder: Pa
         name = TOWERS[VIEWS[side]]
         file = folder / f"{name}.onnx"
         _write(towers[side], examples[side], file)
-        sections[name] = {"file": file.name, **_section(side, recipe)}
+        sections[name] = {"file": file.name, **_section(side, recipe, material)}
     if "text" in sections and material.tokens is not None:
         shutil.copyfile(material.tokens.file, folder / "tokenizer.json")
     spec = {
@@ -109,11 +109,11 @@ def _build(recipe: Recipe, towers: nn.ModuleDict, material: Material, folder: Pa
         _check(towers[side], inputs, space, VIEWS[side])
 
 
-def _section(side: str, recipe: Recipe) -> dict[str, Any]:
+def _section(side: str, recipe: Recipe, material: Material) -> dict[str, Any]:
     """Return what the front end of a tower has to know."""
     match side:
         case "text":
-            return {"max_len": 64, "languages": sorted({code for one in recipe.data for code in one.languages})}
+            return {"max_len": 64, "languages": sorted({text.language for text in material.examples.texts})}
         case "image":
             return {"size": recipe.towers[side].final_side or recipe.towers[side].side, "mean": MEAN, "std": DEVIATION}
         case _:

@@ -292,8 +292,9 @@ class Joint(nn.Module):
         sentences = self._material.sentences
         if sentences is None or not bool(out.has("text").any()):
             return None
-        rows = out.batch.texts[out.batch.has("text")]
-        return losses.cosine_distance(out.embedded("text"), torch.from_numpy(sentences[rows]).to(self._device))
+        taught = torch.from_numpy(sentences[out.batch.texts[out.batch.has("text")]]).to(self._device)
+        known = taught.any(dim=1)
+        return losses.cosine_distance(out.embedded("text")[known], taught[known]) if bool(known.any()) else None
 
     def _classes(self, number: int, term: TermRecipe, out: Outputs, _step: int) -> Tensor | None:
         has = out.has(term.of)

@@ -130,7 +130,7 @@ def _figures(source: str, held: Embedded, texts: _Texts, material: Material) -> 
     found: list[Figure] = []
     examples = material.examples
     rows = [examples.rows[number] for number in held.examples]
-    firsts = [n for n, number in enumerate(held.examples) if number not in held.examples[:n]]
+    firsts = sorted({number: n for n, number in reversed([*enumerate(held.examples)])}.values())
     for side, vectors in (("image", held.pictures), ("sound", held.sounds)):
         if vectors is None:
             continue

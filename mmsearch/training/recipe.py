@@ -40,6 +40,9 @@ class Source:
     """How many crops of each picture a teacher looks at."""
     held: int | None = None
     """One file in so many is never trained on, where that is another number than the recipe's: 0 is none, 1 is all."""
+    group: str = ""
+    """A regular expression for the part of a file's name that files of one recording share: all of them are held out,
+    or none is."""
     limit: int = 0
     """How many at most, evenly chosen; 0 is all."""
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mmsearch.errors import UsageError
+from mmsearch.locking import write_lock
 from mmsearch.spaces import normalise
 from mmsearch.spaces.onnx import TOWERS
 from mmsearch.training.augment import read_dictionaries
@@ -162,7 +163,9 @@ def _reduced(recipe: Recipe, material: Material, vectors: NDArray[np.float32]) -
     """
     if recipe.start is not None and (recipe.start / "text.onnx").is_file():
         tower = make_towers(replace(recipe, towers={"text": recipe.towers["text"]}), material)["text"]
-        english = [row for row, text in enumerate(material.examples.texts) if text.meaning == row]
+        english = [
+            row for row, text in enumerate(material.examples.texts) if text.meaning == row and text.language == "en"
+        ]
         rows = np.random.default_rng(0).permutation(english)[:_FITTED]
         said = embed_texts(tower, material, [material.examples.texts[row].words for row in rows])
         gram = vectors[rows].T @ vectors[rows]
@@ -187,7 +190,7 @@ def train_recipe(file: Path, out: Path | None, say: Say) -> Path:
     """Train what a recipe says and return the space folder that it ends in: `out`, else the recipe's name beside it.
 
     Below it, `training/` holds checkpoints and logs; the same call goes on where a killed run stood. Raises
-    `UsageError` naming what is wrong with the recipe or its data.
+    `UsageError` naming what is wrong with the recipe or its data, `LockedError` while another process trains there.
     """
     recipe = read_recipe(file)
     check(recipe, file)
@@ -196,11 +199,13 @@ def train_recipe(file: Path, out: Path | None, say: Say) -> Path:
         raise UsageError(f"{folder} is the space that the recipe starts from; choose another --out")
     if (folder / "spec.json").exists() and not (folder / "training").is_dir():
         raise UsageError(f"{folder} holds a space that wasn't trained there; choose another --out")
-    material, towers = run_stages(recipe, folder / "training", say)
-    if material.frozen:
-        write_heads(recipe, towers, material, folder)
-        return folder
-    say("measuring what was held out")
-    figures = measure(towers, material) if "text" in towers else []
-    export_space(recipe, towers, material, folder, figures)
+    (folder / "training").mkdir(parents=True, exist_ok=True)
+    with write_lock(folder / "training"):
+        material, towers = run_stages(recipe, folder / "training", say)
+        if material.frozen:
+            write_heads(recipe, towers, material, folder)
+            return folder
+        say("measuring what was held out")
+        figures = measure(towers, material) if "text" in towers else []
+        export_space(recipe, towers, material, folder, figures)
     return folder

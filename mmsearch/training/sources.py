@@ -18,8 +18,10 @@ import gzip
 import hashlib
 import json
 import os
+import re
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,7 @@ class Examples:
     tags: list[str] = field(default_factory=list)
     tag_texts: list[tuple[int, ...]] = field(default_factory=list)
     """The rows of `texts` by which each tag is said."""
+    _tags: dict[str, int] = field(default_factory=dict)
 
     def text(self, words: str, language: str, meaning: int | None = None) -> int:
         """Take in a text and return its row."""
@@ -80,10 +83,11 @@ class Examples:
 
     def tag(self, words: str, prompts: Sequence[str]) -> int:
         """Take in a tag once and return its row."""
-        if words not in self.tags:
+        if words not in self._tags:
+            self._tags[words] = len(self.tags)
             self.tags.append(words)
             self.tag_texts.append(tuple(self.text(prompt.format(words), "en") for prompt in prompts))
-        return self.tags.index(words)
+        return self._tags[words]
 
 
 def read_sources(sources: Sequence[Source], held: int) -> Examples:
@@ -91,20 +95,22 @@ def read_sources(sources: Sequence[Source], held: int) -> Examples:
     examples = Examples(sources)
     for number, source in enumerate(sources):
         before = len(examples.rows)
+        if source.kind not in _KINDS:
+            kinds = ", ".join(sorted(_KINDS))
+            raise UsageError(f"the source {source.name} is of a kind not among {kinds}; mend the recipe")
         try:
             found = list(_KINDS[source.kind](source, examples))
         except KeyError as error:
-            kinds = ", ".join(sorted(_KINDS))
-            raise UsageError(
-                f"the source {source.name} lacks {error} or is of a kind not among {kinds}; mend the recipe"
-            ) from None
-        except (OSError, ValueError) as error:
+            named = source.names or source.path
+            raise UsageError(f"{named} lacks {error} in a line or a row; mend it, or the recipe's source") from None
+        except (OSError, ValueError, EOFError, zlib.error, AttributeError, IndexError, TypeError) as error:
             raise UsageError(f"{source.path} can't be read ({one_line(error)}); mend the recipe's source") from None
         if source.limit and len(found) > source.limit:
             step = len(found) / source.limit
             found = [found[int(n * step)] for n in range(source.limit)]
         for path, texts, tag in found:
             name = path.name if path else examples.texts[texts[0]].words
+            name = shared[0] if path and source.group and (shared := re.search(source.group, name)) else name
             number_of = int.from_bytes(hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=4).digest(), "big")
             one_in = held if source.held is None else source.held
             is_held = path is not None and one_in > 0 and number_of % one_in == 0
@@ -112,6 +118,7 @@ def read_sources(sources: Sequence[Source], held: int) -> Examples:
         if len(examples.rows) == before:
             raise UsageError(f"the source {source.name} ({source.path}) holds nothing to learn from; mend the recipe")
     _keep_apart(examples)
+    _compact(examples)
     return examples
 
 
@@ -124,6 +131,17 @@ def _keep_apart(examples: Examples) -> None:
         for row in examples.rows
         if row.path is not None or not any(_bare(texts[t].words) in held for t in row.texts)
     ]
+
+
+def _compact(examples: Examples) -> None:
+    """Forget texts that nothing says any more: a teacher would be asked for them."""
+    said = {t for texts in (*(row.texts for row in examples.rows), *examples.tag_texts) for t in texts}
+    kept = sorted(said | {examples.texts[t].meaning for t in said})
+    places = {row: place for place, row in enumerate(kept)}
+    examples.rows = [replace(row, texts=tuple(places[t] for t in row.texts)) for row in examples.rows]
+    examples.tag_texts = [tuple(places[t] for t in texts) for texts in examples.tag_texts]
+    old = examples.texts
+    examples.texts = [Text(old[row].words, old[row].language, places[old[row].meaning]) for row in kept]
 
 
 def _bare(words: str) -> str:

@@ -162,13 +162,20 @@ class Growing:
 
 
 def teach_texts(store: Store, examples: Examples) -> NDArray[np.float16]:
-    """Return the sentence teacher's vectors of the texts, (n, 384); a translation has that of what it translates."""
-    meanings = [examples.texts[text.meaning].words for text in examples.texts]
-    unique = list(dict.fromkeys(meanings))
+    """Return the sentence teacher's vectors of the texts, (n, 384); a translation has that of what it translates.
+
+    The teacher reads English: what has no English meaning has zeros.
+    """
+    texts = examples.texts
+    meanings = [texts[text.meaning].words if texts[text.meaning].language == "en" else None for text in texts]
+    unique = [words for words in dict.fromkeys(meanings) if words is not None]
     key = hashlib.blake2b("\n".join(unique).encode("utf-8", "replace"), digest_size=8).hexdigest()
     file = store.folder / f"sentences-{key}.npy"
     if not file.is_file():
         keep(file, SentenceTeacher()(unique).astype(np.float16))
     vectors = np.load(file, mmap_mode="r")
     rows = {words: row for row, words in enumerate(unique)}
-    return np.asarray(vectors[[rows[words] for words in meanings]])
+    out = np.zeros((len(texts), vectors.shape[1]), np.float16)
+    read = [n for n, words in enumerate(meanings) if words is not None]
+    out[read] = vectors[[rows[words] for words in meanings if words is not None]]
+    return out
