@@ -25,6 +25,7 @@ from mini import SAME
 from numpy.typing import NDArray
 from torch import nn
 
+from mmsearch.paths import write_whole
 from mmsearch.spaces import normalise
 from mmsearch.training.batch import Draw, Material
 from mmsearch.training.joint import Joint
@@ -317,11 +318,12 @@ def main() -> None:
     recipe = replace(recipe, teachers={side: one for side, one in recipe.teachers.items() if side != "text"})
     material = gather(recipe, arguments.out, lambda line: print(f"  {line}", flush=True))
     laboratory = Laboratory(recipe, material, arguments.out, arguments.seeds)
+    figures = arguments.out / "FIGURES.json"
+    others = json.loads(figures.read_text("utf-8")) if figures.is_file() else {}
     answers = questions(laboratory, arguments.only)
     show(answers)
-    figures = arguments.out / "FIGURES.json"
-    answers = {**(json.loads(figures.read_text("utf-8")) if figures.is_file() else {}), **answers}
-    figures.write_text(json.dumps(answers, indent=1), "utf-8")
+    answers = {**others, **answers}
+    write_whole(figures, json.dumps(answers, indent=1).encode())
     if arguments.plot:
         plot(answers, arguments.plot)
     print(f"\n{laboratory.seconds / 60:.0f} CPU-minutes of training")

@@ -125,7 +125,7 @@ def test_only_the_library_and_the_store_of_training_know_the_indexer() -> None:
     knows = [
         name
         for file, name in modules()
-        if name.startswith("mmsearch") and {"indexer", "indexer.decode"} & imports(file)
+        if name.startswith("mmsearch") and any(one.split(".")[0] == "indexer" for one in imports(file))
     ]
     assert knows == ["mmsearch.library", "mmsearch.training.store"]
 

@@ -16,7 +16,7 @@ from PIL import Image
 import mmsearch
 from mmsearch.errors import UsageError
 from mmsearch.training import taught
-from mmsearch.training.recipe import Source
+from mmsearch.training.recipe import Source, TeacherRecipe
 from mmsearch.training.sources import Examples, read_sources
 from mmsearch.training.store import prepare
 from mmsearch.training.taught import teach_texts
@@ -117,6 +117,8 @@ def test_lines_with_tabs_give_what_stands_last_and_a_limit_takes_some_evenly(med
         ("cut.jsonl", "captions", b'{"image": "a.jp'),
         ("nameless.jsonl", "captions", b'{"captions": ["a dog"]}\n'),
         ("other.csv", "clips", b"path,words\na.mp4,a dog\n"),
+        ("wide.csv", "clips", b"file,label\n" + b"a" * 200_000),
+        ("deep.jsonl", "captions", b"[" * 100_000),
     ],
 )
 def test_a_damaged_source_is_an_error_in_one_line(tmp_path: Path, name: str, kind: str, content: bytes) -> None:
@@ -192,8 +194,10 @@ def test_media_are_decoded_once_and_what_is_broken_is_left_out(media: Path, capl
 def test_a_file_that_has_gone_is_left_out_and_said(media: Path, caplog: pytest.LogCaptureFixture) -> None:
     examples = read_sources([Source("folders", media)], held=0)
     (media / "lakes" / "lakes1.png").unlink()
-    store = prepare(examples, 16)
-    assert "lakes1.png is left out: no such file" in caplog.text
+    for _ in range(2):
+        caplog.clear()
+        store = prepare(examples, 16)
+        assert "lakes1.png is left out: no such file" in caplog.text
     assert len(store.pixels) == 5
 
 
@@ -201,8 +205,9 @@ def test_media_of_which_nothing_is_left_are_an_error(media: Path) -> None:
     examples = read_sources([Source("folders", media)], held=0)
     for file in media.rglob("*.*"):
         file.unlink()
-    with pytest.raises(UsageError, match=r"none of the 7 files can be decoded, .*lakes0\.png"):
-        prepare(examples, 16)
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"none of 7 files .*lakes0\.png is left out: no such file"):
+            prepare(examples, 16)
 
 
 def test_a_file_in_two_sources_is_an_example_of_both(media: Path) -> None:
@@ -211,34 +216,72 @@ def test_a_file_in_two_sources_is_an_example_of_both(media: Path) -> None:
     assert [unit.example for unit in store.units] == list(range(10))
 
 
+class Asked:
+    """Answers questions with their numbers; the disk is full from the fifth on, until it is freed."""
+
+    def __init__(self) -> None:
+        self.questions: list[int] = []
+        self.full = True
+
+    def __call__(self, start: int, stop: int) -> list[np.ndarray]:
+        if self.full and stop > 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.questions += range(start, stop)
+        return [np.arange(start, stop, dtype=np.uint16), np.full((stop - start, 3), start, np.float16)]
+
+
 def test_a_teacher_that_was_stopped_is_asked_for_the_rest_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mmsearch.training.taught._AT_ONCE", 2)
-    files = [tmp_path / f"{part}.npy" for part in ("layer", "classes", "believed")]
-    jobs = [(n, tmp_path / "asked") for n in range(7)]
-    (tmp_path / "full").touch()
+    asked = Asked()
     with pytest.raises(OSError, match="No space left"):
-        taught.ask(files, tmp_path / ".done", jobs, answer)
-    assert not any(file.is_file() for file in files)
-    (tmp_path / "full").unlink()
-    (tmp_path / "asked").unlink()
-    taught.ask(files, tmp_path / ".done", jobs, answer)
-    assert sorted((tmp_path / "asked").read_text().split()) == ["0", "4", "5", "6"], "the first tells the widths"
-    layer, classes, believed = (np.load(file) for file in files)
-    assert layer[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 6]
-    assert classes[:, 0].tolist() == [0, 1, 2, 0, 1, 2, 0]
-    assert believed[:, 0].tolist() == [1.0] * 7
-    assert not list(tmp_path.glob(".*"))
+        taught.ask(tmp_path / "one", ("layer", "classes"), 7, asked)
+    assert not list((tmp_path / "one").glob("[!.]*.npy"))
+    with (tmp_path / "one" / ".layer.npy").open("ab") as cut:
+        cut.write(b"half a row")
+    asked.full = False
+    layer, classes = taught.ask(tmp_path / "one", ("layer", "classes"), 7, asked)
+    assert asked.questions == list(range(7)), "each once"
+    assert layer.tolist() == list(range(7))
+    assert classes.tolist() == [[n // 2 * 2] * 3 for n in range(7)]
+    again = taught.ask(tmp_path / "one", ("layer", "classes"), 7, asked)
+    assert asked.questions == list(range(7)), "what is there isn't asked for"
+    assert again[0].tolist() == list(range(7))
 
 
-def answer(job: tuple[int, Path]) -> tuple[np.ndarray, np.ndarray]:
-    number, asked = job
-    if number == 5 and (asked.parent / "full").is_file():
-        raise OSError(errno.ENOSPC, "No space left on device")
-    with asked.open("a") as file:
-        file.write(f"{number}\n")
-    return np.full(4, number, np.float32), np.eye(3, dtype=np.float32)[number % 3]
+@pytest.mark.parametrize("named", [0, 1, 2])
+def test_a_teacher_killed_while_its_answers_get_their_names_is_not_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: int
+) -> None:
+    asked, replaced = Asked(), Path.replace
+    asked.full = False
+    names: list[str] = []
+
+    def replace(file: Path, target: Path) -> Path:
+        if target.suffix == ".npy":
+            names.append(target.name)
+            if len(names) > named:
+                raise KeyboardInterrupt
+        return replaced(file, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    if named < 2:
+        with pytest.raises(KeyboardInterrupt):
+            taught.ask(tmp_path / "one", ("layer", "classes"), 7, asked)
+    else:
+        taught.ask(tmp_path / "one", ("layer", "classes"), 7, asked)
+        (tmp_path / "one" / "layer.npy").unlink()
+    monkeypatch.undo()
+    layer, classes = taught.ask(tmp_path / "one", ("layer", "classes"), 7, asked)
+    assert (layer.tolist(), len(classes)) == (list(range(7)), 7)
+    assert len(asked.questions) == (14 if named == 2 else 7), "one that was deleted is asked for again"
+
+
+def test_a_teacher_without_anything_to_look_at_is_said(media: Path) -> None:
+    examples = read_sources([Source("files", media / "tones")], held=0)
+    with pytest.raises(UsageError, match=r"eyes\.tflite has nothing to teach from"):
+        taught.teach_pictures(prepare(examples, 16), TeacherRecipe("litert", media / "eyes.tflite"))
 
 
 def test_what_shares_a_recording_is_held_out_together(tmp_path: Path) -> None:
@@ -253,6 +296,17 @@ def test_what_shares_a_recording_is_held_out_together(tmp_path: Path) -> None:
         by_recording.setdefault(row.path.name.partition("-")[0], set()).add(row.held)
     assert {len(held) for held in by_recording.values()} == {1}
     assert 2 <= sum(held == {True} for held in by_recording.values()) <= 20
+    unlike = read_sources([Source("folders", tmp_path, group=r"[a-z]*")], held=4)
+    assert {row.held for row in unlike.rows} == {False, True}, "a group of nothing is none"
+
+
+def test_a_file_that_one_source_holds_out_is_not_trained_on_by_another(media: Path) -> None:
+    sources = [Source("folders", media), Source("files", media / "lakes", held=1)]
+    rows = read_sources(sources, held=0).rows
+    held = {row.path for row in rows if row.held}
+    assert len(held) == 3
+    assert not held & {row.path for row in rows if not row.held}
+    assert len(rows) == 7
 
 
 def test_columns_of_a_dictionary_are_parallel_words(media: Path) -> None:

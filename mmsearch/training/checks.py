@@ -56,8 +56,8 @@ def _of_sources(recipe: Recipe) -> Iterator[str]:
         except re.error as error:
             yield f"the group of the source {source.name} is no regular expression ({error})"
         for prompt in source.prompts:
-            if "{}" not in prompt:
-                yield f"the prompt {prompt!r} of the source {source.name} has no {{}} for the tag"
+            if prompt.count("{}") != 1 or prompt.count("{") != 1:
+                yield f"the prompt {prompt!r} of the source {source.name} needs one {{}} and no other brace"
 
 
 def _of_towers(recipe: Recipe) -> Iterator[str]:
@@ -69,6 +69,8 @@ def _of_towers(recipe: Recipe) -> Iterator[str]:
             yield f"the tower {name} is of the kind {tower.kind!r}; there are {', '.join(_TOWERS)}"
         if tower.kind in _OWN and name != tower.kind:
             yield f"the tower {name} is of the kind {tower.kind}, so it has to be called that"
+        if min(tower.side, tower.hidden, tower.width, tower.layers) < 1 or tower.final_side < 0:
+            yield f"the tower {name} needs a side, hidden, width and layers of 1 or more"
         if tower.kind == "teacher" and (name in _OWN or tower.of not in recipe.teachers):
             yield f"the tower {name} reads a teacher's layer: `of` names the teacher, and its own name is no side's"
         if tower.kind == "frozen" and ((tower.of or name) not in _OWN or not tower.model):

@@ -59,8 +59,11 @@ def run_stages(recipe: Recipe, folder: Path, say: Say) -> tuple[Material, nn.Mod
 def identify(recipe: Recipe, number: int, material: Material) -> str:
     """Return what a stage's weights come from: the recipe up to it, the media and the texts."""
     examples = material.examples
-    said = replace(recipe, stage=recipe.stage[: number + 1], notes="", licence="")
-    parts = (repr(said), material.store.folder.name, repr(examples.texts), repr(examples.rows), repr(examples.tags))
+    towers = {name: replace(tower, final_side=0) for name, tower in recipe.towers.items()}  # no weights come from that
+    said = replace(recipe, stage=recipe.stage[: number + 1], towers=towers, notes="", licence="")
+    store = material.store
+    parts = [repr(one) for one in (said, store.units, examples.texts, examples.rows, examples.tags)]
+    parts.append(store.folder.name)
     return hashlib.blake2b("\n".join(parts).encode("utf-8", "replace"), digest_size=10).hexdigest()
 
 
@@ -166,12 +169,13 @@ def _reduced(recipe: Recipe, material: Material, vectors: NDArray[np.float32]) -
         english = [
             row for row, text in enumerate(material.examples.texts) if text.meaning == row and text.language == "en"
         ]
-        rows = np.random.default_rng(0).permutation(english)[:_FITTED]
+        rows = np.random.default_rng(0).permutation(np.asarray(english, np.int64))[:_FITTED]
         said = embed_texts(tower, material, [material.examples.texts[row].words for row in rows])
         gram = vectors[rows].T @ vectors[rows]
         basis = np.linalg.solve(gram + 1e-3 * np.trace(gram) / len(gram) * np.eye(len(gram)), vectors[rows].T @ said)
     else:
-        sample = vectors[:: max(1, len(vectors) // _FITTED)]
+        known = vectors[vectors.any(axis=1)]
+        sample = known[:: max(1, len(known) // _FITTED)]
         basis = np.linalg.svd(sample - sample.mean(0), full_matrices=False)[2][: recipe.dim].T
     reduced = vectors @ basis.astype(np.float32)
     return normalise(reduced)

@@ -33,6 +33,8 @@ from mmsearch.types import Modality
 
 _PER_SIDECAR = 64 * 1024
 """How much of a caption file is read, in bytes."""
+_UNREADABLE = (OSError, ValueError, EOFError, zlib.error, csv.Error, RecursionError, AttributeError, TypeError)
+"""What libraries raise on files that are damaged, or are of another kind than the recipe says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +105,15 @@ def read_sources(sources: Sequence[Source], held: int) -> Examples:
         except KeyError as error:
             named = source.names or source.path
             raise UsageError(f"{named} lacks {error} in a line or a row; mend it, or the recipe's source") from None
-        except (OSError, ValueError, EOFError, zlib.error, AttributeError, IndexError, TypeError) as error:
+        except _UNREADABLE as error:
             raise UsageError(f"{source.path} can't be read ({one_line(error)}); mend the recipe's source") from None
         if source.limit and len(found) > source.limit:
             step = len(found) / source.limit
             found = [found[int(n * step)] for n in range(source.limit)]
         for path, texts, tag in found:
             name = path.name if path else examples.texts[texts[0]].words
-            name = shared[0] if path and source.group and (shared := re.search(source.group, name)) else name
+            if path and source.group and (shared := re.search(source.group, name)):
+                name = shared[0] or name
             number_of = int.from_bytes(hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=4).digest(), "big")
             one_in = held if source.held is None else source.held
             is_held = path is not None and one_in > 0 and number_of % one_in == 0
@@ -123,14 +126,17 @@ def read_sources(sources: Sequence[Source], held: int) -> Examples:
 
 
 def _keep_apart(examples: Examples) -> None:
-    """Drop lines that say what is said of a held-out file: corpora share their captions."""
+    """Drop what would give away a held-out file: the file in another source, lines that say what is said of it."""
     texts = examples.texts
-    held = {_bare(texts[t].words) for row in examples.rows if row.held for t in row.texts}
-    examples.rows = [
-        row
-        for row in examples.rows
-        if row.path is not None or not any(_bare(texts[t].words) in held for t in row.texts)
-    ]
+    held = [row for row in examples.rows if row.held]
+    files, captions = {row.path for row in held}, {_bare(texts[t].words) for row in held for t in row.texts}
+
+    def gives_away(row: Example) -> bool:
+        if row.path is not None:
+            return not row.held and row.path in files
+        return any(_bare(texts[t].words) in captions for t in row.texts)
+
+    examples.rows = [row for row in examples.rows if not gives_away(row)]
 
 
 def _compact(examples: Examples) -> None:
@@ -213,9 +219,9 @@ def _clips(source: Source, examples: Examples) -> Iterator[Found]:
     labels: dict[str, str] = {}
     if source.names:
         with source.names.open(encoding="utf-8", newline="") as opened:
-            labels = {row["file"]: row["label"] for row in csv.DictReader(opened)}
+            labels = {row["file"]: row["label"] or "" for row in csv.DictReader(opened)}
     for file in _media(source.path):
-        said = [examples.text(labels[file.name], "en")] if file.name in labels else []
+        said = [examples.text(labels[file.name], "en")] if labels.get(file.name) else []
         yield file, (*said, *(examples.text(words, "en") for words in captions_beside(file))), -1
 
 

@@ -14,17 +14,19 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from mmsearch.errors import UsageError
 from mmsearch.locking import write_lock
 from mmsearch.media import DECODER_VERSION
 from mmsearch.paths import write_whole
-from mmsearch.settings import Settings
+from mmsearch.settings import Limits, Settings
 from mmsearch.spaces import FrontEnd, cache_folder
 from mmsearch.spaces.front_ends import Picture, Waveform
 from mmsearch.spaces.hashing import HashingSpace
@@ -32,11 +34,12 @@ from mmsearch.training.sources import Examples
 from mmsearch.types import Failure, View
 
 RATE_HZ = 16_000
+_VERSION = 2
+"""Of how examples are stored."""
 _FRAMES = 4
 """Most frames of a shot that are kept."""
-_MOMENTS = 400
-"""How many moments of one file are kept: an hour should not outweigh all else."""
-_IN_PART = "is taken in part"
+_READ_S = 3600.0
+"""How much of a long file is read: a film should not outweigh all else."""
 _log = logging.getLogger(__name__)
 
 
@@ -78,20 +81,24 @@ class Store:
 def prepare(examples: Examples, stored: int) -> Store:
     """Decode all examples, or take what is there from another run. What can't be decoded is left out, and said.
 
-    Raises `UsageError` where nothing of the media is left, `LockedError` while another run decodes the same.
+    Raises `UsageError` where nothing can be decoded, `LockedError` while another run decodes the same.
     """
     files = [number for number, row in enumerate(examples.rows) if row.path is not None]
     paths = [path for row in examples.rows if (path := row.path) is not None]
-    key = json.dumps([stored, DECODER_VERSION, [state(path) for path in paths]])
+    key = json.dumps([_VERSION, stored, DECODER_VERSION, [state(path) for path in paths]])
     folder = cache_folder() / "training" / hashlib.blake2b(key.encode(), digest_size=10).hexdigest()
-    folder.mkdir(parents=True, exist_ok=True)
-    with write_lock(folder):
-        if not (folder / "units.json").is_file():
-            _decode_all(paths, stored, folder)
-    listed = json.loads((folder / "units.json").read_text("utf-8"))
-    if paths and not listed:
-        raise UsageError(f"none of the {len(paths):,} files can be decoded, {paths[0]} for one; mend the recipe's data")
-    seen = [Unit(files[number], tuple(pictures), sound) for number, pictures, sound in listed]
+    listing = folder / "units.json"
+    if not listing.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        with write_lock(folder):
+            if not listing.is_file():
+                _decode_all(paths, stored, folder)
+    listed = json.loads(listing.read_text("utf-8"))
+    for said in listed["failures"]:
+        _log.warning("%s", said)
+    if listed["failures"]:
+        _log.warning("once they are mended, delete %s", folder)
+    seen = [Unit(files[number], tuple(pictures), sound) for number, pictures, sound in listed["units"]]
     read = [Unit(number, (), -1) for number, row in enumerate(examples.rows) if row.path is None]
     units = (*seen, *read)
     pixels = np.load(folder / "pixels.npy", mmap_mode="r")
@@ -107,7 +114,7 @@ def state(path: Path) -> list[object]:
     """Return what a file's arrays depend on."""
     try:
         found = path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return [str(path.absolute())]
     return [str(path.absolute()), found.st_size, found.st_mtime_ns]
 
@@ -117,12 +124,13 @@ Moment = tuple[int, list[NDArray[np.uint8]], NDArray[np.float16] | None]
 
 
 def _decode_all(paths: Sequence[Path], stored: int, folder: Path) -> None:
-    """Decode files into the arrays of a folder."""
-    units: list[tuple[int, list[int], int]] = []
+    """Decode files into the arrays of a folder, in the order of the files."""
+    failures: list[str] = []
+    units: list[tuple[int, list[int], int]] = []  # rows as they come: parts of long files come between other files
     count, bounds = 0, [0]
     raw, heard = folder / ".pixels", folder / ".waves"
     with raw.open("wb") as pixels, heard.open("wb") as waves:
-        for number, pictures, wave in _moments(paths, stored):
+        for number, pictures, wave in _moments(paths, stored, failures):
             for picture in pictures:
                 pixels.write(picture.tobytes())
             rows = list(range(count, count + len(pictures)))
@@ -131,16 +139,34 @@ def _decode_all(paths: Sequence[Path], stored: int, folder: Path) -> None:
                 waves.write(wave.tobytes())
                 bounds.append(bounds[-1] + len(wave))
             units.append((number, rows, len(bounds) - 2 if wave is not None else -1))
-    keep(folder / "pixels.npy", np.memmap(raw, np.uint8, "r", shape=(count, stored, stored, 3)) if count else None)
-    keep(folder / "waves.npy", np.memmap(heard, np.float16, "r") if bounds[-1] else None)
-    keep(folder / "bounds.npy", np.asarray(bounds, np.int64))
+    if paths and not units:
+        raise UsageError(f"none of {len(paths):,} files can be decoded, {failures[0]}, for one; mend the recipe's data")
+    units.sort(key=lambda unit: unit[0])
+    seen = np.memmap(raw, np.uint8, "r", shape=(count, stored, stored, 3)) if count else np.zeros((0, 1, 1, 3))
+    listened = np.memmap(heard, np.float16, "r") if bounds[-1] else np.zeros(0)
+    listed: list[tuple[int, list[int], int]] = []
+    ends, at = [0], 0
+    with (
+        Growing(folder / "pixels.npy", np.uint8, seen.shape) as pictures_file,
+        Growing(folder / "waves.npy", np.float16, listened.shape) as waves_file,
+    ):
+        for number, rows, sound in units:
+            pictures_file.append(seen[rows])
+            if sound >= 0:
+                waves_file.append(listened[bounds[sound] : bounds[sound + 1]])
+                ends.append(ends[-1] + bounds[sound + 1] - bounds[sound])
+            listed.append((number, list(range(at, at + len(rows))), len(ends) - 2 if sound >= 0 else -1))
+            at += len(rows)
+    pictures_file.finish()
+    waves_file.finish()
+    keep(folder / "bounds.npy", np.asarray(ends, np.int64))
+    write_whole(folder / "units.json", json.dumps({"units": listed, "failures": failures}).encode())
     raw.unlink()
     heard.unlink()
-    write_whole(folder / "units.json", json.dumps(units).encode())
 
 
-def _moments(paths: Sequence[Path], stored: int) -> Iterator[Moment]:
-    """Yield the moments of all files that have a picture or a sound."""
+def _moments(paths: Sequence[Path], stored: int, failures: list[str]) -> Iterator[Moment]:
+    """Yield the moments of all files that have a picture or a sound; say what can't be decoded."""
     from indexer.decode import decode_all
     from indexer.plan import Task
     from indexer.scan import look_at
@@ -149,10 +175,12 @@ def _moments(paths: Sequence[Path], stored: int) -> Iterator[Moment]:
     for number, path in enumerate(paths):
         try:
             entry = look_at(os.fsencode(path.absolute()), ())
-        except OSError as error:
-            _log.warning("%s is left out: %s", path, (error.strerror or str(error)).lower())
+        except (OSError, ValueError) as error:
+            failures.append(f"{path} is left out: {(getattr(error, 'strerror', None) or str(error)).lower()}")
             continue
-        if entry is not None:
+        if entry is None:
+            failures.append(f"{path} is left out: it is no regular file")
+        else:
             tasks.append(Task(entry, str(number).encode(), known_path=False))
     eyes, ears = ("training", View.VISUAL), ("training", View.AUDIO)
     ends: dict[tuple[str, View], FrontEnd] = {
@@ -160,25 +188,70 @@ def _moments(paths: Sequence[Path], stored: int) -> Iterator[Moment]:
         ears: Waveform(RATE_HZ, 1, 2**31),
         ("training", View.TEXT): HashingSpace().front_ends[View.TEXT],  # sources read the texts; passages end somewhere
     }
-    kept = np.zeros(len(paths), np.int64)
-    with closing(decode_all(tasks, ends, Settings(), lambda: False)) as outcomes:
+    settings = Settings(limits=Limits(duration_s=_READ_S))
+    with closing(decode_all(tasks, ends, settings, lambda: False)) as outcomes:
         for task, outcome in outcomes:
-            number = int(task.hash)
             segments = () if isinstance(outcome, Failure) else outcome.segments
+            in_part = bool(segments) or task.from_s > 0
             for failure in (outcome,) if isinstance(outcome, Failure) else outcome.failures:
-                _log.warning("%s %s: %s", failure.path, _IN_PART if segments else "is left out", failure.reason)
+                failures.append(f"{failure.path} is {'taken in part' if in_part else 'left out'}: {failure.reason}")
             for segment in segments:
                 frames, parts = segment.inputs.get(eyes, ()), segment.inputs.get(ears, ())
                 some = np.unique(np.linspace(0, len(frames) - 1, _FRAMES).astype(int)) if frames else ()
-                shown = [frames[i] for i in some]
                 wave = np.concatenate(parts).astype(np.float16) if parts and not segment.silent else None
-                if (shown or wave is not None) and kept[number] < _MOMENTS:
-                    kept[number] += 1
-                    yield number, shown, wave
+                if frames or wave is not None:
+                    yield int(task.hash), [frames[i] for i in some], wave
 
 
-def keep(file: Path, array: NDArray[Any] | None) -> None:
-    """Write an array whole; None is an empty one of pictures or sounds."""
-    temporary = file.with_name(f".{file.stem}.{os.getpid()}.npy")
-    np.save(temporary, np.zeros((0, 1, 1, 3), np.uint8) if array is None else array)
-    temporary.replace(file)
+class Growing:
+    """An array that is written to disk a few rows at a time, under another name until it is whole.
+
+    `done` of its rows are there from a run that was killed; what that run wrote beyond them is written again.
+    """
+
+    def __init__(self, file: Path, dtype: DTypeLike, shape: tuple[int, ...], done: int = 0) -> None:
+        self._file, self._dtype = file, np.dtype(dtype)
+        header = BytesIO()
+        fields = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(header, fields)
+        before = header.getvalue()
+        self._opened = unfinished(file).open("r+b" if done else "wb")
+        if not done:
+            self._opened.write(before)
+        self._opened.truncate(len(before) + done * int(np.prod(shape[1:])) * self._dtype.itemsize)
+        self._opened.seek(0, os.SEEK_END)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self.sync()
+        finally:
+            self._opened.close()
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Write rows. Raises `OSError` where the disk is full."""
+        self._opened.write(np.ascontiguousarray(rows, self._dtype).tobytes())
+
+    def sync(self) -> None:
+        """Bring what was written to the disk."""
+        self._opened.flush()
+        os.fsync(self._opened.fileno())
+
+    def finish(self) -> None:
+        """Give the array, which is closed and whole, its name."""
+        unfinished(self._file).replace(self._file)
+
+
+def unfinished(file: Path) -> Path:
+    """Return the name of an array that isn't whole yet."""
+    return file.with_name(f".{file.name}")
+
+
+def keep(file: Path, array: NDArray[Any]) -> None:
+    """Write an array whole."""
+    with Growing(file, array.dtype, array.shape) as growing:
+        growing.append(array)
+    growing.finish()
