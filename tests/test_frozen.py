@@ -122,6 +122,18 @@ def test_a_library_can_be_searched_in_a_bridged_space(recipe: Path, tmp_path: Pa
     assert len(hits) == 5
 
 
+def test_heads_come_with_a_model_card_that_says_what_they_stand_on_and_know(
+    recipe: Path, models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    some = recipe.parent / "held.toml"
+    words = recipe.read_text("utf-8").replace("steps = 250", "steps = 2").replace("held = 0", "held = 2")
+    some.write_text(words, "utf-8")
+    card = (train_recipe(some, tmp_path / "space", lambda _: None) / "MODEL_CARD.md").read_text("utf-8")
+    assert f"**Stands on** {', '.join(sorted(map(str, models)))}, under the terms of each." in card
+    figures = [line.split(" | ")[1] for line in card.splitlines() if line.startswith("| media")]
+    assert {"image by name, top 1", "name→sound mAP"} <= set(figures)
+
+
 def test_frozen_towers_and_others_do_not_mix_in_one_space(recipe: Path, tmp_path: Path) -> None:
     mixed = recipe.parent / "mixed.toml"
     words = recipe.read_text("utf-8").replace("steps = 250", "steps = 1")

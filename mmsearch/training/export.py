@@ -230,8 +230,10 @@ def model_card(recipe: Recipe, figures: Sequence[Figure]) -> str:
         ", ".join("all-MiniLM-L6-v2" if one.kind == "sentences" else one.file.name for one in recipe.teachers.values())
         or "none"
     )
+    models = sorted({tower.model for tower in recipe.towers.values() if tower.kind == "frozen"})
+    stands = f"**Stands on** {', '.join(models)}, under the terms of each.\n\n" if models else ""
     measured = f"**Figures** on what was held out, with 95 % intervals:\n\n{table(figures)}\n" if figures else ""
     return (
-        f"# {recipe.name}\n\n{recipe.notes.strip()}\n\n**Trained on**\n\n{data}\n\n"
+        f"# {recipe.name}\n\n{recipe.notes.strip()}\n\n{stands}**Trained on**\n\n{data}\n\n"
         f"**Teachers**, as targets only: {teachers}.\n\n{measured}\n**Licence of the weights:** {recipe.licence}.\n"
     )

@@ -78,6 +78,8 @@ def picture_vectors(towers: nn.ModuleDict, material: Material, rows: Sequence[tu
         return None
     tower = towers["image"]
     flat = np.asarray([row for some in rows for row in some], np.int64)
+    if "image" in material.frozen:
+        return _mean_by(_moved(tower, material.frozen["image"][flat]), [len(some) for some in rows])
     parts = []
     with evaluating(tower):
         for start in range(0, len(flat), _CHUNK):
@@ -98,12 +100,22 @@ def sound_vectors(towers: nn.ModuleDict, material: Material, rows: Sequence[int]
         return None
     tower = towers["sound"]
     out = np.zeros((len(rows), int(getattr(tower, "dim", 0))), np.float32)
+    if "sound" in material.frozen:
+        heard = np.flatnonzero(np.asarray(rows) >= 0)
+        out[heard] = _moved(tower, material.frozen["sound"][np.asarray(rows)[heard]])
+        return out
     with evaluating(tower):
         for n, row in enumerate(rows):
             if row >= 0:
                 seconds = max(1.0, min(_LONGEST_S, np.diff(material.store.bounds[row : row + 2])[0] / 16_000))
                 out[n] = fn.normalize(tower(material.waves(np.asarray([row]), seconds, None)), dim=1)[0].numpy()
     return out
+
+
+def _moved(head: nn.Module, vectors: Vectors) -> Vectors:
+    """Return what a head makes of its frozen tower's vectors, (n, dim)."""
+    with evaluating(head):
+        return np.asarray(head(torch.from_numpy(np.asarray(vectors, np.float32))).numpy())
 
 
 def _mean_by(vectors: Vectors, counts: Sequence[int]) -> Vectors:
@@ -116,8 +128,11 @@ class _Texts:
     def __init__(self, towers: nn.ModuleDict, material: Material) -> None:
         self._tower, self._material = towers["text"], material
 
-    def __call__(self, words: Sequence[str]) -> Vectors:
-        """Return (n, dim)."""
+    def __call__(self, rows: Sequence[int]) -> Vectors:
+        """Return (n, dim) of these rows of the examples' texts."""
+        if "text" in self._material.frozen:
+            return _moved(self._tower, self._material.frozen["text"][np.asarray(rows)])
+        words = [self._material.examples.texts[row].words for row in rows]
         parts = []
         with evaluating(self._tower), torch.inference_mode():
             for start in range(0, len(words), 4 * _CHUNK):
@@ -137,7 +152,7 @@ def _figures(source: str, held: Embedded, texts: _Texts, material: Material) -> 
         for language in dict.fromkeys(examples.texts[t].language for row in rows for t in row.texts):
             said = [(n, t) for n in firsts for t in rows[n].texts if examples.texts[t].language == language]
             units, owner = np.unique([n for n, _ in said], return_inverse=True)
-            words = texts([examples.texts[t].words for _, t in said])
+            words = texts([t for _, t in said])
             found += recalls(source, side, language, vectors[units], words, owner)
         tagged = np.asarray([n for n, row in enumerate(rows) if row.tag >= 0 and vectors[n].any()], np.int64)
         if len({rows[n].tag for n in tagged}) > 1:
@@ -150,8 +165,7 @@ def _figures(source: str, held: Embedded, texts: _Texts, material: Material) -> 
 
 def _spoken(texts: _Texts, material: Material, tag: int) -> Vectors:
     """Return the normalised mean of the ways a tag is said."""
-    vectors = texts([material.examples.texts[t].words for t in material.examples.tag_texts[tag]]).mean(axis=0)
-    return normalise(vectors)
+    return normalise(texts(material.examples.tag_texts[tag]).mean(axis=0))
 
 
 def recalls(

@@ -15,12 +15,13 @@ from torch import nn
 
 from mmsearch.errors import UsageError
 from mmsearch.locking import write_lock
+from mmsearch.paths import write_whole
 from mmsearch.spaces import normalise
 from mmsearch.spaces.onnx import TOWERS
 from mmsearch.training.augment import read_dictionaries
 from mmsearch.training.batch import Material, make_tokens
 from mmsearch.training.checks import check
-from mmsearch.training.export import export_space
+from mmsearch.training.export import export_space, model_card
 from mmsearch.training.frozen import VIEWS, freeze, write_heads
 from mmsearch.training.heads import Head
 from mmsearch.training.joint import Joint, spread
@@ -206,10 +207,11 @@ def train_recipe(file: Path, out: Path | None, say: Say) -> Path:
     (folder / "training").mkdir(parents=True, exist_ok=True)
     with write_lock(folder / "training"):
         material, towers = run_stages(recipe, folder / "training", say)
-        if material.frozen:
-            write_heads(recipe, towers, material, folder)
-            return folder
         say("measuring what was held out")
         figures = measure(towers, material) if "text" in towers else []
-        export_space(recipe, towers, material, folder, figures)
+        if material.frozen:
+            write_whole(folder / "MODEL_CARD.md", model_card(recipe, figures).encode())
+            write_heads(recipe, towers, material, folder)
+        else:
+            export_space(recipe, towers, material, folder, figures)
     return folder
