@@ -15,7 +15,7 @@ import mmsearch
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "data" / "samples"
 QUERIES: list[str | Path] = [
-    "musicians playing",
+    "musicians at a concert",
     "un tigre dans la neige",
     SAMPLES / "photos" / "sheep.jpg",
     SAMPLES / "notes" / "moka_pot.md",

@@ -253,7 +253,7 @@ def test_mini_embeds_a_sound_as_its_spec_says(mini: OnnxSpace, seconds: float) -
 
 def test_the_front_ends_of_mini_give_what_its_towers_take(mini: OnnxSpace) -> None:
     pixels = mini.front_ends[View.VISUAL](picture("red"))
-    assert (pixels.shape, pixels.dtype.name) == ((128, 128, 3), "uint8")
+    assert (pixels.shape, pixels.dtype.name) == ((160, 160, 3), "uint8")
     assert pixels[120, 120].tolist() == [255, 0, 0]
     ids = mini.front_ends[View.TEXT]("red car")
     assert (ids.dtype.name, ids[0], ids[-1]) == ("int64", 2, 3)
