@@ -26,7 +26,7 @@ TEMPERATURE = 0.5
 """Over how many standard deviations of the first stage a positive's weight falls by 1/e."""
 STRENGTH = 0.6
 """λ: what a standard deviation of agreement is worth in standard deviations of the first stage."""
-CERTAIN = 5.0
+CERTAIN = 3.5
 """The mean of the eight best answers to a text, in standard deviations, from which on they need nobody's word."""
 NAME_WORDS = 4
 """A longer text describes one thing; a shorter one names a kind, and its answers have something to agree on."""

@@ -30,7 +30,7 @@ from mmsearch.training.batch import DEVIATION, MEAN, Material
 from mmsearch.training.frozen import VIEWS
 from mmsearch.training.loop import evaluating
 from mmsearch.training.measure import Figure, picture_vectors, sound_vectors, table
-from mmsearch.training.recipe import Recipe
+from mmsearch.training.recipe import Recipe, Source
 from mmsearch.training.store import RATE_HZ
 from mmsearch.types import View
 
@@ -97,7 +97,7 @@ def _build(recipe: Recipe, towers: nn.ModuleDict, material: Material, folder: Pa
         "name": recipe.name,
         "dim": recipe.dim,
         **sections,
-        "training_data": [source.name for source in recipe.data],
+        "training_data": [source.name for source in _trained_on(recipe)],
         "licence": recipe.licence,
         "files": {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(folder.iterdir())},
         "background": background(towers, material),
@@ -223,9 +223,14 @@ def _some(vectors: NDArray[np.float32] | None) -> NDArray[np.float32]:
     return vectors
 
 
+def _trained_on(recipe: Recipe) -> list[Source]:
+    """Return the sources that aren't held out as a whole."""
+    return [source for source in recipe.data if (recipe.held if source.held is None else source.held) != 1]
+
+
 def model_card(recipe: Recipe, figures: Sequence[Figure]) -> str:
     """Return what a user has to know of the model: data, terms, how well it does on what it wasn't trained on."""
-    data = "\n".join(f"- {source.name} ({source.kind})" for source in recipe.data)
+    data = "\n".join(f"- {source.name} ({source.kind})" for source in _trained_on(recipe))
     teachers = (
         ", ".join("all-MiniLM-L6-v2" if one.kind == "sentences" else one.file.name for one in recipe.teachers.values())
         or "none"
