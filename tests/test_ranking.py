@@ -255,10 +255,10 @@ def test_without_strength_a_score_stays() -> None:
 
 
 def test_the_strength_follows_the_query() -> None:
-    unsure, sure = array(*[3.0] * 8), array(*[5.0] * 8)
+    unsure, sure = array(*[2.5] * 8), array(*[3.5] * 8)
     assert strength(unsure, ["rose"]) == STRENGTH
     assert strength(sure, ["rose"]) == 0
-    assert strength(array(*[4.75] * 8), ["rose"]) == pytest.approx(STRENGTH / 4)
+    assert strength(array(*[3.25] * 8), ["rose"]) == pytest.approx(STRENGTH / 4)
     assert strength(unsure, ["two dogs run along the beach"]) == 0
     assert strength(unsure, ["rose", "two dogs run along the beach"]) == 0
     assert strength(sure, []) == STRENGTH  # files ask
