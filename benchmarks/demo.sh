@@ -31,7 +31,7 @@ echo; echo "A picture finds pictures, and notes"
 run query data/samples/photos/sheep.jpg --in image -k 3
 run query data/samples/photos/rocket.jpg --in text -k 1
 echo; echo "Words find notes, and a note finds notes and pictures"
-run query "hedgehog in the garden" --in text -k 1
+run query "flowers in May" --in text -k 1
 run query data/samples/notes/moka_pot.md --in image -k 2
 run query data/samples/notes/launch_diary.txt --in image -k 2
 echo; echo "Words and pictures together"
