@@ -150,10 +150,16 @@ def seen(towers: nn.ModuleDict, name: str, side: str, material: Material, rows: 
         return normalise(tower.features(layer, torch.full((len(rows),), -1)).numpy())  # type: ignore[operator]
 
 
+def held_out(material: Material, source: str) -> list[Unit]:
+    """Return the units of a source that nothing is trained on."""
+    examples = material.examples
+    number = next(n for n, one in enumerate(examples.sources) if one.name == source)
+    return [u for u in material.store.units if (row := examples.rows[u.example]).held and row.source == number]
+
+
 def flickr(towers: nn.ModuleDict, material: Material, aligned: Vectors | None = None) -> dict[str, float]:
     """Return recall@10 on Flickr8k dev by language, and back for English; `aligned` maps texts to pictures."""
-    number = next(n for n, one in enumerate(material.examples.sources) if one.name == "flickr8k-dev")
-    units = [unit for unit in material.store.units if material.examples.rows[unit.example].source == number]
+    units = held_out(material, "flickr8k-dev")
     pictures = seen(towers, "image_head", "image", material, [unit.pictures[0] for unit in units])
     texts, found = material.examples.texts, {}
     for language in ("en", "de", "fr", "cs"):
@@ -176,8 +182,8 @@ def flickr(towers: nn.ModuleDict, material: Material, aligned: Vectors | None = 
 def tagged(towers: nn.ModuleDict, material: Material) -> dict[str, float]:
     """Return recall@10 on Flickr8k dev in English, and how many held-out photos of Caltech-101 are named right."""
     examples = material.examples
-    number = next(n for n, one in enumerate(examples.sources) if one.name == "caltech101")
-    units = [u for u in material.store.units if (row := examples.rows[u.example]).held and row.source == number]
+    units = held_out(material, "caltech101")
+    number = examples.rows[units[0].example].source
     tags = sorted({row.tag for row in examples.rows if row.source == number})
     right = np.searchsorted(tags, [examples.rows[unit.example].tag for unit in units])
     pictures = seen(towers, "image_head", "image", material, [unit.pictures[0] for unit in units])

@@ -171,11 +171,7 @@ class Library:
         drops them. The old vectors stay until `prune` is asked for.
         Raises `UsageError` for a path that doesn't exist, `LockedError` while another process writes, `ModelError`.
         """
-        from indexer import (  # the way back: of the rest of mmsearch only training knows the indexer
-            IndexOptions,
-            find_roots,
-            run,
-        )
+        from indexer import IndexOptions, find_roots, run  # the way back; only training knows the indexer, too
 
         if not paths:
             raise UsageError("nothing to index; name at least one file or folder")

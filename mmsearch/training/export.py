@@ -29,7 +29,7 @@ from mmsearch.spaces.towers import quiet
 from mmsearch.training.batch import DEVIATION, MEAN, Material
 from mmsearch.training.frozen import VIEWS
 from mmsearch.training.loop import evaluating
-from mmsearch.training.measure import Figure, picture_vectors, sound_vectors, table
+from mmsearch.training.measure import Figure, picture_vectors, side_of, sound_vectors, table
 from mmsearch.training.recipe import Recipe, Source
 from mmsearch.training.store import RATE_HZ
 from mmsearch.types import View
@@ -90,7 +90,7 @@ def _build(recipe: Recipe, towers: nn.ModuleDict, material: Material, folder: Pa
         name = TOWERS[VIEWS[side]]
         file = folder / f"{name}.onnx"
         _write(towers[side], examples[side], file)
-        sections[name] = {"file": file.name, **_section(side, recipe, material)}
+        sections[name] = {"file": file.name, **_section(side, towers[side], material)}
     if "text" in sections and material.tokens is not None:
         shutil.copyfile(material.tokens.file, folder / "tokenizer.json")
     spec = {
@@ -109,13 +109,13 @@ def _build(recipe: Recipe, towers: nn.ModuleDict, material: Material, folder: Pa
         _check(towers[side], inputs, space, VIEWS[side])
 
 
-def _section(side: str, recipe: Recipe, material: Material) -> dict[str, Any]:
+def _section(side: str, tower: nn.Module, material: Material) -> dict[str, Any]:
     """Return what the front end of a tower has to know."""
     match side:
         case "text":
             return {"max_len": 64, "languages": sorted({text.language for text in material.examples.texts})}
         case "image":
-            return {"size": recipe.towers[side].final_side or recipe.towers[side].side, "mean": MEAN, "std": DEVIATION}
+            return {"size": side_of(tower), "mean": MEAN, "std": DEVIATION}
         case _:
             return {"sample_rate": RATE_HZ}
 
@@ -127,7 +127,7 @@ def _examples(side: str, material: Material, tower: nn.Module) -> tuple[Tensor, 
         case "text":
             return material.tokenised([text.words for text in material.examples.texts[:4]])
         case "image":
-            return (material.pixels(few % len(material.store.pixels), np.zeros(4, np.int64), int(tower.side)),)  # type: ignore[arg-type]
+            return (material.pixels(few % len(material.store.pixels), np.zeros(4, np.int64), side_of(tower)),)
         case _:
             return (material.waves(few % (len(material.store.bounds) - 1), 2.0, None),)
 
@@ -225,7 +225,7 @@ def _some(vectors: NDArray[np.float32] | None) -> NDArray[np.float32]:
 
 def _trained_on(recipe: Recipe) -> list[Source]:
     """Return the sources that aren't held out as a whole."""
-    return [source for source in recipe.data if (recipe.held if source.held is None else source.held) != 1]
+    return [source for source in recipe.data if source.one_in(recipe.held) != 1]
 
 
 def model_card(recipe: Recipe, figures: Sequence[Figure]) -> str:

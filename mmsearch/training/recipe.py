@@ -46,6 +46,10 @@ class Source:
     limit: int = 0
     """How many at most, evenly chosen; 0 is all."""
 
+    def one_in(self, held: int) -> int:
+        """Return of how many files one is held out, where a recipe says `held`: 0 is none, 1 is all."""
+        return held if self.held is None else self.held
+
 
 @dataclass(frozen=True, slots=True)
 class TowerRecipe:

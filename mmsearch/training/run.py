@@ -49,22 +49,26 @@ def run_stages(recipe: Recipe, folder: Path, say: Say) -> tuple[Material, nn.Mod
     folder.mkdir(parents=True, exist_ok=True)
     material = gather(recipe, folder, say)
     towers = make_towers(recipe, material).to("cuda" if torch.cuda.is_available() else "cpu")
+    drawn_from = _digest(material)
     for number, stage in enumerate(recipe.stage):
         say(f"stage {stage.name}: {stage.steps:,} steps of {stage.batch}, training {', '.join(stage.train)}")
         task = Joint(towers, recipe.towers, stage, material, recipe.seed)
-        name, identity = f"{number + 1}-{stage.name}", identify(recipe, number, material)
+        name, identity = f"{number + 1}-{stage.name}", identify(recipe, number, drawn_from)
         train(task, stage.schedule(recipe.seed), folder, name, _speaker(stage, say), identity)
     return material, towers.cpu()
 
 
-def identify(recipe: Recipe, number: int, material: Material) -> str:
-    """Return what a stage's weights come from: the recipe up to it, the media and the texts."""
-    examples = material.examples
+def identify(recipe: Recipe, number: int, drawn_from: str) -> str:
+    """Return what a stage's weights come from: the recipe up to it, and the digest of what it draws from."""
     towers = {name: replace(tower, final_side=0) for name, tower in recipe.towers.items()}  # no weights come from that
     said = replace(recipe, stage=recipe.stage[: number + 1], towers=towers, notes="", licence="")
-    store = material.store
-    parts = [repr(one) for one in (said, store.units, examples.texts, examples.rows, examples.tags)]
-    parts.append(store.folder.name)
+    return hashlib.blake2b(f"{said!r}\n{drawn_from}".encode("utf-8", "replace"), digest_size=10).hexdigest()
+
+
+def _digest(material: Material) -> str:
+    """Return a digest of the media and the texts."""
+    examples, store = material.examples, material.store
+    parts = [repr(one) for one in (store.units, examples.texts, examples.rows, examples.tags, store.folder.name)]
     return hashlib.blake2b("\n".join(parts).encode("utf-8", "replace"), digest_size=10).hexdigest()
 
 

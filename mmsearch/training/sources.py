@@ -115,7 +115,7 @@ def read_sources(sources: Sequence[Source], held: int) -> Examples:
             if path and source.group and (shared := re.search(source.group, name)):
                 name = shared[0] or name
             number_of = int.from_bytes(hashlib.blake2b(name.encode("utf-8", "replace"), digest_size=4).digest(), "big")
-            one_in = held if source.held is None else source.held
+            one_in = source.one_in(held)
             is_held = path is not None and one_in > 0 and number_of % one_in == 0
             examples.rows.append(Example(number, path, texts, tag, is_held, number_of // 1000 % 60))
         if len(examples.rows) == before:

@@ -157,8 +157,8 @@ def _decode_all(paths: Sequence[Path], stored: int, folder: Path) -> None:
                 ends.append(ends[-1] + bounds[sound + 1] - bounds[sound])
             listed.append((number, list(range(at, at + len(rows))), len(ends) - 2 if sound >= 0 else -1))
             at += len(rows)
-    pictures_file.finish()
-    waves_file.finish()
+    finish(folder / "pixels.npy")
+    finish(folder / "waves.npy")
     keep(folder / "bounds.npy", np.asarray(ends, np.int64))
     write_whole(folder / "units.json", json.dumps({"units": listed, "failures": failures}).encode())
     raw.unlink()
@@ -210,7 +210,7 @@ class Growing:
     """
 
     def __init__(self, file: Path, dtype: DTypeLike, shape: tuple[int, ...], done: int = 0) -> None:
-        self._file, self._dtype = file, np.dtype(dtype)
+        self._dtype = np.dtype(dtype)
         header = BytesIO()
         fields = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(header, fields)
@@ -240,18 +240,19 @@ class Growing:
         self._opened.flush()
         os.fsync(self._opened.fileno())
 
-    def finish(self) -> None:
-        """Give the array, which is closed and whole, its name."""
-        unfinished(self._file).replace(self._file)
-
 
 def unfinished(file: Path) -> Path:
     """Return the name of an array that isn't whole yet."""
     return file.with_name(f".{file.name}")
 
 
+def finish(file: Path) -> None:
+    """Give an array, which is closed and whole, its name."""
+    unfinished(file).replace(file)
+
+
 def keep(file: Path, array: NDArray[Any]) -> None:
     """Write an array whole."""
     with Growing(file, array.dtype, array.shape) as growing:
         growing.append(array)
-    growing.finish()
+    finish(file)

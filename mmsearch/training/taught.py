@@ -26,7 +26,7 @@ from mmsearch.settings import default_workers
 from mmsearch.training.augment import crop
 from mmsearch.training.recipe import TeacherRecipe
 from mmsearch.training.sources import Examples
-from mmsearch.training.store import Growing, Store, state, unfinished
+from mmsearch.training.store import Growing, Store, finish, state, unfinished
 from mmsearch.training.teachers import LiteRTTeacher, SentenceTeacher, class_names, hear
 
 _BELIEVED = 16
@@ -168,4 +168,4 @@ def _fill(files: Sequence[Path], progress: Path, many: int, answer: Answer) -> N
             write_whole(progress, str(start + len(parts[0])).encode())
     for file in files:
         if unfinished(file).is_file():  # else a run was killed just here
-            unfinished(file).replace(file)
+            finish(file)
