@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from mini import SAME
 from numpy.typing import NDArray
 from torch import nn
 
@@ -33,11 +32,12 @@ from mmsearch.training.loop import evaluating, train
 from mmsearch.training.measure import named, recalls
 from mmsearch.training.recipe import Recipe, StageRecipe, TermRecipe, TowerRecipe, read_recipe
 from mmsearch.training.run import embed_texts, gather, make_towers
+from mmsearch.training.sources import Example, make_moments
 from mmsearch.training.store import Unit
 
 Vectors = NDArray[np.float32]
-MADE = 400
-"""Moments made of a photo and a sound of one class, for training; a quarter as many are made of what is held out."""
+MADE = 100
+"""Moments that are made of what is held out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ TAGS = (
 TAGGED = {"flickr8k": 0.6, "caltech101": 0.2, "tiny_imagenet": 0.2}
 """Captions have no tags, folders have: photos of both kinds, by their shares."""
 SWITCH = (Variant("English only", (CROSS,)), Variant("code-switched, 0.8", (CROSS,), switch=0.8))
+MOMENTS = {"av": 0.13, "moments": 0.87}
 PAIR: dict[str, Any] = {"between": ("image_head", "sound_head"), "negatives": 64, "positives": 8}
 AVID = (
     Variant("within", (term("instance", mode="within", **PAIR),)),
@@ -205,32 +206,20 @@ def english(material: Material) -> Material:
     return replace(material, examples=replace(examples, rows=rows))
 
 
-def moments(material: Material, *, held: bool) -> list[Unit]:
-    """Return moments made of a photo and a sound of one class, of media that were held out or not."""
-    examples, random = material.examples, np.random.default_rng(0)
-    photos: dict[str, list[int]] = {}
-    sounds: list[tuple[int, int]] = []
-    for unit in material.store.units:
-        row = examples.rows[unit.example]
-        if row.held == held and row.tag >= 0 and unit.pictures:
-            photos.setdefault(examples.tags[row.tag], []).append(unit.pictures[0])
-        elif row.held == held and row.tag >= 0 and unit.sound >= 0 and examples.tags[row.tag] in SAME:
-            sounds.append((unit.example, unit.sound))
-    made = []
-    for n in random.integers(0, len(sounds), MADE if not held else MADE // 4).tolist():
-        example, sound = sounds[n]
-        shown = [photo for name in SAME[examples.tags[examples.rows[example].tag]] for photo in photos.get(name, ())]
-        if shown:
-            made.append(Unit(example, (int(random.choice(shown)),), sound))
-    return made
-
-
-def heard(towers: nn.ModuleDict, material: Material, held: Sequence[Unit]) -> dict[str, float]:
-    """Return mAP of sounds asking for photos of their class and back, over held-out moments."""
+def moments(material: Material) -> list[Example]:
+    """Return moments made of a photo and a sound of one thing, of media that were held out."""
     examples = material.examples
-    tags = np.asarray([examples.rows[unit.example].tag for unit in held])
-    pictures = seen(towers, "image_head", "image", material, [unit.pictures[0] for unit in held])
-    sounds = seen(towers, "sound_head", "sound", material, [unit.sound for unit in held])
+    number, source = next((n, one) for n, one in enumerate(examples.sources) if one.kind == "moments")
+    return list(make_moments(number, replace(source, limit=MADE), examples, held=True))
+
+
+def heard(towers: nn.ModuleDict, material: Material, held: Sequence[Example]) -> dict[str, float]:
+    """Return mAP of sounds asking for photos of the same thing and back, over held-out moments."""
+    tags = np.asarray([row.tag for row in held])
+    parts = [row.made_of for row in held if row.made_of]
+    of = {unit.example: unit for unit in material.store.units}
+    pictures = seen(towers, "image_head", "image", material, [of[photo].pictures[0] for photo, _ in parts])
+    sounds = seen(towers, "sound_head", "sound", material, [of[sound].sound for _, sound in parts])
 
     def mean_precision(scores: Vectors) -> float:
         found = []
@@ -282,14 +271,12 @@ def questions(laboratory: Laboratory, only: str | None) -> dict[str, dict[str, d
             for variant in TAGS
         }
     if only in (None, "avid"):
-        clips = [u for u in laboratory.material.store.units if u.pictures and u.sound >= 0]
         material = laboratory.material
-        material = replace(material, store=replace(material.store, units=(*clips, *moments(material, held=False))))
-        held = moments(laboratory.material, held=True)
+        held = moments(material)
         sides = {"image_head": head("image"), "sound_head": head("sound")}
         answers["AVID and CMA"] = {
             variant.name: laboratory.repeat(
-                lambda seed, v=variant: heard(laboratory.run(v, sides, material, {}, 300, seed), material, held)  # type: ignore[misc]
+                lambda seed, v=variant: heard(laboratory.run(v, sides, material, MOMENTS, 300, seed), material, held)  # type: ignore[misc]
             )
             for variant in AVID
         }

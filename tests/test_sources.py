@@ -17,7 +17,7 @@ import mmsearch
 from mmsearch.errors import UsageError
 from mmsearch.training import taught
 from mmsearch.training.recipe import Source, TeacherRecipe
-from mmsearch.training.sources import Examples, read_sources
+from mmsearch.training.sources import Examples, make_moments, read_sources
 from mmsearch.training.store import prepare
 from mmsearch.training.taught import teach_texts
 
@@ -214,6 +214,61 @@ def test_a_file_in_two_sources_is_an_example_of_both(media: Path) -> None:
     examples = read_sources([Source("folders", media), Source("files", media / "lakes")], held=0)
     store = prepare(examples, 16)
     assert [unit.example for unit in store.units] == list(range(10))
+
+
+MOMENTS = Source("moments", name="made", limit=7, things={"car": ("red cars", "tones"), "water": ("lakes", "tones")})
+
+
+def test_moments_are_made_of_photos_and_sounds_of_one_thing(media: Path, caplog: pytest.LogCaptureFixture) -> None:
+    examples = read_sources([MOMENTS, Source("folders", media)], held=0)
+    made = [row for row in examples.rows if row.made_of]
+    parts = [[examples.rows[part].path.parent.name for part in row.made_of] for row in made]  # type: ignore
+    assert parts == [["red_cars", "tones"], ["lakes", "tones"]] * 3 + [["red_cars", "tones"]]
+    assert [examples.tags[row.tag] for row in made[:2]] == ["car", "water"]
+    assert words(examples, examples.tag_texts[made[0].tag])[1] == ("a photo of a car", "en")
+    assert len({row.made_of for row in made}) > 2, "not the same photo each time"
+    again = read_sources([MOMENTS, Source("folders", media)], held=0)
+    assert again.rows == examples.rows
+    (media / "lakes" / "lakes0.png").write_bytes(b"no picture")
+    store = prepare(examples, 16)
+    assert "lakes0.png is left out" in caplog.text
+    whole = [row for row in made if "lakes0.png" not in {examples.rows[part].path.name for part in row.made_of}]  # type: ignore
+    units = [unit for unit in store.units if examples.rows[unit.example].made_of]
+    assert [examples.rows[unit.example] for unit in units] == whole
+    for unit in units:
+        (shown,) = unit.pictures
+        assert (store.pixels[shown][..., 0].mean() > 100) == (examples.tags[examples.rows[unit.example].tag] == "car")
+        assert store.wave(unit.sound).any()
+    assert store.views.tolist() == [8] * 5, "they are looked at as their own source says"
+
+
+def test_moments_are_made_of_nothing_that_is_held_out(tmp_path: Path) -> None:
+    for folder, suffix in (("cats", "png"), ("mewing", "wav")):
+        (tmp_path / folder).mkdir()
+        for n in range(20):
+            (tmp_path / folder / f"{n}.{suffix}").touch()
+    source = Source("moments", limit=100, things={"cat": ("cats", "mewing")})
+    examples = read_sources([Source("folders", tmp_path), source], held=3)
+    made = [row for row in examples.rows if row.made_of]
+    assert len(made) == 100
+    assert not any(examples.rows[part].held for row in made for part in row.made_of or ())
+    asked = list(make_moments(1, source, examples, held=True))
+    assert asked
+    assert all(examples.rows[part].held for row in asked for part in row.made_of or ())
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (("red cars", "whistles"), "no folder of the recipe's data is called 'whistles'"),
+        (("red cars",), "the thing 'car' has no photos, or no sounds"),
+        (("tones",), "the thing 'car' has no photos, or no sounds"),
+    ],
+)
+def test_moments_of_nothing_are_an_error(media: Path, folders: tuple[str, ...], said: str) -> None:
+    source = Source("moments", limit=3, things={"car": folders})
+    with pytest.raises(UsageError, match=said):
+        read_sources([Source("folders", media), source], held=0)
 
 
 class Asked:

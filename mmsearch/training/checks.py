@@ -51,6 +51,8 @@ def _of_sources(recipe: Recipe) -> Iterator[str]:
     if twice := [name for name in names if names.count(name) > 1]:
         yield f"two sources are called {twice[0]!r}; give one of them another name"
     for source in recipe.data:
+        if source.kind == "moments" and (not source.things or source.limit < 1):
+            yield f"the source {source.name} makes moments: it needs things, and a limit of 1 or more"
         try:
             re.compile(source.group)
         except re.error as error:

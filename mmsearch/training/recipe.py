@@ -20,10 +20,11 @@ class Source:
     """Where examples come from; `mmsearch.training.sources` says what each kind reads."""
 
     kind: str
-    """captions, folders, files, library, clips, texts or parallel."""
-    path: Path
+    """captions, folders, files, library, clips, texts, parallel or moments."""
+    path: Path = Path()
+    """What is read, else the root; moments are made of what other sources read."""
     name: str = ""
-    """How stages and reports call it; else the path's last part."""
+    """How stages and reports call it; else the path's last part, or the kind."""
     media: Path | None = None
     """Of captions: the folder of the pictures or sounds that the lines name."""
     keys: tuple[str, ...] = ("captions",)
@@ -44,7 +45,9 @@ class Source:
     """A regular expression for the part of a file's name that files of one recording share: all of them are held out,
     or none is."""
     limit: int = 0
-    """How many at most, evenly chosen; 0 is all."""
+    """How many at most, evenly chosen; 0 is all. Of moments: how many are made."""
+    things: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of moments: what is seen and heard, by the names of folders that show it or sound like it."""
 
     def one_in(self, held: int) -> int:
         """Return of how many files one is held out, where a recipe says `held`: 0 is none, 1 is all."""
@@ -246,7 +249,7 @@ def _rooted(recipe: Recipe, root: Path) -> Recipe:
                 path=below(one.path),
                 media=maybe(one.media),
                 names=maybe(one.names),
-                name=one.name or one.path.name,
+                name=one.name or one.path.name or one.kind,
             )
             for one in recipe.data
         ),

@@ -7,6 +7,7 @@
 - `clips`: videos; `names` is a CSV with the columns file and label, whose labels are captions.
 - `texts`: a text a line, of one language; of a line with TABs what stands after the last.
 - `parallel`: the same lines in several languages, a file each, or one file of columns: a dictionary.
+- `moments`: made of the other sources: a photo and a sound of one thing, for each of `things` equally many.
 
 Texts may be packed with gzip.
 """
@@ -24,6 +25,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mmsearch.errors import MMSearchError, UsageError, one_line
 from mmsearch.media import by_name, find_sidecars, open_regular
@@ -63,6 +66,8 @@ class Example:
     """Whether it is kept out of training."""
     fold: int
     """A number below 60 that it keeps: out-of-fold heads share examples out by it."""
+    made_of: tuple[int, int] | None = None
+    """Of a made moment: the rows of `Examples.rows` whose picture and sound it has."""
 
 
 @dataclass(slots=True)
@@ -97,8 +102,10 @@ def read_sources(sources: Sequence[Source], held: int) -> Examples:
     examples = Examples(sources)
     for number, source in enumerate(sources):
         before = len(examples.rows)
+        if source.kind == "moments":
+            continue
         if source.kind not in _KINDS:
-            kinds = ", ".join(sorted(_KINDS))
+            kinds = ", ".join(sorted((*_KINDS, "moments")))
             raise UsageError(f"the source {source.name} is of a kind not among {kinds}; mend the recipe")
         try:
             found = list(_KINDS[source.kind](source, examples))
@@ -121,8 +128,44 @@ def read_sources(sources: Sequence[Source], held: int) -> Examples:
         if len(examples.rows) == before:
             raise UsageError(f"the source {source.name} ({source.path}) holds nothing to learn from; mend the recipe")
     _keep_apart(examples)
+    for number, source in enumerate(sources):
+        if source.kind == "moments":
+            examples.rows += list(make_moments(number, source, examples))
     _compact(examples)
     return examples
+
+
+def make_moments(number: int, source: Source, examples: Examples, *, held: bool = False) -> Iterator[Example]:
+    """Yield moments that nobody recorded: a photo and a sound of one thing, both of what is held out or isn't.
+
+    Raises `UsageError` where a thing names an unknown folder, or has no photos or no sounds that are trained on.
+    """
+    drawn = np.random.default_rng(0)
+    shown, heard = (_tagged(examples, kind, held=held) for kind in (Modality.IMAGE, Modality.AUDIO))
+    known = {examples.tags[row.tag] for row in examples.rows if row.tag >= 0}
+    pools = {}
+    for thing, words in source.things.items():
+        if unknown := [word for word in words if word not in known]:
+            raise UsageError(f"no folder of the recipe's data is called {unknown[0]!r}; mend the thing {thing!r}")
+        pool = [[row for word in words for row in rows.get(word, ())] for rows in (shown, heard)]
+        if all(pool):
+            pools[thing] = pool
+        elif not held:
+            raise UsageError(f"the thing {thing!r} has no photos, or no sounds, to make moments of; mend the recipe")
+    for n in range(source.limit):
+        thing = list(pools)[n % len(pools)]
+        photo, sound = (int(drawn.choice(rows)) for rows in pools[thing])
+        tag, fold = examples.tag(thing, source.prompts), examples.rows[photo].fold
+        yield Example(number, None, (), tag, held=held, fold=fold, made_of=(photo, sound))
+
+
+def _tagged(examples: Examples, modality: Modality, *, held: bool) -> dict[str, list[int]]:
+    """Return the rows of files of a modality that are held out, or aren't, by what their tags are called."""
+    found: dict[str, list[int]] = {}
+    for number, row in enumerate(examples.rows):
+        if row.path and row.tag >= 0 and row.held == held and by_name(os.fsencode(row.path.name)) is modality:
+            found.setdefault(examples.tags[row.tag], []).append(number)
+    return found
 
 
 def _keep_apart(examples: Examples) -> None:

@@ -99,15 +99,26 @@ def prepare(examples: Examples, stored: int) -> Store:
     if listed["failures"]:
         _log.warning("once they are mended, delete %s", folder)
     seen = [Unit(files[number], tuple(pictures), sound) for number, pictures, sound in listed["units"]]
-    read = [Unit(number, (), -1) for number, row in enumerate(examples.rows) if row.path is None]
-    units = (*seen, *read)
+    units = (*seen, *_undecoded(examples, seen))
     pixels = np.load(folder / "pixels.npy", mmap_mode="r")
     views = np.ones(len(pixels), np.int64)
-    for unit in units:
+    for unit in seen:
         row = examples.rows[unit.example]
         views[list(unit.pictures)] = 1 if row.held else max(1, examples.sources[row.source].views)
     waves = np.load(folder / "waves.npy", mmap_mode="r")
     return Store(folder, units, pixels, waves, np.load(folder / "bounds.npy"), views)
+
+
+def _undecoded(examples: Examples, decoded: Sequence[Unit]) -> Iterator[Unit]:
+    """Yield texts, and the moments that are made of decoded files, where both of them could be."""
+    of = {unit.example: unit for unit in reversed(decoded)}
+    for number, row in enumerate(examples.rows):
+        if row.made_of is not None:
+            shown, heard = (of.get(part) for part in row.made_of)
+            if shown and heard and shown.pictures and heard.sound >= 0:
+                yield Unit(number, shown.pictures[:1], heard.sound)
+        elif row.path is None:
+            yield Unit(number, (), -1)
 
 
 def state(path: Path) -> list[object]:
