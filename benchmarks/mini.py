@@ -25,8 +25,8 @@ from mmsearch.spaces import Profile, Space, embed, load_profile, normalise
 from mmsearch.terms import read_item
 from mmsearch.training.measure import Figure, named, recalls
 from mmsearch.training.recipe import read_recipe
-from mmsearch.training.sources import Example, Examples, read_sources
-from mmsearch.types import View
+from mmsearch.training.sources import Example, Examples, called, read_sources
+from mmsearch.types import Modality, View
 
 Vectors = NDArray[np.float32]
 SIDES = {View.VISUAL: "image", View.AUDIO: "sound"}
@@ -100,11 +100,12 @@ def figures(seen: Seen) -> list[Figure]:
                 names = sorted({row.tag for row in seen.examples.rows if row.source == number})
                 right = np.searchsorted(names, [row.tag for row in rows])
                 found += named(source.name, SIDES[view], vectors, np.stack([seen.tag(name) for name in names]), right)
-    return [*found, *heard(seen)]
+    return [*found, heard(seen, PHOTOS, "photo"), heard(seen, CAPTIONED, "captioned photo")]
 
 
 SOUNDS = ("esc10", "urbansound8k", "animals", "instruments")
 PHOTOS = ("caltech101", "tiny_imagenet", "weather")
+CAPTIONED = ("flickr8k-dev",)
 
 
 def captions(seen: Seen, source: str, side: str, vectors: Vectors, rows: Sequence[Example]) -> list[Figure]:
@@ -142,21 +143,24 @@ def clips(seen: Seen, source: int) -> list[Figure]:
     ]
 
 
-def heard(seen: Seen) -> list[Figure]:
+def heard(seen: Seen, galleries: Sequence[str], kind: str) -> Figure:
     """Return how many of the five photos nearest to a sound show what it is the sound of."""
-    numbers = {one.name: number for number, one in enumerate(seen.examples.sources)}
-    tags = seen.examples.tags
-    things = [set(words) for source in seen.examples.sources for words in source.things.values()]
-    gallery = np.concatenate([seen.files(numbers[name], View.VISUAL) for name in PHOTOS])
-    shown = np.asarray([tags[row.tag] for name in PHOTOS for row in seen.held(numbers[name])])
+    examples = seen.examples
+    numbers = {one.name: number for number, one in enumerate(examples.sources)}
+    things = [words for source in examples.sources for words in source.things.values()]
+    shown = called(examples, Modality.IMAGE, {word for words in things for word in words}, held=True)
+    gallery = np.concatenate([seen.files(numbers[name], View.VISUAL) for name in galleries])
+    places = {id(row): n for n, row in enumerate(examples.rows)}
+    photos = [places[id(row)] for name in galleries for row in seen.held(numbers[name])]
     each, chances = [], []
     for name in SOUNDS:
         for row, vector in zip(seen.held(numbers[name]), seen.files(numbers[name], View.AUDIO), strict=True):
-            right = np.isin(shown, [word for words in things if tags[row.tag] in words for word in words])
+            said = [word for words in things if examples.tags[row.tag] in words for word in words]
+            right = np.isin(photos, [place for word in said for place in shown[word]])
             if right.sum() >= DEPTH:
                 each.append(float(right[np.argsort(-(gallery @ vector), kind="stable")[:DEPTH]].mean()))
                 chances.append(right.mean())
-    return [Figure("sounds", f"sound→photo of it, P@{DEPTH}", np.asarray(each), float(np.mean(chances)))]
+    return Figure("sounds", f"sound→{kind} of it, P@{DEPTH}", np.asarray(each), float(np.mean(chances)))
 
 
 def main() -> None:

@@ -17,9 +17,10 @@ import mmsearch
 from mmsearch.errors import UsageError
 from mmsearch.training import taught
 from mmsearch.training.recipe import Source, TeacherRecipe
-from mmsearch.training.sources import Examples, make_moments, read_sources
+from mmsearch.training.sources import Examples, called, make_moments, read_sources
 from mmsearch.training.store import prepare
 from mmsearch.training.taught import teach_texts
+from mmsearch.types import Modality
 
 
 @pytest.fixture
@@ -224,8 +225,7 @@ def test_moments_are_made_of_photos_and_sounds_of_one_thing(media: Path, caplog:
     made = [row for row in examples.rows if row.made_of]
     parts = [[examples.rows[part].path.parent.name for part in row.made_of] for row in made]  # type: ignore
     assert parts == [["red_cars", "tones"], ["lakes", "tones"]] * 3 + [["red_cars", "tones"]]
-    assert [examples.tags[row.tag] for row in made[:2]] == ["car", "water"]
-    assert words(examples, examples.tag_texts[made[0].tag])[1] == ("a photo of a car", "en")
+    assert {examples.tags[row.tag] for row in made} == {"tones"}, "a sound keeps its name"
     assert len({row.made_of for row in made}) > 2, "not the same photo each time"
     again = read_sources([MOMENTS, Source("folders", media)], held=0)
     assert again.rows == examples.rows
@@ -235,9 +235,9 @@ def test_moments_are_made_of_photos_and_sounds_of_one_thing(media: Path, caplog:
     whole = [row for row in made if "lakes0.png" not in {examples.rows[part].path.name for part in row.made_of}]  # type: ignore
     units = [unit for unit in store.units if examples.rows[unit.example].made_of]
     assert [examples.rows[unit.example] for unit in units] == whole
-    for unit in units:
-        (shown,) = unit.pictures
-        assert (store.pixels[shown][..., 0].mean() > 100) == (examples.tags[examples.rows[unit.example].tag] == "car")
+    for unit, row in zip(units, whole, strict=True):
+        (shown,), photo = unit.pictures, examples.rows[row.made_of[0]].path.name  # type: ignore
+        assert (store.pixels[shown][..., 0].mean() > 100) == photo.startswith("red")
         assert store.wave(unit.sound).any()
     assert store.views.tolist() == [8] * 5, "they are looked at as their own source says"
 
@@ -257,10 +257,28 @@ def test_moments_are_made_of_nothing_that_is_held_out(tmp_path: Path) -> None:
     assert all(examples.rows[part].held for row in asked for part in row.made_of or ())
 
 
+def test_what_captions_name_twice_is_shown(media: Path) -> None:
+    captions = {
+        "lakes0.png": ["Dogs, by a lake", "two dogs bark", "a pond"],
+        "lakes1.png": ["a dog", "nobody is here", "a hot-dog stand and a dog's bowl"],
+        "lakes2.png": ["a dog", "a dogged man in a doghouse", "ein Hund"],
+    }
+    lines = [json.dumps({"image": name, "captions": said}) for name, said in captions.items()]
+    (media / "lakes" / "captions.jsonl").write_text("\n".join(lines), "utf-8")
+    sources = [Source("captions", media / "lakes" / "captions.jsonl"), Source("folders", media, views=1)]
+    examples = read_sources(sources, held=0)
+    found = called(examples, Modality.IMAGE, ["dog", "lakes", "tones"], held=False)
+    names = {word: [examples.rows[row].path.name for row in rows] for word, rows in found.items()}  # type: ignore
+    assert names["dog"] == ["lakes0.png", "lakes1.png"]
+    assert names["lakes"] == ["lakes0.png", "lakes1.png", "lakes2.png"], "those of the folder"
+    assert not names["tones"], "it holds sounds"
+    assert not any(called(examples, Modality.IMAGE, ["dog"], held=True).values())
+
+
 @pytest.mark.parametrize(
     ("folders", "said"),
     [
-        (("red cars", "whistles"), "no folder of the recipe's data is called 'whistles'"),
+        (("red cars", "whistles"), "nothing to train on is called 'whistles'"),
         (("red cars",), "the thing 'car' has no photos, or no sounds"),
         (("tones",), "the thing 'car' has no photos, or no sounds"),
     ],

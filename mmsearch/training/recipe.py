@@ -47,7 +47,7 @@ class Source:
     limit: int = 0
     """How many at most, evenly chosen; 0 is all. Of moments: how many are made."""
     things: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Of moments: what is seen and heard, by the names of folders that show it or sound like it."""
+    """Of moments: what is seen and heard, by names of folders and words of captions that say so."""
 
     def one_in(self, held: int) -> int:
         """Return of how many files one is held out, where a recipe says `held`: 0 is none, 1 is all."""

@@ -36,6 +36,9 @@ from mmsearch.types import Modality
 
 _PER_SIDECAR = 64 * 1024
 """How much of a caption file is read, in bytes."""
+_TWICE = 2
+"""How many captions of a photo have to name a thing that it shows: one may speak of what isn't to be seen."""
+_WORD = r"[^\W\d_]+"
 _UNREADABLE = (OSError, ValueError, EOFError, zlib.error, csv.Error, RecursionError, AttributeError, TypeError)
 """What libraries raise on files that are damaged, or are of another kind than the recipe says."""
 
@@ -138,34 +141,49 @@ def read_sources(sources: Sequence[Source], held: int) -> Examples:
 def make_moments(number: int, source: Source, examples: Examples, *, held: bool = False) -> Iterator[Example]:
     """Yield moments that nobody recorded: a photo and a sound of one thing, both of what is held out or isn't.
 
-    Raises `UsageError` where a thing names an unknown folder, or has no photos or no sounds that are trained on.
+    Raises `UsageError` where nothing is called by a word of a thing, or it has no photos or no sounds to train on.
     """
     drawn = np.random.default_rng(0)
-    shown, heard = (_tagged(examples, kind, held=held) for kind in (Modality.IMAGE, Modality.AUDIO))
-    known = {examples.tags[row.tag] for row in examples.rows if row.tag >= 0}
+    words = {word for words in source.things.values() for word in words}
+    shown, heard = (called(examples, kind, words, held=held) for kind in (Modality.IMAGE, Modality.AUDIO))
     pools = {}
-    for thing, words in source.things.items():
-        if unknown := [word for word in words if word not in known]:
-            raise UsageError(f"no folder of the recipe's data is called {unknown[0]!r}; mend the thing {thing!r}")
-        pool = [[row for word in words for row in rows.get(word, ())] for rows in (shown, heard)]
+    for thing, names in source.things.items():
+        if not held and (unknown := [name for name in names if not shown[name] and not heard[name]]):
+            raise UsageError(f"nothing to train on is called {unknown[0]!r}; mend the thing {thing!r} of the recipe")
+        pool = [[rows[name] for name in names if rows[name]] for rows in (shown, heard)]
         if all(pool):
             pools[thing] = pool
         elif not held:
             raise UsageError(f"the thing {thing!r} has no photos, or no sounds, to make moments of; mend the recipe")
-    for n in range(source.limit):
+    for n in range(source.limit if pools else 0):
         thing = list(pools)[n % len(pools)]
-        photo, sound = (int(drawn.choice(rows)) for rows in pools[thing])
-        tag, fold = examples.tag(thing, source.prompts), examples.rows[photo].fold
+        # each word alike: photos whose captions name a dog are many, those of poodles few
+        sorts = [by_word[drawn.integers(len(by_word))] for by_word in pools[thing]]
+        photo, sound = (int(drawn.choice(rows)) for rows in sorts)
+        # what the sound is called, since the thing's name, or a photo's, is not what it is the sound of
+        tag, fold = examples.rows[sound].tag, examples.rows[photo].fold
         yield Example(number, None, (), tag, held=held, fold=fold, made_of=(photo, sound))
 
 
-def _tagged(examples: Examples, modality: Modality, *, held: bool) -> dict[str, list[int]]:
-    """Return the rows of files of a modality that are held out, or aren't, by what their tags are called."""
-    found: dict[str, list[int]] = {}
+def called(examples: Examples, modality: Modality, words: Iterable[str], *, held: bool) -> dict[str, list[int]]:
+    """Return the rows of files of a modality that are held out, or aren't, by the words that they are called by.
+
+    A word is that of its folder, or is said by two of its English captions.
+    """
+    found: dict[str, list[int]] = {word: [] for word in words}
     for number, row in enumerate(examples.rows):
-        if row.path and row.tag >= 0 and row.held == held and by_name(os.fsencode(row.path.name)) is modality:
-            found.setdefault(examples.tags[row.tag], []).append(number)
+        if row.path is None or row.held != held or by_name(os.fsencode(row.path.name)) is not modality:
+            continue
+        said = [_spaced(one.words) for t in row.texts if (one := examples.texts[t]).language == "en"]
+        for word, rows in found.items():
+            is_tag = row.tag >= 0 and examples.tags[row.tag] == word
+            if is_tag or sum(f" {word} " in words or f" {word}s " in words for words in said) >= _TWICE:
+                rows.append(number)
     return found
+
+
+def _spaced(words: str) -> str:
+    return f" {' '.join(re.findall(_WORD, words.casefold()))} "
 
 
 def _keep_apart(examples: Examples) -> None:
