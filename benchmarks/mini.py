@@ -100,7 +100,7 @@ def figures(seen: Seen) -> list[Figure]:
                 names = sorted({row.tag for row in seen.examples.rows if row.source == number})
                 right = np.searchsorted(names, [row.tag for row in rows])
                 found += named(source.name, SIDES[view], vectors, np.stack([seen.tag(name) for name in names]), right)
-    return [*found, heard(seen, PHOTOS, "photo"), heard(seen, CAPTIONED, "captioned photo")]
+    return [*found, *heard(seen, PHOTOS, "photo"), *heard(seen, CAPTIONED, "captioned photo")]
 
 
 SOUNDS = ("esc10", "urbansound8k", "animals", "instruments")
@@ -143,11 +143,13 @@ def clips(seen: Seen, source: int) -> list[Figure]:
     ]
 
 
-def heard(seen: Seen, galleries: Sequence[str], kind: str) -> Figure:
-    """Return how many of the five photos nearest to a sound show what it is the sound of."""
+def heard(seen: Seen, galleries: Sequence[str], kind: str) -> list[Figure]:
+    """Return how many of the five photos nearest to a sound show what it is the sound of, where a recipe says so."""
     examples = seen.examples
     numbers = {one.name: number for number, one in enumerate(examples.sources)}
     things = [words for source in examples.sources for words in source.things.values()]
+    if not things or not {*galleries, *SOUNDS} <= set(numbers):
+        return []
     shown = called(examples, Modality.IMAGE, {word for words in things for word in words}, held=True)
     gallery = np.concatenate([seen.files(numbers[name], View.VISUAL) for name in galleries])
     places = {id(row): n for n, row in enumerate(examples.rows)}
@@ -160,7 +162,8 @@ def heard(seen: Seen, galleries: Sequence[str], kind: str) -> Figure:
             if right.sum() >= DEPTH:
                 each.append(float(right[np.argsort(-(gallery @ vector), kind="stable")[:DEPTH]].mean()))
                 chances.append(right.mean())
-    return Figure("sounds", f"sound→{kind} of it, P@{DEPTH}", np.asarray(each), float(np.mean(chances)))
+    name = f"sound→{kind} of it, P@{DEPTH}"
+    return [Figure("sounds", name, np.asarray(each), float(np.mean(chances)))] if each else []
 
 
 def main() -> None:

@@ -5,7 +5,7 @@
 Small towers on the teachers' features, so that a run takes seconds and differences are the loss's own: an MLP for
 pictures, one for sounds, and the text tower, from scratch where languages are compared. What is trained is Flickr8k
 train; what is measured is Flickr8k dev and, for sounds and pictures, the recipe's held-out tenth. AVID's instances are
-the clips and moments made of a photo and a sound of one class. Prints a table for each question, with the mean over
+the clips and moments made of a photo and a sound of one thing. Prints a table for each question, with the mean over
 seeds and their range, and writes `FIGURES.json` and a plot; with `--only`, the answers of other runs stay in both.
 """
 
@@ -32,12 +32,11 @@ from mmsearch.training.loop import evaluating, train
 from mmsearch.training.measure import named, recalls
 from mmsearch.training.recipe import Recipe, StageRecipe, TermRecipe, TowerRecipe, read_recipe
 from mmsearch.training.run import embed_texts, gather, make_towers
-from mmsearch.training.sources import Example, make_moments
+from mmsearch.training.sources import called
 from mmsearch.training.store import Unit
+from mmsearch.types import Modality
 
 Vectors = NDArray[np.float32]
-MADE = 100
-"""Moments that are made of what is held out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,38 +205,64 @@ def english(material: Material) -> Material:
     return replace(material, examples=replace(examples, rows=rows))
 
 
-def moments(material: Material) -> list[Example]:
-    """Return moments made of a photo and a sound of one thing, of media that were held out."""
-    examples = material.examples
-    number, source = next((n, one) for n, one in enumerate(examples.sources) if one.kind == "moments")
-    return list(make_moments(number, replace(source, limit=MADE), examples, held=True))
+@dataclass(frozen=True, slots=True)
+class Things:
+    """Held-out photos and sounds: their rows in the store, and of which things each of them is, (n, things)."""
+
+    photos: list[int]
+    sounds: list[int]
+    shown: NDArray[np.bool_]
+    heard: NDArray[np.bool_]
 
 
-def heard(towers: nn.ModuleDict, material: Material, held: Sequence[Example]) -> dict[str, float]:
-    """Return mAP of sounds asking for photos of the same thing and back, over held-out moments."""
-    tags = np.asarray([row.tag for row in held])
-    parts = [row.made_of for row in held if row.made_of]
-    of = {unit.example: unit for unit in material.store.units}
-    pictures = seen(towers, "image_head", "image", material, [of[photo].pictures[0] for photo, _ in parts])
-    sounds = seen(towers, "sound_head", "sound", material, [of[sound].sound for _, sound in parts])
+def things(material: Material) -> Things:
+    """Return all that is held out and called by a word of the recipe's things."""
+    of = {unit.example: unit for unit in reversed(material.store.units)}
+    found = [words for source in material.examples.sources for words in source.things.values()]
+    sides = []
+    for modality in (Modality.IMAGE, Modality.AUDIO):
+        rows = called(material.examples, modality, {word for words in found for word in words}, held=True)
+        by_thing = [{row for word in words for row in rows[word] if row in of} for words in found]
+        every = sorted(set().union(*by_thing))
+        sides.append((every, np.asarray([[row in some for some in by_thing] for row in every])))
+    (photos, shown), (sounds, heard) = sides
+    return Things([of[row].pictures[0] for row in photos], [of[row].sound for row in sounds], shown, heard)
 
-    def mean_precision(scores: Vectors) -> float:
+
+def across(towers: nn.ModuleDict | None, material: Material, held: Things) -> dict[str, float]:
+    """Return mAP of sounds asking for photos of the same thing and back, and of either among themselves.
+
+    Without towers, that of random vectors.
+    """
+    if towers is None:
+        random = np.random.default_rng(0)
+        pictures, sounds = (
+            normalise(random.normal(size=(len(rows), 64)).astype(np.float32)) for rows in (held.photos, held.sounds)
+        )
+    else:
+        pictures = seen(towers, "image_head", "image", material, held.photos)
+        sounds = seen(towers, "sound_head", "sound", material, held.sounds)
+
+    def mean_precision(scores: Vectors, right: NDArray[np.bool_]) -> float:
         found = []
-        for row, tag in enumerate(tags):
-            hits = (tags == tag)[np.argsort(-scores[row], kind="stable")]
-            found.append(float((np.cumsum(hits)[hits] / (np.flatnonzero(hits) + 1)).mean()))
+        for each, relevant in zip(scores, right, strict=True):
+            hits = relevant[np.argsort(-each, kind="stable")]
+            if hits.any():
+                found.append(float((np.cumsum(hits)[hits] / (np.flatnonzero(hits) + 1)).mean()))
         return 100 * float(np.mean(found))
 
-    chance = 100 * float(np.mean([(tags == tag).mean() for tag in tags]))
-    across = {
-        "sound→photo mAP": mean_precision(sounds @ pictures.T),
-        "photo→sound mAP": mean_precision(pictures @ sounds.T),
+    def among(vectors: Vectors, of: NDArray[np.bool_]) -> float:
+        others = ~np.eye(len(vectors), dtype=bool)
+        scores, right = vectors @ vectors.T, of.astype(int) @ of.T.astype(int) > 0
+        return mean_precision(np.where(others, scores, -np.inf), right & others)
+
+    right = held.heard.astype(int) @ held.shown.T.astype(int) > 0
+    return {
+        "sound→photo mAP": mean_precision(sounds @ pictures.T, right),
+        "photo→sound mAP": mean_precision(pictures @ sounds.T, right.T),
+        "photo→photo mAP": among(pictures, held.shown),
+        "sound→sound mAP": among(sounds, held.heard),
     }
-    within = {
-        "photo→photo mAP": mean_precision(pictures @ pictures.T),
-        "sound→sound mAP": mean_precision(sounds @ sounds.T),
-    }
-    return {**across, **within, "chance": chance}
 
 
 def questions(laboratory: Laboratory, only: str | None) -> dict[str, dict[str, dict[str, list[float]]]]:
@@ -272,11 +297,12 @@ def questions(laboratory: Laboratory, only: str | None) -> dict[str, dict[str, d
         }
     if only in (None, "avid"):
         material = laboratory.material
-        held = moments(material)
+        held = things(material)
         sides = {"image_head": head("image"), "sound_head": head("sound")}
-        answers["AVID and CMA"] = {
+        chance = {"random vectors": laboratory.repeat(lambda _: across(None, material, held))}
+        answers["AVID and CMA"] = chance | {
             variant.name: laboratory.repeat(
-                lambda seed, v=variant: heard(laboratory.run(v, sides, material, MOMENTS, 300, seed), material, held)  # type: ignore[misc]
+                lambda seed, v=variant: across(laboratory.run(v, sides, material, MOMENTS, 300, seed), material, held)  # type: ignore[misc]
             )
             for variant in AVID
         }

@@ -17,7 +17,7 @@ import mmsearch
 from mmsearch.errors import UsageError
 from mmsearch.training import taught
 from mmsearch.training.recipe import Source, TeacherRecipe
-from mmsearch.training.sources import Examples, called, make_moments, read_sources
+from mmsearch.training.sources import Examples, called, read_sources
 from mmsearch.training.store import prepare
 from mmsearch.training.taught import teach_texts
 from mmsearch.types import Modality
@@ -252,33 +252,40 @@ def test_moments_are_made_of_nothing_that_is_held_out(tmp_path: Path) -> None:
     made = [row for row in examples.rows if row.made_of]
     assert len(made) == 100
     assert not any(examples.rows[part].held for row in made for part in row.made_of or ())
-    asked = list(make_moments(1, source, examples, held=True))
-    assert asked
-    assert all(examples.rows[part].held for row in asked for part in row.made_of or ())
 
 
 def test_what_captions_name_twice_is_shown(media: Path) -> None:
     captions = {
         "lakes0.png": ["Dogs, by a lake", "two dogs bark", "a pond"],
         "lakes1.png": ["a dog", "nobody is here", "a hot-dog stand and a dog's bowl"],
-        "lakes2.png": ["a dog", "a dogged man in a doghouse", "ein Hund"],
+        "lakes2.png": ["a dog", "a dogged man in a doghouse", "ein Hund", "A dog!"],
+        "../red_cars/red_cars0.png": ["a dog in a car"],
     }
     lines = [json.dumps({"image": name, "captions": said}) for name, said in captions.items()]
     (media / "lakes" / "captions.jsonl").write_text("\n".join(lines), "utf-8")
     sources = [Source("captions", media / "lakes" / "captions.jsonl"), Source("folders", media, views=1)]
     examples = read_sources(sources, held=0)
-    found = called(examples, Modality.IMAGE, ["dog", "lakes", "tones"], held=False)
+    found = called(examples, Modality.IMAGE, ["dog", "Lakes", "tones", "hot-dog"], held=False)
     names = {word: [examples.rows[row].path.name for row in rows] for word, rows in found.items()}  # type: ignore
-    assert names["dog"] == ["lakes0.png", "lakes1.png"]
-    assert names["lakes"] == ["lakes0.png", "lakes1.png", "lakes2.png"], "those of the folder"
+    assert names["dog"] == ["red_cars0.png", "lakes0.png", "lakes1.png"], "twice the same is once; of one caption, one"
+    assert names["Lakes"] == ["lakes0.png", "lakes1.png", "lakes2.png"], "those of the folder"
     assert not names["tones"], "it holds sounds"
     assert not any(called(examples, Modality.IMAGE, ["dog"], held=True).values())
+
+
+def test_a_sound_that_captions_alone_name_is_called_as_the_thing(media: Path) -> None:
+    line = json.dumps({"file": "a.wav", "captions": ["a whistle"]})
+    (media / "tones" / "captions.jsonl").write_text(line, "utf-8")
+    moments = Source("moments", limit=3, things={"kettle": ("whistle", "lakes")})
+    sources = [Source("captions", media / "tones" / "captions.jsonl"), Source("folders", media), moments]
+    examples = read_sources(sources, held=0)
+    assert [examples.tags[row.tag] for row in examples.rows if row.made_of] == ["kettle"] * 3
 
 
 @pytest.mark.parametrize(
     ("folders", "said"),
     [
-        (("red cars", "whistles"), "nothing to train on is called 'whistles'"),
+        (("red cars", "whistles"), "'car': no folder to train on is called 'whistles', nor do 2 captions"),
         (("red cars",), "the thing 'car' has no photos, or no sounds"),
         (("tones",), "the thing 'car' has no photos, or no sounds"),
     ],

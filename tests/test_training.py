@@ -265,6 +265,7 @@ def test_a_checkpoint_of_something_else_is_refused_by_name(tmp_path: Path) -> No
             r"none\.jsonl can't be read",
         ),
         ('kind = "captions"\npath', 'kind = "photos"\npath', r"of a kind not among captions, clips, files, folders"),
+        ('path = "captions.jsonl"\n', "", r"data\.0 lacks a field \(path\)"),
         ("[[stage]]", '[[data]]\nkind = "moments"\n\n[[stage]]', r"the source moments makes moments: it needs things"),
         ('kind = "contrast"', 'kind = "contrats"', r"there is no term 'contrats', but contrast"),
         ('between = ["text", "image"]', 'between = ["text"]', r"contrast is between two towers"),
@@ -379,6 +380,7 @@ def test_the_recipe_of_the_embedded_space_can_be_read(monkeypatch: pytest.Monkey
         "patience",
         "sounds",
         "clips",
+        "moments",
     ]
 
 

@@ -114,9 +114,12 @@ class Draw:
             row = rows[unit.example]
             if not row.held:
                 by_source.setdefault(material.examples.sources[row.source].name, []).append(number)
-        mix = stage.mix or {name: float(len(found)) for name, found in by_source.items()}
+        made = {source.name for source in material.examples.sources if source.kind == "moments"}
+        mix = stage.mix or {name: float(len(found)) for name, found in by_source.items() if name not in made}
         if missing := [name for name in mix if name not in by_source]:
-            raise UsageError(f"stage {stage.name} draws from {missing[0]}, of which all is held out; mend the recipe")
+            raise UsageError(
+                f"stage {stage.name} draws from {missing[0]}, of which all is held out or can't be decoded; mend it"
+            )
         self._pools = [np.asarray(by_source[name]) for name in mix]
         self._shares = np.asarray(list(mix.values())) / sum(mix.values())
 

@@ -75,6 +75,8 @@ def _of_towers(recipe: Recipe) -> Iterator[str]:
             yield f"the tower {name} needs a side, hidden, width and layers of 1 or more"
         if tower.kind == "teacher" and (name in _OWN or tower.of not in recipe.teachers):
             yield f"the tower {name} reads a teacher's layer: `of` names the teacher, and its own name is no side's"
+        if tower.of == "sound" and tower.folds > 1 and any(source.kind == "moments" for source in recipe.data):
+            yield f"the tower {name} has folds, but a made moment has the fold of its photo, not of its sound; use one"
         if tower.kind == "frozen" and ((tower.of or name) not in _OWN or not tower.model):
             yield f"the frozen tower {name} needs a model, and `of` image, text or sound where that isn't its name"
         if tower.shares and tower.shares not in [before for before in recipe.towers if before != name]:

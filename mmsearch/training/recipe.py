@@ -22,7 +22,7 @@ class Source:
     kind: str
     """captions, folders, files, library, clips, texts, parallel or moments."""
     path: Path = Path()
-    """What is read, else the root; moments are made of what other sources read."""
+    """What is read; of moments nothing, they are made of what other sources read."""
     name: str = ""
     """How stages and reports call it; else the path's last part, or the kind."""
     media: Path | None = None
@@ -132,7 +132,8 @@ class StageRecipe:
     precision: str = "fp32"
     """fp32, or bf16 for the towers' arithmetic; weights and losses are float32 in both."""
     mix: dict[str, float] = field(default_factory=dict)
-    """How much of a batch each source is; sources without a weight are not in it. Empty: all examples alike."""
+    """How much of a batch each source is; sources without a weight are not in it. Empty: all examples alike, but for
+    moments."""
     mixup: float = 0.0
     """The share of batches whose pictures and sounds are blended in pairs, with their targets."""
     switch: float = 0.0
@@ -194,6 +195,9 @@ def read_recipe(file: Path) -> Recipe:
         raise UsageError(f"{file} is no TOML ({error}); mend it") from None
     try:
         recipe = _make(Recipe, found, "")
+        for number, source in enumerate(found["data"]):
+            if "path" not in source and source["kind"] != "moments":
+                raise _FieldError(f"data.{number} lacks a field (path)")
     except _FieldError as error:
         raise UsageError(f"{file}: {error}") from None
     root = file.parent / os.path.expandvars(recipe.root)

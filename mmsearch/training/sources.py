@@ -133,51 +133,55 @@ def read_sources(sources: Sequence[Source], held: int) -> Examples:
     _keep_apart(examples)
     for number, source in enumerate(sources):
         if source.kind == "moments":
-            examples.rows += list(make_moments(number, source, examples))
+            examples.rows += list(_make_moments(number, source, examples))
     _compact(examples)
     return examples
 
 
-def make_moments(number: int, source: Source, examples: Examples, *, held: bool = False) -> Iterator[Example]:
-    """Yield moments that nobody recorded: a photo and a sound of one thing, both of what is held out or isn't.
+def _make_moments(number: int, source: Source, examples: Examples) -> Iterator[Example]:
+    """Yield moments that nobody recorded: a photo and a sound of one thing, of what is trained on.
 
-    Raises `UsageError` where nothing is called by a word of a thing, or it has no photos or no sounds to train on.
+    Raises `UsageError` where nothing is called by a word of a thing, or a thing has no photos or no sounds.
     """
     drawn = np.random.default_rng(0)
     words = {word for words in source.things.values() for word in words}
-    shown, heard = (called(examples, kind, words, held=held) for kind in (Modality.IMAGE, Modality.AUDIO))
-    pools = {}
+    shown, heard = (called(examples, kind, words, held=False) for kind in (Modality.IMAGE, Modality.AUDIO))
+    pools = []
     for thing, names in source.things.items():
-        if not held and (unknown := [name for name in names if not shown[name] and not heard[name]]):
-            raise UsageError(f"nothing to train on is called {unknown[0]!r}; mend the thing {thing!r} of the recipe")
-        pool = [[rows[name] for name in names if rows[name]] for rows in (shown, heard)]
-        if all(pool):
-            pools[thing] = pool
-        elif not held:
+        if unknown := [name for name in names if not shown[name] and not heard[name]]:
+            raise UsageError(
+                f"the thing {thing!r}: no folder to train on is called {unknown[0]!r}, nor do {_TWICE} captions "
+                "of a file say it; mend the recipe"
+            )
+        pools.append((thing, [[rows[name] for name in names if rows[name]] for rows in (shown, heard)]))
+        if not all(pools[-1][1]):
             raise UsageError(f"the thing {thing!r} has no photos, or no sounds, to make moments of; mend the recipe")
-    for n in range(source.limit if pools else 0):
-        thing = list(pools)[n % len(pools)]
+    for n in range(source.limit):
+        thing, by_word = pools[n % len(pools)]
         # each word alike: photos whose captions name a dog are many, those of poodles few
-        sorts = [by_word[drawn.integers(len(by_word))] for by_word in pools[thing]]
+        sorts = [some[drawn.integers(len(some))] for some in by_word]
         photo, sound = (int(drawn.choice(rows)) for rows in sorts)
-        # what the sound is called, since the thing's name, or a photo's, is not what it is the sound of
-        tag, fold = examples.rows[sound].tag, examples.rows[photo].fold
-        yield Example(number, None, (), tag, held=held, fold=fold, made_of=(photo, sound))
+        # what the sound is called, where it is: the thing, or the photo, is not what it is the sound of
+        tag = examples.rows[sound].tag
+        tag = tag if tag >= 0 else examples.tag(thing, source.prompts)
+        yield Example(number, None, (), tag, held=False, fold=examples.rows[photo].fold, made_of=(photo, sound))
 
 
 def called(examples: Examples, modality: Modality, words: Iterable[str], *, held: bool) -> dict[str, list[int]]:
     """Return the rows of files of a modality that are held out, or aren't, by the words that they are called by.
 
-    A word is that of its folder, or is said by two of its English captions.
+    A word is the name of a file's folder, or is said by two of its English captions, or by the only one.
     """
     found: dict[str, list[int]] = {word: [] for word in words}
+    sought = [(_spaced(word), rows) for word, rows in found.items()]
     for number, row in enumerate(examples.rows):
         if row.path is None or row.held != held or by_name(os.fsencode(row.path.name)) is not modality:
             continue
-        said = [_spaced(one.words) for t in row.texts if (one := examples.texts[t]).language == "en"]
-        for word, rows in found.items():
-            is_tag = row.tag >= 0 and examples.tags[row.tag] == word
-            if is_tag or sum(f" {word} " in words or f" {word}s " in words for words in said) >= _TWICE:
+        tag = _spaced(examples.tags[row.tag]) if row.tag >= 0 else ""
+        said = {_spaced(one.words) for t in row.texts if (one := examples.texts[t]).language == "en"}
+        for word, rows in sought:
+            by = sum(word in words or f"{word[:-1]}s " in words for words in said)
+            if tag == word or by >= min(_TWICE, len(said)) > 0:
                 rows.append(number)
     return found
 

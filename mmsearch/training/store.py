@@ -99,7 +99,7 @@ def prepare(examples: Examples, stored: int) -> Store:
     if listed["failures"]:
         _log.warning("once they are mended, delete %s", folder)
     seen = [Unit(files[number], tuple(pictures), sound) for number, pictures, sound in listed["units"]]
-    units = (*seen, *_undecoded(examples, seen))
+    units = (*seen, *_without_file(examples, seen))
     pixels = np.load(folder / "pixels.npy", mmap_mode="r")
     views = np.ones(len(pixels), np.int64)
     for unit in seen:
@@ -109,8 +109,8 @@ def prepare(examples: Examples, stored: int) -> Store:
     return Store(folder, units, pixels, waves, np.load(folder / "bounds.npy"), views)
 
 
-def _undecoded(examples: Examples, decoded: Sequence[Unit]) -> Iterator[Unit]:
-    """Yield texts, and the moments that are made of decoded files, where both of them could be."""
+def _without_file(examples: Examples, decoded: Sequence[Unit]) -> Iterator[Unit]:
+    """Yield texts, and moments that are made of two files, where both could be decoded."""
     of = {unit.example: unit for unit in reversed(decoded)}
     for number, row in enumerate(examples.rows):
         if row.made_of is not None:
