@@ -399,7 +399,9 @@ def test_the_command_shows_what_was_gained_and_ctrl_c_is_exit_code_130(library: 
     before = answers(library)
 
     def command(*arguments: str, meanwhile: str = "") -> subprocess.CompletedProcess[str]:
-        code = f"import os, signal, sys, time\n{LEARNT}\n{meanwhile}\nfrom mmsearch import cli\ncli.main()"
+        # A test run in the background of a shell hands on that Ctrl-C is ignored.
+        heeded = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+        code = f"import os, signal, sys, time\n{heeded}\n{LEARNT}\n{meanwhile}\nfrom mmsearch import cli\ncli.main()"
         line = [sys.executable, "-c", code, "adapt", "--library", str(library), *arguments]
         return subprocess.run(line, capture_output=True, text=True, check=False)
 
