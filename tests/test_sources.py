@@ -256,8 +256,8 @@ def test_moments_are_made_of_nothing_that_is_held_out(tmp_path: Path) -> None:
 
 def test_what_captions_name_twice_is_shown(media: Path) -> None:
     captions = {
-        "lakes0.png": ["Dogs, by a lake", "two dogs bark", "a pond"],
-        "lakes1.png": ["a dog", "nobody is here", "a hot-dog stand and a dog's bowl"],
+        "lakes0.png": ["Dogs, by a lake", "two dogs bark", "3"],
+        "lakes1.png": ["a dog", "4", "a hot-dog stand and a dog's bowl"],
         "lakes2.png": ["a dog", "a dogged man in a doghouse", "ein Hund", "A dog!"],
         "../red_cars/red_cars0.png": ["a dog in a car"],
     }
@@ -265,11 +265,12 @@ def test_what_captions_name_twice_is_shown(media: Path) -> None:
     (media / "lakes" / "captions.jsonl").write_text("\n".join(lines), "utf-8")
     sources = [Source("captions", media / "lakes" / "captions.jsonl"), Source("folders", media, views=1)]
     examples = read_sources(sources, held=0)
-    found = called(examples, Modality.IMAGE, ["dog", "Lakes", "tones", "hot-dog"], held=False)
+    found = called(examples, Modality.IMAGE, ["dog", "Lakes", "tones", "1990"], held=False)
     names = {word: [examples.rows[row].path.name for row in rows] for word, rows in found.items()}  # type: ignore
     assert names["dog"] == ["red_cars0.png", "lakes0.png", "lakes1.png"], "twice the same is once; of one caption, one"
     assert names["Lakes"] == ["lakes0.png", "lakes1.png", "lakes2.png"], "those of the folder"
     assert not names["tones"], "it holds sounds"
+    assert not names["1990"]
     assert not any(called(examples, Modality.IMAGE, ["dog"], held=True).values())
 
 

@@ -38,7 +38,7 @@ _PER_SIDECAR = 64 * 1024
 """How much of a caption file is read, in bytes."""
 _TWICE = 2
 """How many captions of a photo have to name a thing that it shows: one may speak of what isn't to be seen."""
-_WORD = r"[^\W\d_]+"
+_WORD = r"[^\W_]+"
 _UNREADABLE = (OSError, ValueError, EOFError, zlib.error, csv.Error, RecursionError, AttributeError, TypeError)
 """What libraries raise on files that are damaged, or are of another kind than the recipe says."""
 
