@@ -29,7 +29,7 @@ from mmsearch.spaces import normalise
 from mmsearch.training.batch import Draw, Material
 from mmsearch.training.joint import Joint
 from mmsearch.training.loop import evaluating, train
-from mmsearch.training.measure import named, recalls
+from mmsearch.training.measure import average_precision, named, recalls
 from mmsearch.training.recipe import Recipe, StageRecipe, TermRecipe, TowerRecipe, read_recipe
 from mmsearch.training.run import embed_texts, gather, make_towers
 from mmsearch.training.sources import called
@@ -244,12 +244,10 @@ def across(towers: nn.ModuleDict | None, material: Material, held: Things) -> di
         sounds = seen(towers, "sound_head", "sound", material, held.sounds)
 
     def mean_precision(scores: Vectors, right: NDArray[np.bool_]) -> float:
-        found = []
-        for each, relevant in zip(scores, right, strict=True):
-            hits = relevant[np.argsort(-each, kind="stable")]
-            if hits.any():
-                found.append(float((np.cumsum(hits)[hits] / (np.flatnonzero(hits) + 1)).mean()))
-        return 100 * float(np.mean(found))
+        asked = right.any(axis=1)
+        return 100 * float(
+            np.mean([average_precision(*pair) for pair in zip(scores[asked], right[asked], strict=True)])
+        )
 
     def among(vectors: Vectors, of: NDArray[np.bool_]) -> float:
         others = ~np.eye(len(vectors), dtype=bool)

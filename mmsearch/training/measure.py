@@ -196,7 +196,7 @@ def named(source: str, side: str, vectors: Vectors, names: Vectors, right: NDArr
     scores = vectors @ names.T
     correct = (scores.argmax(axis=1) == right).astype(float)
     known = np.unique(right)
-    precision = np.asarray([_average_precision(scores[:, name], right == name) for name in known])
+    precision = np.asarray([average_precision(scores[:, name], right == name) for name in known])
     share = float(np.mean([(right == name).mean() for name in known]))
     return [
         Figure(source, f"{side} by name, top 1", correct, 1 / len(names)),
@@ -204,7 +204,8 @@ def named(source: str, side: str, vectors: Vectors, names: Vectors, right: NDArr
     ]
 
 
-def _average_precision(scores: Vectors, relevant: NDArray[np.bool_]) -> float:
+def average_precision(scores: Vectors, relevant: NDArray[np.bool_]) -> float:
+    """Return the average precision of one query, 0 to 1; `relevant` (n,) holds at least one that is."""
     hits = relevant[np.argsort(-scores, kind="stable")]
     return float((np.cumsum(hits)[hits] / (np.flatnonzero(hits) + 1)).mean())
 
