@@ -147,17 +147,16 @@ def heard(seen: Seen, galleries: Sequence[str], kind: str) -> list[Figure]:
     """Return how many of the five photos nearest to a sound show what it is the sound of, where a recipe says so."""
     examples = seen.examples
     numbers = {one.name: number for number, one in enumerate(examples.sources)}
-    things = [words for source in examples.sources for words in source.things.values()]
-    if not things or not {*galleries, *SOUNDS} <= set(numbers):
+    if not examples.things or not {*galleries, *SOUNDS} <= set(numbers):
         return []
-    shown = called(examples, Modality.IMAGE, {word for words in things for word in words}, held=True)
+    shown = called(examples, Modality.IMAGE, {word for words in examples.things for word in words}, held=True)
     gallery = np.concatenate([seen.files(numbers[name], View.VISUAL) for name in galleries])
     places = {id(row): n for n, row in enumerate(examples.rows)}
     photos = [places[id(row)] for name in galleries for row in seen.held(numbers[name])]
     each, chances = [], []
     for name in SOUNDS:
         for row, vector in zip(seen.held(numbers[name]), seen.files(numbers[name], View.AUDIO), strict=True):
-            said = [word for words in things if examples.tags[row.tag] in words for word in words]
+            said = [word for words in examples.things if examples.tags[row.tag] in words for word in words]
             right = np.isin(photos, [place for word in said for place in shown[word]])
             if right.sum() >= DEPTH:
                 each.append(float(right[np.argsort(-(gallery @ vector), kind="stable")[:DEPTH]].mean()))

@@ -218,7 +218,7 @@ class Things:
 def things(material: Material) -> Things:
     """Return all that is held out and called by a word of the recipe's things."""
     of = {unit.example: unit for unit in reversed(material.store.units)}
-    found = [words for source in material.examples.sources for words in source.things.values()]
+    found = material.examples.things
     sides = []
     for modality in (Modality.IMAGE, Modality.AUDIO):
         rows = called(material.examples, modality, {word for words in found for word in words}, held=True)

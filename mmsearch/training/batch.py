@@ -114,7 +114,7 @@ class Draw:
             row = rows[unit.example]
             if not row.held:
                 by_source.setdefault(material.examples.sources[row.source].name, []).append(number)
-        made = {source.name for source in material.examples.sources if source.kind == "moments"}
+        made = {source.name for source in material.examples.sources if source.is_made}
         mix = stage.mix or {name: float(len(found)) for name, found in by_source.items() if name not in made}
         if missing := [name for name in mix if name not in by_source]:
             raise UsageError(

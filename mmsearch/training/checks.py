@@ -51,7 +51,7 @@ def _of_sources(recipe: Recipe) -> Iterator[str]:
     if twice := [name for name in names if names.count(name) > 1]:
         yield f"two sources are called {twice[0]!r}; give one of them another name"
     for source in recipe.data:
-        if source.kind == "moments" and (not source.things or source.limit < 1):
+        if source.is_made and (not source.things or source.limit < 1):
             yield f"the source {source.name} makes moments: it needs things, and a limit of 1 or more"
         try:
             re.compile(source.group)
@@ -75,7 +75,7 @@ def _of_towers(recipe: Recipe) -> Iterator[str]:
             yield f"the tower {name} needs a side, hidden, width and layers of 1 or more"
         if tower.kind == "teacher" and (name in _OWN or tower.of not in recipe.teachers):
             yield f"the tower {name} reads a teacher's layer: `of` names the teacher, and its own name is no side's"
-        if tower.of == "sound" and tower.folds > 1 and any(source.kind == "moments" for source in recipe.data):
+        if tower.of == "sound" and tower.folds > 1 and any(source.is_made for source in recipe.data):
             yield f"the tower {name} has folds, but a made moment has the fold of its photo, not of its sound; use one"
         if tower.kind == "frozen" and ((tower.of or name) not in _OWN or not tower.model):
             yield f"the frozen tower {name} needs a model, and `of` image, text or sound where that isn't its name"

@@ -225,7 +225,7 @@ def _some(vectors: NDArray[np.float32] | None) -> NDArray[np.float32]:
 
 def _trained_on(recipe: Recipe) -> list[Source]:
     """Return the sources that aren't held out as a whole, nor made of others."""
-    return [source for source in recipe.data if source.one_in(recipe.held) != 1 and source.kind != "moments"]
+    return [source for source in recipe.data if source.one_in(recipe.held) != 1 and not source.is_made]
 
 
 def model_card(recipe: Recipe, figures: Sequence[Figure]) -> str:

@@ -49,6 +49,11 @@ class Source:
     things: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Of moments: what is seen and heard, by names of folders and words of captions that say so."""
 
+    @property
+    def is_made(self) -> bool:
+        """Whether its examples are made of those of other sources, and nothing is read."""
+        return self.kind == "moments"
+
     def one_in(self, held: int) -> int:
         """Return of how many files one is held out, where a recipe says `held`: 0 is none, 1 is all."""
         return held if self.held is None else self.held
@@ -196,7 +201,7 @@ def read_recipe(file: Path) -> Recipe:
     try:
         recipe = _make(Recipe, found, "")
         for number, source in enumerate(found["data"]):
-            if "path" not in source and source["kind"] != "moments":
+            if "path" not in source and not recipe.data[number].is_made:
                 raise _FieldError(f"data.{number} lacks a field (path)")
     except _FieldError as error:
         raise UsageError(f"{file}: {error}") from None

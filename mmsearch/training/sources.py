@@ -85,6 +85,11 @@ class Examples:
     """The rows of `texts` by which each tag is said."""
     _tags: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def things(self) -> list[tuple[str, ...]]:
+        """The words of every thing that moments are made of."""
+        return [words for source in self.sources for words in source.things.values()]
+
     def text(self, words: str, language: str, meaning: int | None = None) -> int:
         """Take in a text and return its row."""
         row = len(self.texts)
@@ -105,7 +110,7 @@ def read_sources(sources: Sequence[Source], held: int) -> Examples:
     examples = Examples(sources)
     for number, source in enumerate(sources):
         before = len(examples.rows)
-        if source.kind == "moments":
+        if source.is_made:
             continue
         if source.kind not in _KINDS:
             kinds = ", ".join(sorted((*_KINDS, "moments")))
@@ -132,7 +137,7 @@ def read_sources(sources: Sequence[Source], held: int) -> Examples:
             raise UsageError(f"the source {source.name} ({source.path}) holds nothing to learn from; mend the recipe")
     _keep_apart(examples)
     for number, source in enumerate(sources):
-        if source.kind == "moments":
+        if source.is_made:
             examples.rows += list(_make_moments(number, source, examples))
     _compact(examples)
     return examples
