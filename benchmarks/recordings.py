@@ -1,14 +1,14 @@
 """How well sounds of recordings that nothing was trained on are named: a recipe's sound stages, fold by fold.
 
-    MEDIA=DIR START=DIR python benchmarks/recordings.py --out DIR [--variant labels] [--by file] [--fold 0]
+    MEDIA=DIR START=DIR python benchmarks/recordings.py --out DIR [--variant teacher] [--by file] [--fold 0]
 
 START holds the space whose text and picture towers stay as they are; the sound tower starts from random weights, so
 that it has heard nothing of the fold that is held out. Folds are dealt out by recording (the `group` of a source), or
 `--by file`, which shows what slices of one recording give away of each other. Variants: the stages of the `recipe`
-that train sounds; `labels` at full weight in one stage, as the report of version 0 describes its own; and the
-`teacher`, a logistic regression on its layer: the ceiling. Five folds of the recipe take two hours of one core.
+that train sounds, and the `teacher`, a logistic regression on its layer: the ceiling. A fold of the recipe takes half
+an hour of one core.
 
-What is there of other variants and folds in `--out` is in the table, too. Intervals are 95 % bootstraps over
+Other variants and folds of this recipe that are in `--out` are in the table, too. Intervals are 95 % bootstraps over
 recordings; differences are paired, over the folds that both have.
 """
 
@@ -34,13 +34,11 @@ from mmsearch.training.batch import Material
 from mmsearch.training.joint import Joint
 from mmsearch.training.loop import train
 from mmsearch.training.measure import measure, named
-from mmsearch.training.recipe import Recipe, StageRecipe, read_recipe
-from mmsearch.training.run import gather, make_towers
-from mmsearch.training.sources import Example, Examples
+from mmsearch.training.recipe import Recipe, read_recipe
+from mmsearch.training.run import gather, identify, make_towers
+from mmsearch.training.sources import Example, Examples, read_sources
 
 FOLDS = 5
-LABELS = {"features": 1.5, "believed": 1.0, "classes": 1.0}
-"""The weights of the terms of the variant labels."""
 STRENGTH = 0.1
 """Of the logistic regression: the inverse of its penalty."""
 Answers = dict[str, dict[str, Any]]
@@ -82,23 +80,13 @@ def hold_out(examples: Examples, dealt: Mapping[int, int], fold: int) -> Example
     return replace(examples, rows=rows)
 
 
-def stages(recipe: Recipe, variant: str) -> list[StageRecipe]:
-    """Return the stages of a variant, in half precision: twice as fast, and the losses agree to three digits."""
-    own = [stage for stage in recipe.stage if stage.train == ("sound",)]
-    if variant == "labels":
-        terms = tuple(replace(one, weight=LABELS[one.kind]) for one in own[0].terms if one.kind in LABELS)
-        mix = {"esc10": 0.45, "urbansound8k": 0.45, "av": 0.1}
-        own = [replace(own[0], terms=terms, steps=1032, mix=mix)]
-    return [replace(stage, precision="bf16") for stage in own]
-
-
-def train_sounds(recipe: Recipe, material: Material, variant: str, folder: Path) -> nn.ModuleDict:
-    """Return the towers, after the sound tower went through a variant's stages from random weights."""
+def train_sounds(recipe: Recipe, material: Material, folder: Path) -> nn.ModuleDict:
+    """Return the towers, after the sound tower went through its stages from random weights."""
     towers = make_towers(recipe, material)
     towers["sound"] = make_towers(replace(recipe, start=None, towers={"sound": recipe.towers["sound"]}), material)[
         "sound"
     ]
-    for number, stage in enumerate(stages(recipe, variant), 1):
+    for number, stage in enumerate((one for one in recipe.stage if one.train == ("sound",)), 1):
         task = Joint(towers, recipe.towers, stage, material, recipe.seed)
         train(task, stage.schedule(recipe.seed), folder, f"{number}-{stage.name}")
     return towers
@@ -174,22 +162,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--recipe", type=Path, default=Path("recipes/mini.toml"))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--variant", choices=("recipe", "labels", "teacher"), default="recipe")
+    parser.add_argument("--variant", choices=("recipe", "teacher"), default="recipe")
     parser.add_argument("--by", choices=("recording", "file"), default="recording")
     parser.add_argument("--fold", type=int, choices=range(FOLDS), help="this one alone")
     arguments = parser.parse_args()
     recipe = read_recipe(arguments.recipe)
     recipe = replace(recipe, teachers={side: one for side, one in recipe.teachers.items() if side != "text"})
-    material = gather(recipe, arguments.out, lambda line: print(f"  {line}", flush=True))
-    examples, dealt = material.examples, deal(material.examples, arguments.by)
+    whole = arguments.variant == "teacher"  # it is asked for whole sounds
+    sources = [replace(one, views=1) if whole and one.group else one for one in recipe.data]
+    examples = read_sources(sources, recipe.held)
+    out = arguments.out / identify(recipe, len(recipe.stage) - 1, "")
+    dealt = deal(examples, arguments.by)
     for fold in range(FOLDS) if arguments.fold is None else [arguments.fold]:
-        run = arguments.out / f"{arguments.variant}-{arguments.by}-{fold}"
-        material.examples = hold_out(examples, dealt, fold)
+        run = out / f"{arguments.variant}-{arguments.by}-{fold}"
         if not run.with_suffix(".json").is_file():
-            towers = train_sounds(recipe, material, arguments.variant, run) if arguments.variant != "teacher" else None
+            run.mkdir(parents=True, exist_ok=True)
+            held = hold_out(examples, dealt, fold)
+            material = gather(recipe, run, lambda line: print(f"  {line}", flush=True), held)
+            towers = train_sounds(recipe, material, run) if arguments.variant != "teacher" else None
             write_whole(run.with_suffix(".json"), json.dumps(ask(towers, material, dealt)).encode())
     kept: dict[str, dict[int, Answers]] = defaultdict(dict)
-    for file in sorted(arguments.out.glob("*-*-*.json")):
+    for file in sorted(out.glob("*-*-*.json")):
         variant, _, fold = file.stem.rpartition("-")
         kept[variant][int(fold)] = json.loads(file.read_text("utf-8"))
     show(kept)

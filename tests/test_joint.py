@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from mmsearch.errors import UsageError
-from mmsearch.training.augment import CodeSwitch, crop, read_dictionaries
+from mmsearch.training.augment import CodeSwitch, beginning, crop, hearing, read_dictionaries
 from mmsearch.training.batch import Draw, Material
 from mmsearch.training.joint import Joint, alike
 from mmsearch.training.loop import Schedule, train
@@ -40,7 +40,7 @@ def material(tmp_path: Path) -> Material:
     heard = np.concatenate([seen[:, ::-1], random.normal(size=(UNITS, 2))], axis=1).astype(np.float32)
     pixels = random.integers(0, 255, (UNITS, 8, 8, 3)).astype(np.uint8)
     waves, bounds = np.zeros(UNITS * 16_000, np.float16), np.arange(UNITS + 1) * 16_000
-    store = Store(tmp_path, units, pixels, waves, bounds, np.ones(UNITS, np.int64))
+    store = Store(tmp_path, units, pixels, waves, bounds, *(np.ones(UNITS, np.int64) for _ in range(2)))
     none = np.zeros((UNITS, 1), np.int64), np.ones((UNITS, 1), np.float32), ("thing",)
     return Material(
         examples, store, {"image": Targets(seen, *none), "sound": Targets(heard, *none)}, None, None, CodeSwitch({})
@@ -229,6 +229,71 @@ def test_a_view_is_the_same_each_time_and_view_0_is_the_whole_picture() -> None:
     assert views == [crop(pixels, 5, view, 16).tobytes() for view in range(1, 6)]
     assert len(set(views)) == 5
     assert views[0] != crop(pixels, 6, 1, 16).tobytes()
+
+
+def test_a_view_of_a_sound_is_the_same_each_time_and_view_0_is_all_of_it() -> None:
+    random = np.random.default_rng(0)
+    wave, other = (random.uniform(-0.2, 0.2, many).astype(np.float32) for many in (80_000, 9_000))
+    assert np.array_equal(hearing(wave, other, 5, 0, 16_000), wave)
+    short = beginning(wave[:20_000], 48_000)
+    assert len(short) == 48_000
+    assert np.array_equal(short[20_000:40_000], wave[:20_000])
+    views = [hearing(wave, other, 5, view, 16_000) for view in range(1, 30)]
+    assert all(view.shape == (48_000,) and view.dtype == np.float32 and np.abs(view).max() <= 1.0 for view in views)
+    assert [view.tobytes() for view in views] == [
+        hearing(wave, other, 5, view, 16_000).tobytes() for view in range(1, 30)
+    ]
+    assert len({view.tobytes() for view in views}) == 29
+    assert views[0].tobytes() != hearing(wave, other, 6, 1, 16_000).tobytes()
+
+
+def test_a_view_of_a_sound_is_mostly_that_sound() -> None:
+    """Of tones, so that what is faster, slower, or another is told by its frequency."""
+    times = np.arange(80_000) / 16_000
+    wave, other = (np.sin(2 * np.pi * hertz * times).astype(np.float32) for hertz in (440, 2_000))
+    bins = np.fft.rfftfreq(48_000, 1 / 16_000)
+    mixed, speeds = 0, []
+    for view in range(1, 60):
+        power = np.abs(np.fft.rfft(hearing(wave, other, 0, view, 16_000))) ** 2
+        own, foreign = (power[(bins > low) & (bins < high)] for low, high in ((340, 560), (1_990, 2_010)))
+        speeds.append(bins[(bins > 340) & (bins < 560)][own.argmax()] / 440)
+        mixed += foreign.max() > 0.02 * own.max()
+        assert foreign.sum() < 1.5 * own.sum(), "a filter may lift the other a little"
+    assert 15 < mixed < 45
+    assert 0.79 < min(speeds) < 0.9
+    assert 1.1 < max(speeds) < 1.26
+    assert sum(abs(speed - 1) < 0.002 for speed in speeds) > 15
+
+
+def test_a_view_of_a_sound_is_none_of_its_silences_and_lifts_none_of_anothers() -> None:
+    random = np.random.default_rng(0)
+    wave = np.concatenate([np.zeros(70_000), random.uniform(-0.2, 0.2, 90_000)]).astype(np.float32)
+    hiss = (1e-5 * random.normal(size=48_000)).astype(np.float32)
+    for view in range(1, 40):
+        assert np.mean(hearing(wave, wave, 0, view, 16_000) ** 2) > 1e-6
+        alone, behind = (hearing(wave, other, 0, view, 16_000) for other in (np.zeros_like(hiss), hiss))
+        assert np.mean((behind - alone) ** 2) < 0.01 * np.mean(alone**2)
+
+
+def test_towers_hear_what_their_teacher_heard(tmp_path: Path) -> None:
+    """A teacher that says of a sound how loud each of its tenths is."""
+    of, random = material(tmp_path), np.random.default_rng(0)
+    waves = random.uniform(-0.3, 0.3, of.store.waves.shape).astype(np.float16)
+    many = np.asarray([1, 3, 4] * (UNITS // 3))
+    of.store = replace(of.store, waves=waves, hearings=many)
+    heard = [of.store.hear(row, view) for row in range(UNITS) for view in range(many[row])]
+    layer = np.stack([np.abs(beginning(wave, 48_000)).reshape(10, -1).mean(1) for wave in heard])
+    of.targets = {"sound": replace(of.targets["sound"], layer=layer)}
+    draw = Draw(of, stage(CONTRAST))
+    drawn = set()
+    for step in range(30):
+        batch = draw(np.random.default_rng(step))
+        rows, views = batch.shown("sound")
+        assert torch.allclose(
+            of.layer("sound", rows, views), of.heard(rows, views).abs().reshape(len(rows), 10, -1).mean(2)
+        )
+        drawn |= set(zip(rows.tolist(), views.tolist(), strict=True))
+    assert drawn == {(row, view) for row in range(18) for view in range(min(1, many[row] - 1), many[row])}
 
 
 def test_code_switching_replaces_the_words_that_a_dictionary_knows() -> None:

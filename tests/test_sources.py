@@ -170,6 +170,7 @@ def test_media_are_decoded_once_and_what_is_broken_is_left_out(media: Path, capl
     assert "broken.png is left out" in caplog.text
     assert store.pixels.shape == (6, 16, 16, 3)
     assert store.views.tolist() == [4] * 6
+    assert store.hearings.tolist() == [4]
     names = [examples.rows[unit.example].path.name for unit in store.units]  # type: ignore[union-attr]
     assert names == [
         "lakes0.png",
@@ -192,6 +193,24 @@ def test_media_are_decoded_once_and_what_is_broken_is_left_out(media: Path, capl
     assert (again.folder / "units.json").stat().st_mtime_ns == before
     os.utime(media / "lakes" / "lakes0.png", ns=(1, 1))
     assert prepare(examples, 16).folder != store.folder, "a file that changed is decoded again"
+
+
+def test_no_sound_that_is_held_out_is_behind_one_that_is_trained_on(tmp_path: Path) -> None:
+    """A held-out tone is far from those that are trained on: in their views it would be heard."""
+    for folder, hertz in (("low", 300), ("high", 5_000)):
+        (tmp_path / folder).mkdir()
+        for n in range(3):
+            wave = 0.3 * np.sin(2 * np.pi * (hertz + 10 * n) * np.arange(48_000) / 16_000)
+            soundfile.write(tmp_path / folder / f"{n}.wav", wave.astype(np.float32), 16_000)
+    examples = read_sources(
+        [Source("files", tmp_path / "low", views=40), Source("files", tmp_path / "high", held=1)], held=0
+    )
+    store = prepare(examples, 16)
+    assert store.hearings.tolist() == [40] * 3 + [1] * 3
+    assert store.first_hearing.tolist() == [0, 40, 80, 120, 121, 122, 123]
+    for view in range(40):
+        power = np.abs(np.fft.rfft(store.hear(0, view))) ** 2
+        assert power[3 * 4_900 : 3 * 5_100].max() < 0.01 * power.max()
 
 
 def test_a_file_that_has_gone_is_left_out_and_said(media: Path, caplog: pytest.LogCaptureFixture) -> None:

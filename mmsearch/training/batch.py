@@ -1,4 +1,4 @@
-"""Units → batches: which examples, which crop of a picture, which window of a sound, which caption."""
+"""Units → batches: which examples, which view of a picture or a sound, which caption."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from mmsearch.errors import UsageError
 from mmsearch.spaces.front_ends import Tokens
 from mmsearch.spaces.onnx import pad
-from mmsearch.training.augment import CodeSwitch, crop
+from mmsearch.training.augment import HEARD_S, CodeSwitch, beginning, crop
 from mmsearch.training.recipe import StageRecipe
 from mmsearch.training.sources import Examples
 from mmsearch.training.store import RATE_HZ, Store
@@ -23,8 +23,6 @@ from mmsearch.training.taught import Targets
 
 MEAN, DEVIATION = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 """Of ImageNet's pixels, 0 to 255: what most towers of pictures are given."""
-_WINDOWS_S = (2.0, 3.0, 5.0)
-"""How long the sounds of a batch are."""
 _TAG_SHARE = 0.25
 """How often the tag speaks for an example that has captions, too."""
 
@@ -56,17 +54,15 @@ class Material:
         mean, deviation = torch.tensor(MEAN)[:, None, None], torch.tensor(DEVIATION)[:, None, None]
         return (pixels - mean) / deviation
 
-    def waves(self, rows: NDArray[np.int64], seconds: float, random: np.random.Generator | None) -> Tensor:
-        """Return windows of sounds, (n, samples); one that is too short is repeated. Without `random`, the first."""
+    def waves(self, rows: NDArray[np.int64], seconds: float) -> Tensor:
+        """Return how sounds begin, (n, samples); one that is too short is repeated."""
         length = int(seconds * RATE_HZ)
-        out = np.zeros((len(rows), length), np.float32)
-        for n, row in enumerate(rows.tolist()):
-            wave = self.store.wave(row)
-            wave = np.tile(wave, -(-length // max(1, len(wave)))) if len(wave) < length else wave
-            start = int(random.integers(len(wave) - length + 1)) if random is not None else 0
-            gain = float(random.uniform(0.5, 1.2)) if random is not None else 1.0
-            out[n] = wave[start : start + length] * gain
-        return torch.from_numpy(out)
+        return torch.from_numpy(np.stack([beginning(self.store.wave(row), length) for row in rows.tolist()]))
+
+    def heard(self, rows: NDArray[np.int64], views: NDArray[np.int64]) -> Tensor:
+        """Return views of sounds, (n, samples) float32; of view 0, the beginning."""
+        some = [self.store.hear(row, view) for row, view in zip(rows.tolist(), views.tolist(), strict=True)]
+        return torch.from_numpy(np.stack([beginning(wave, int(HEARD_S * RATE_HZ)) for wave in some]))
 
     def layer(self, side: str, rows: NDArray[np.int64], views: NDArray[np.int64]) -> Tensor:
         """Return what a teacher's inner layer says of pictures or sounds, (n, width) float32."""
@@ -74,12 +70,12 @@ class Material:
 
     def places(self, side: str, rows: NDArray[np.int64], views: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the rows of a teacher's targets."""
-        return np.asarray(self.store.first_view[rows] + views if side == "image" else rows)
+        return np.asarray((self.store.first_view if side == "image" else self.store.first_hearing)[rows] + views)
 
 
 @dataclass(slots=True)
 class Batch:
-    """A drawn batch. Rows are −1 where a unit has none; `second` draws another view or caption of the same units."""
+    """A drawn batch. Rows are −1 where a unit has none."""
 
     units: NDArray[np.int64]
     examples: NDArray[np.int64]
@@ -88,19 +84,23 @@ class Batch:
     pictures: NDArray[np.int64]
     views: NDArray[np.int64]
     sounds: NDArray[np.int64]
+    hearings: NDArray[np.int64]
     texts: NDArray[np.int64]
     words: list[str]
     """What each unit's text says, code-switched or not; empty where it has none."""
-    window_s: float
-    seed: int
-    """By which windows of its sounds are drawn."""
     blend: tuple[NDArray[np.int64], float] | None
-    """Which picture is blended into each, and how much of its own stays."""
+    """Which unit is blended into each, and how much of its own stays."""
 
     def has(self, side: str) -> NDArray[np.bool_]:
         """Return which units have a picture, a sound or a text."""
         rows = {"image": self.pictures, "sound": self.sounds, "text": self.texts}[side]
         return np.asarray(rows >= 0)
+
+    def shown(self, side: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the rows of the pictures or sounds that units have, and their views."""
+        has = self.has(side)
+        rows, views = (self.pictures, self.views) if side == "image" else (self.sounds, self.hearings)
+        return rows[has], views[has]
 
 
 class Draw:
@@ -144,12 +144,14 @@ class Draw:
         random: np.random.Generator,
         blend: tuple[NDArray[np.int64], float] | None = None,
     ) -> Batch:
-        """Return a batch of these units, with crops, windows and captions drawn anew."""
+        """Return a batch of these units, with views and captions drawn anew."""
         material = self._material
         units = [material.store.units[number] for number in chosen.tolist()]
         rows = [material.examples.rows[unit.example] for unit in units]
         pictures = np.asarray([random.choice(unit.pictures) if unit.pictures else -1 for unit in units])
         views = np.asarray([random.integers(material.store.views[p]) if p >= 0 else 0 for p in pictures.tolist()])
+        sounds = np.asarray([unit.sound for unit in units])
+        hearings = np.asarray([self._hearing(s, random) for s in sounds.tolist()])
         texts = [self._text(row.texts, row.tag, random) for row in rows]
         return Batch(
             chosen,
@@ -158,13 +160,17 @@ class Draw:
             np.asarray([row.fold for row in rows]),
             pictures,
             views,
-            np.asarray([unit.sound for unit in units]),
+            sounds,
+            hearings,
             np.asarray(texts),
             [self._say(text, random) for text in texts],
-            float(random.choice(_WINDOWS_S)),
-            int(random.integers(2**62)),
             blend,
         )
+
+    def _hearing(self, sound: int, random: np.random.Generator) -> int:
+        """Return a view of a sound: view 0, which is of any length, where there is no other."""
+        many = int(self._material.store.hearings[sound]) if sound >= 0 else 1
+        return int(random.integers(1, many)) if many > 1 else 0
 
     def _text(self, own: Sequence[int], tag: int, random: np.random.Generator) -> int:
         said = self._material.examples.tag_texts[tag] if tag >= 0 else ()

@@ -129,7 +129,7 @@ def _examples(side: str, material: Material, tower: nn.Module) -> tuple[Tensor, 
         case "image":
             return (material.pixels(few % len(material.store.pixels), np.zeros(4, np.int64), side_of(tower)),)
         case _:
-            return (material.waves(few % (len(material.store.bounds) - 1), 2.0, None),)
+            return (material.waves(few % (len(material.store.bounds) - 1), 2.0),)
 
 
 def _write(tower: nn.Module, inputs: tuple[Tensor, ...], file: Path) -> None:

@@ -5,8 +5,8 @@ A side is `image`, `sound` or `text`, or a tower that reads a teacher's layer (`
 - `contrast`, between two sides: InfoNCE both ways with a learned temperature; what is of one example, or with `tags`
   of one tag, is positive (MCT). With `queue` and the stage's `momentum`, keys come from encoders that follow slowly,
   and those of earlier batches are negatives (MoCo).
-- `within`, of one side: two crops of a picture, or two captions of one example, are positives (MCT's intra-modal
-  terms). `head` is the width of a projection of its own; 0 shares the cross-modal one.
+- `within`, of one side: two views of a picture or a sound, or two captions of one example, are positives (MCT's
+  intra-modal terms). `head` is the width of a projection of its own; 0 shares the cross-modal one.
 - `instance`, between two sides: AVID's noise-contrastive estimation against memory banks; `mode` is cross, within or
   both.
 - `agreement`, between two sides: CMA's within-modal terms; positives are mined from both banks every `every` steps.

@@ -108,7 +108,7 @@ def sound_vectors(towers: nn.ModuleDict, material: Material, rows: Sequence[int]
         for n, row in enumerate(rows):
             if row >= 0:
                 seconds = max(1.0, min(_LONGEST_S, np.diff(material.store.bounds[row : row + 2])[0] / 16_000))
-                out[n] = fn.normalize(tower(material.waves(np.asarray([row]), seconds, None)), dim=1)[0].numpy()
+                out[n] = fn.normalize(tower(material.waves(np.asarray([row]), seconds)), dim=1)[0].numpy()
     return out
 
 

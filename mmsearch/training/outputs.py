@@ -67,24 +67,20 @@ class Look:
             return (torch.from_numpy(np.asarray(material.frozen[name][rows], np.float32)),)
         match side:
             case "sound" if recipe.kind == "sound":
-                random = np.random.default_rng(batch.seed)
-                return (blended(material.waves(batch.sounds[has], batch.window_s, random), batch, side),)
+                return (blended(material.heard(*batch.shown(side)), batch, side),)
             case "image" if recipe.kind == "image":
-                pixels = material.pixels(batch.pictures[has], batch.views[has], recipe.side)
+                pixels = material.pixels(*batch.shown(side), recipe.side)
                 return (blended(pixels, batch, side).contiguous(memory_format=torch.channels_last),)
             case _:
                 return self.layer(side, batch), torch.from_numpy(batch.folds[has])
 
     def layer(self, side: str, batch: Batch) -> Tensor:
         """Return what a side's teacher has in its inner layer, (m, width)."""
-        has = batch.has(side)
-        rows = (batch.pictures if side == "image" else batch.sounds)[has]
-        return self.material.layer(side, rows, batch.views[has]).to(self.device)
+        return self.material.layer(side, *batch.shown(side)).to(self.device)
 
     def believed(self, side: str, batch: Batch) -> Tensor:
         """Return what a side's teacher believes of all of its classes, (m, classes), rows of sum 1."""
-        has, targets = batch.has(side), self.material.targets[side]
-        rows = self.material.places(side, (batch.pictures if side == "image" else batch.sounds)[has], batch.views[has])
+        targets, rows = self.material.targets[side], self.material.places(side, *batch.shown(side))
         dense = torch.zeros(len(rows), len(targets.names))
         dense.scatter_(1, torch.from_numpy(targets.classes[rows]), torch.from_numpy(targets.believed[rows]))
         return (dense / dense.sum(1, keepdim=True).clamp(min=1e-6)).to(self.device)
@@ -112,7 +108,7 @@ class Outputs:
 
     @property
     def other(self) -> Outputs:
-        """The same units with other crops, windows and captions."""
+        """The same units with other views and captions."""
         if self._other is None:
             self._other = Outputs(self.look, self._towers, self._slow, self._again(), self._again)
         return self._other

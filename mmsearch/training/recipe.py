@@ -38,7 +38,7 @@ class Source:
     languages: tuple[str, ...] = ("en",)
     """Of texts: that of the file. Of parallel: one a file, in place of `{}` in the path; without `{}`, one a column."""
     views: int = 8
-    """How many crops of each picture a teacher looks at."""
+    """How many crops of each picture a teacher looks at, and how many views of each sound it hears; 1 is all of it."""
     held: int | None = None
     """One file in so many is never trained on, where that is another number than the recipe's: 0 is none, 1 is all."""
     group: str = ""

@@ -28,7 +28,7 @@ from mmsearch.training.joint import Joint, spread
 from mmsearch.training.loop import evaluating, train
 from mmsearch.training.measure import measure
 from mmsearch.training.recipe import Recipe, StageRecipe, TowerRecipe, read_recipe
-from mmsearch.training.sources import read_lines, read_sources
+from mmsearch.training.sources import Examples, read_lines, read_sources
 from mmsearch.training.start import start_from
 from mmsearch.training.store import prepare
 from mmsearch.training.taught import teach_pictures, teach_sounds, teach_texts
@@ -81,9 +81,9 @@ def _speaker(stage: StageRecipe, say: Say) -> Callable[[int, Mapping[str, float]
     return watch
 
 
-def gather(recipe: Recipe, folder: Path, say: Say) -> Material:
-    """Read, decode and teach everything that a recipe draws from."""
-    examples = read_sources(recipe.data, recipe.held)
+def gather(recipe: Recipe, folder: Path, say: Say, examples: Examples | None = None) -> Material:
+    """Read, decode and teach everything that a recipe draws from, or these examples of its sources."""
+    examples = read_sources(recipe.data, recipe.held) if examples is None else examples
     files = sum(row.path is not None for row in examples.rows)
     say(f"{files:,} files, {len(examples.texts):,} texts, {len(examples.tags):,} tags")
     store = prepare(examples, recipe.stored)
@@ -158,7 +158,7 @@ def _inputs(tower: TowerRecipe, material: Material) -> tuple[torch.Tensor, ...]:
         case "image":
             return (material.pixels(random.integers(0, len(material.store.pixels), _STARTED_BY), zeros, tower.side),)
         case "sound":
-            return (material.waves(random.integers(0, len(material.store.bounds) - 1, _STARTED_BY), 3.0, None),)
+            return (material.waves(random.integers(0, len(material.store.bounds) - 1, _STARTED_BY), 3.0),)
         case _:
             return material.tokenised([text.words for text in material.examples.texts[:8]])
 

@@ -30,6 +30,7 @@ from mmsearch.settings import Limits, Settings
 from mmsearch.spaces import FrontEnd, cache_folder
 from mmsearch.spaces.front_ends import Picture, Waveform
 from mmsearch.spaces.hashing import HashingSpace
+from mmsearch.training.augment import hearing
 from mmsearch.training.sources import Examples
 from mmsearch.types import Failure, View
 
@@ -58,7 +59,8 @@ class Store:
     """The decoded examples.
 
     `pixels` (n, stored, stored, 3) uint8; `waves` all sounds in one row, float16 at 16 kHz, of which sound i is
-    `bounds[i]` to `bounds[i + 1]`; `views[i]` crops of picture i are looked at by a teacher.
+    `bounds[i]` to `bounds[i + 1]`; a teacher looks at `views[i]` crops of picture i, and hears `hearings[i]` views of
+    sound i. Of what is held out there is one, which is all of it.
     """
 
     folder: Path
@@ -67,15 +69,27 @@ class Store:
     waves: NDArray[np.float16]
     bounds: NDArray[np.int64]
     views: NDArray[np.int64]
+    hearings: NDArray[np.int64]
 
     def wave(self, row: int) -> NDArray[np.float32]:
         """Return a sound, (samples,) float32."""
         return np.asarray(self.waves[self.bounds[row] : self.bounds[row + 1]], np.float32)
 
+    def hear(self, row: int, view: int) -> NDArray[np.float32]:
+        """Return a view of a sound; what is behind it is trained on, too."""
+        others = np.flatnonzero(self.hearings > 1) if view else np.asarray([row])
+        other = int(others[np.random.default_rng([row, view]).integers(len(others))])
+        return hearing(self.wave(row), self.wave(other), row, view, RATE_HZ)
+
     @property
     def first_view(self) -> NDArray[np.int64]:
         """The row of each picture's view 0 among all views; its others follow."""
         return np.concatenate([[0], np.cumsum(self.views)])
+
+    @property
+    def first_hearing(self) -> NDArray[np.int64]:
+        """The row of each sound's view 0 among all that are heard."""
+        return np.concatenate([[0], np.cumsum(self.hearings)])
 
 
 def prepare(examples: Examples, stored: int) -> Store:
@@ -101,12 +115,15 @@ def prepare(examples: Examples, stored: int) -> Store:
     seen = [Unit(files[number], tuple(pictures), sound) for number, pictures, sound in listed["units"]]
     units = (*seen, *_without_file(examples, seen))
     pixels = np.load(folder / "pixels.npy", mmap_mode="r")
-    views = np.ones(len(pixels), np.int64)
+    waves, bounds = np.load(folder / "waves.npy", mmap_mode="r"), np.load(folder / "bounds.npy")
+    views, hearings = np.ones(len(pixels), np.int64), np.ones(len(bounds) - 1, np.int64)
     for unit in seen:
         row = examples.rows[unit.example]
-        views[list(unit.pictures)] = 1 if row.held else max(1, examples.sources[row.source].views)
-    waves = np.load(folder / "waves.npy", mmap_mode="r")
-    return Store(folder, units, pixels, waves, np.load(folder / "bounds.npy"), views)
+        many = 1 if row.held else max(1, examples.sources[row.source].views)
+        views[list(unit.pictures)] = many
+        if unit.sound >= 0:
+            hearings[unit.sound] = many
+    return Store(folder, units, pixels, waves, bounds, views, hearings)
 
 
 def _without_file(examples: Examples, decoded: Sequence[Unit]) -> Iterator[Unit]:

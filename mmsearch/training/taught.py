@@ -23,7 +23,7 @@ from mmsearch.errors import UsageError
 from mmsearch.locking import write_lock
 from mmsearch.paths import write_whole
 from mmsearch.settings import default_workers
-from mmsearch.training.augment import crop
+from mmsearch.training.augment import HEARD_VERSION, crop
 from mmsearch.training.recipe import TeacherRecipe
 from mmsearch.training.sources import Examples
 from mmsearch.training.store import Growing, Store, finish, state, unfinished
@@ -39,7 +39,7 @@ _AT_ONCE = 4096
 class Targets:
     """What a teacher makes of each input: an inner layer (n, width), and its strongest classes with what it believes.
 
-    Rows are all views of the pictures in order, the sounds, or the texts. `names` are those of the classes.
+    Rows are all views of the pictures, or of the sounds, in order, or the texts. `names` are those of the classes.
     """
 
     layer: NDArray[Any]
@@ -56,9 +56,10 @@ def teach_pictures(store: Store, teacher: TeacherRecipe) -> Targets:
 
 
 def teach_sounds(store: Store, teacher: TeacherRecipe) -> Targets:
-    """Return a teacher's targets for every sound."""
-    jobs = list(range(len(store.bounds) - 1))
-    return _taught(store, teacher, "sound", jobs, partial(_listen, store, teacher))
+    """Return a teacher's targets for every view of every sound."""
+    jobs = [(row, view) for row, many in enumerate(store.hearings.tolist()) for view in range(many)]
+    heard = hashlib.blake2b(store.hearings.tobytes(), digest_size=6).hexdigest()
+    return _taught(store, teacher, f"sound {HEARD_VERSION} {heard}", jobs, partial(_listen, store, teacher))
 
 
 Taught = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -79,8 +80,8 @@ def _look(store: Store, recipe: TeacherRecipe, job: tuple[int, int]) -> Taught:
     return _teacher(recipe)(crop(store.pixels[row], row, view, recipe.side)[None])
 
 
-def _listen(store: Store, recipe: TeacherRecipe, row: int) -> Taught:
-    return hear(_teacher(recipe), store.wave(row))
+def _listen(store: Store, recipe: TeacherRecipe, job: tuple[int, int]) -> Taught:
+    return hear(_teacher(recipe), store.hear(*job))
 
 
 def _taught(
