@@ -38,7 +38,7 @@ class Source:
     languages: tuple[str, ...] = ("en",)
     """Of texts: that of the file. Of parallel: one a file, in place of `{}` in the path; without `{}`, one a column."""
     views: int = 8
-    """How many crops of each picture a teacher looks at, and how many views of each sound it hears; 1 is all of it."""
+    """How many views of each picture and sound a teacher is shown; 1 is a picture as it is, a sound as it begins."""
     held: int | None = None
     """One file in so many is never trained on, where that is another number than the recipe's: 0 is none, 1 is all."""
     group: str = ""
