@@ -50,16 +50,12 @@ class Targets:
 
 def teach_pictures(store: Store, teacher: TeacherRecipe) -> Targets:
     """Return a teacher's targets for every view of every picture."""
-    jobs = [(row, view) for row, many in enumerate(store.views.tolist()) for view in range(many)]
-    crops = hashlib.blake2b(store.views.tobytes(), digest_size=6).hexdigest()
-    return _taught(store, teacher, f"image {crops}", jobs, partial(_look, store, teacher))
+    return _taught(store, teacher, "image", store.views, partial(_look, store, teacher))
 
 
 def teach_sounds(store: Store, teacher: TeacherRecipe) -> Targets:
     """Return a teacher's targets for every view of every sound."""
-    jobs = [(row, view) for row, many in enumerate(store.hearings.tolist()) for view in range(many)]
-    heard = hashlib.blake2b(store.hearings.tobytes(), digest_size=6).hexdigest()
-    return _taught(store, teacher, f"sound {HEARD_VERSION} {heard}", jobs, partial(_listen, store, teacher))
+    return _taught(store, teacher, f"sound {HEARD_VERSION}", store.hearings, partial(_listen, store, teacher))
 
 
 Taught = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -85,9 +81,10 @@ def _listen(store: Store, recipe: TeacherRecipe, job: tuple[int, int]) -> Taught
 
 
 def _taught(
-    store: Store, recipe: TeacherRecipe, name: str, jobs: Sequence[Any], make: Callable[[Any], Taught]
+    store: Store, recipe: TeacherRecipe, name: str, views: NDArray[np.int64], make: Callable[[tuple[int, int]], Taught]
 ) -> Targets:
-    """Return the targets of all jobs, made by threads and kept beside the store."""
+    """Return the targets of so many views of each row, made by threads and kept beside the store."""
+    jobs = [(row, view) for row, many in enumerate(views.tolist()) for view in range(many)]
     if not jobs:
         raise UsageError(
             f"the teacher {recipe.file.name} has nothing to teach from: the recipe's data has no such media"
@@ -101,7 +98,8 @@ def _taught(
         layer = np.stack([inner for inner, _ in some])
         return [layer.astype(np.float16), classes.astype(np.uint16), believed.astype(np.float16)]
 
-    key = f"{state(recipe.file)} {recipe.layer} {recipe.side} {name}"
+    counts = hashlib.blake2b(views.tobytes(), digest_size=6).hexdigest()
+    key = f"{state(recipe.file)} {recipe.layer} {recipe.side} {name} {counts}"
     with ThreadPoolExecutor(default_workers()) as workers:
         layer, classes, believed = ask(_folder(store, key), ("layer", "classes", "believed"), len(jobs), answer)
     names = tuple(class_names(recipe.labels)) if recipe.labels else ()
