@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from mmsearch.files import write_whole
 from mmsearch.metrics import Interval, bootstrap
-from mmsearch.paths import write_whole
 from mmsearch.training.batch import Material
 from mmsearch.training.joint import Joint
 from mmsearch.training.loop import train

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mmsearch.paths import write_whole
+from mmsearch.files import write_whole
 from mmsearch.spaces import normalise
 from mmsearch.training.batch import Draw, Material
 from mmsearch.training.joint import Joint

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from mmsearch.catalog import Catalog
 from mmsearch.errors import MMSearchError, one_line
+from mmsearch.files import write_whole
 from mmsearch.indexes import Indexes
-from mmsearch.paths import write_whole
 from mmsearch.ranking import (
     Background,
     Reach,

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mmsearch.errors import LibraryError, MediaError, QueryError, UsageError, one_line
+from mmsearch.files import write_whole
 from mmsearch.library import Library
 from mmsearch.media import HEAD_BYTES, open_regular, resolve
-from mmsearch.paths import expand, write_whole
+from mmsearch.paths import expand
 from mmsearch.query import Query
 from mmsearch.types import Modality, Term, View
 

@@ -16,9 +16,10 @@ from mmsearch.calibration import Calibration
 from mmsearch.catalog import Catalog, ProfileRow
 from mmsearch.engine import Answer, Engine
 from mmsearch.errors import CatalogError, LibraryError, ModelError, NoLibraryError, UsageError
+from mmsearch.files import size_of
 from mmsearch.indexes import Indexes
 from mmsearch.locking import LOCK_WAIT_S, write_lock
-from mmsearch.paths import expand, size_of
+from mmsearch.paths import expand
 from mmsearch.query import Query, make_query
 from mmsearch.settings import Limits, Settings
 from mmsearch.spaces import Profile, Vectors, load_profile, resolve_name

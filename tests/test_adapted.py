@@ -21,7 +21,7 @@ from PIL import Image
 
 import mmsearch
 from mmsearch.errors import ModelError
-from mmsearch.paths import write_whole
+from mmsearch.files import write_whole
 from mmsearch.spaces import AdaptedSpace, HeadWeights, SoundFrontEnd, adapted, embed, load_profile, normalise
 from mmsearch.training.heads import Head
 from mmsearch.types import View

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmsearch import files
 from mmsearch.errors import MediaError, ReadError
 from mmsearch.media import kinds
 from mmsearch.media.sidecar import has_times, read_sidecar
@@ -63,13 +63,11 @@ class Decoded:
 def open_regular(path: bytes | str) -> io.BufferedReader:
     """Open a file for reading, unless it is a pipe, a device or a folder; never blocks on one. Raises `MediaError`."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        return files.open_regular(path)
+    except files.IrregularFileError:
+        raise MediaError("not a regular file") from None
     except OSError as error:
         raise ReadError(f"{(error.strerror or str(error)).lower()}; check the file and its permissions") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise MediaError("not a regular file")
-    return os.fdopen(descriptor, "rb")
 
 
 def decode(path: bytes, sidecars: Sequence[bytes], options: DecodeOptions, from_s: float = 0.0) -> Decoded:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.errors import ModelError, one_line
-from mmsearch.paths import sync_folder, write_whole
+from mmsearch.files import sync_folder, write_whole
 from mmsearch.spaces.base import FrontEnd, Prepared, Space, Vectors, normalise
 from mmsearch.spaces.onnx import OnnxSpace
 from mmsearch.types import View

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as fn
 
 from mmsearch.errors import ModelError
-from mmsearch.paths import write_whole
+from mmsearch.files import write_whole
 from mmsearch.spaces import OnnxSpace, normalise
 from mmsearch.spaces.onnx import TOWERS
 from mmsearch.spaces.towers import quiet

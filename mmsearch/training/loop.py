@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from mmsearch.errors import UsageError, one_line
-from mmsearch.paths import write_whole
+from mmsearch.files import write_whole
 
 _SEED_STRIDE = 1_000_003
 """Between the seeds of two runs, so that their steps share none."""

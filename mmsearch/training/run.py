@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from mmsearch.errors import UsageError
+from mmsearch.files import write_whole
 from mmsearch.locking import write_lock
-from mmsearch.paths import write_whole
 from mmsearch.spaces import normalise
 from mmsearch.spaces.onnx import TOWERS
 from mmsearch.training.augment import read_dictionaries

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from mmsearch.errors import UsageError
+from mmsearch.files import write_whole
 from mmsearch.locking import write_lock
 from mmsearch.media import DECODER_VERSION
-from mmsearch.paths import write_whole
 from mmsearch.settings import Limits, Settings
 from mmsearch.spaces import FrontEnd, cache_folder
 from mmsearch.spaces.front_ends import Picture, Waveform

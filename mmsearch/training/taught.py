@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.errors import UsageError
+from mmsearch.files import write_whole
 from mmsearch.locking import write_lock
-from mmsearch.paths import write_whole
 from mmsearch.settings import default_workers
 from mmsearch.training.augment import HEARD_VERSION, crop
 from mmsearch.training.recipe import TeacherRecipe

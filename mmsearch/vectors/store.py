@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.errors import LibraryError
-from mmsearch.paths import sync_folder
+from mmsearch.files import sync_folder
 from mmsearch.vectors.faiss_index import FaissIndex, map_generation, write_generation
 
 Ids = NDArray[np.int64]
