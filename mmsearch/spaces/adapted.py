@@ -34,6 +34,7 @@ Weights = NDArray[np.float32]
 _HEADS = "heads.npz"
 MOST_HIDDEN = 2048
 """The most hidden units of a head; `mmsearch adapt` gives it 128."""
+_NEEDED = {"w1", "b1", "w2", "b2"}
 _CURVE = float(np.sqrt(2 / np.pi))
 
 
@@ -226,6 +227,8 @@ def _read_heads(folder: Path, spec: AdaptedSpec, entering: Mapping[View, int]) -
         if array.dtype.kind != "f":
             raise ValueError(f"{file.name} holds something else than weights")
         parts.setdefault(View(view), {})[name] = np.asarray(array, np.float32)
+    if any(not _NEEDED <= arrays.keys() <= _NEEDED | {"skip"} for arrays in parts.values()):
+        raise ValueError(f"{file.name} holds other parts than those of a head")
     heads = {view: HeadWeights(**arrays) for view, arrays in parts.items()}
     if set(heads) != set(spec.towers):
         raise ValueError("it hasn't one head for each tower")

@@ -202,7 +202,7 @@ class _Fields:
 
     def words(self, name: str, most: int, default: str | None = None) -> str:
         value = self._fields.get(name, default)
-        if not isinstance(value, str) or len(value) > most:
+        if not isinstance(value, str) or len(value) > most or (not value and default is None):
             raise ValueError(f"{self._name}: {name} is no text of at most {most} characters")
         return value
 
@@ -324,6 +324,8 @@ def _adapted_spec(raw: Mapping[str, Any]) -> AdaptedSpec:
     found = {}
     for view, value in towers.items():
         base = _Fields(value, f"towers: {one_line(view, 20)}")
+        if view not in list(View):
+            raise ValueError(f"towers: {one_line(view, 20)!r} is no view")
         found[View(view)] = (base.words("pin", 4096), base.words("fingerprint", 64))
     return AdaptedSpec(
         dim=fields.whole("dim", 1, MOST_DIM),

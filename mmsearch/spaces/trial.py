@@ -26,9 +26,9 @@ BASE_BYTES = 704 * 2**20
 """Memory of a trial beside the model's: the interpreter, onnxruntime and a tokenizer take about 200 MB."""
 TIMES_SIZE = 3
 """Memory of a trial for each byte of the model: weights are packed again when they are loaded."""
-CPU_S = 8.0
+CPU_S = 4.0
 CPU_S_PER_GIB = 60.0
-_WALL = 4.0
+_WALL = 2.5
 """How many times its seconds of CPU a trial may take on a busy machine."""
 _TEXTS = ("a red car", "Příliš žluťoučký kůň úpěl ďábelské ódy, 1984: it's 红色 🦔! " * 8)
 
@@ -60,12 +60,12 @@ def try_folder(folder: Path, wall_s: float | None = None) -> set[str]:
         slow = hasattr(signal, "SIGXCPU") and done.returncode == -signal.SIGXCPU
         raise _refused(folder, "it takes too long" if slow else "it fails, or takes too much memory") from None
     if fault:
-        raise _refused(folder, fault)
+        raise ModelError(fault) if verdict.get("whole") else _refused(folder, fault)
     return {str(name) for name in files}
 
 
 def _refused(folder: Path, reason: str) -> ModelError:
-    return ModelError(f"the model in {folder} can't be used: {reason}; use another model")
+    return ModelError(f"the model in {folder} can't be used ({reason}); use another model")
 
 
 def _size(folder: Path, names: Iterable[str]) -> int:
@@ -79,13 +79,13 @@ def _size(folder: Path, names: Iterable[str]) -> int:
 
 def main(folder: str) -> None:
     """Try a folder within limits, and print the verdict as one line of JSON: for a process of its own."""
-    verdict: dict[str, object] = {"files": [], "fault": ""}
+    verdict: dict[str, object] = {"files": [], "fault": "", "whole": False}
     try:
         verdict["files"] = sorted(_examine(Path(folder)))
     except MemoryError:
         verdict["fault"] = "it takes too much memory"
-    except MMSearchError as error:
-        verdict["fault"] = one_line(error)
+    except MMSearchError as error:  # with its remedy
+        verdict.update(fault=one_line(error, 500), whole=True)
     except OSError as error:
         verdict["fault"] = f"{Path(error.filename or folder).name}: {one_line(error.strerror or error)}"
     except Exception as error:  # whatever it is, the model can't be used
@@ -96,9 +96,8 @@ def main(folder: str) -> None:
 
 
 def _examine(folder: Path) -> set[str]:
-    from mmsearch.spaces.base import embed
     from mmsearch.spaces.graph import external_files
-    from mmsearch.spaces.onnx import OnnxSpace, load_onnxruntime
+    from mmsearch.spaces.onnx import OnnxSpace
     from mmsearch.spaces.spec import is_file_name, read_spec
 
     spec = read_spec(folder)
@@ -108,17 +107,19 @@ def _examine(folder: Path) -> set[str]:
         try:
             files = external_files(folder / tower)
         except ValueError as error:
-            raise ModelError(f"{tower}: {error}") from None
-        if odd := next((name for name in files if not is_file_name(name)), None):
-            raise ModelError(f"{tower} has weights outside of its folder ({odd[:80]!r})")
+            raise ModelError(f"{folder / tower} can't be used ({error}); use another model") from None
+        if (odd := next((name for name in files if not is_file_name(name)), None)) is not None:
+            reason = f"its weights lie outside of its folder: {odd[:80]!r}"
+            raise ModelError(f"{folder / tower} can't be used ({reason}); use another model")
         beside |= files
     if odd := next((name for name in beside if (folder / name).is_symlink() or not (folder / name).is_file()), None):
-        raise ModelError(f"{odd} is no file of the folder")
-    load_onnxruntime()
+        raise ModelError(f"{folder / odd} is no regular file, but holds the weights of a tower; copy the model again")
     _limit(_size(folder, {*spec.files, *beside}))
     space = OnnxSpace(folder.name, folder, "cpu")
-    for view in space.front_ends:
-        embed(space, view, _samples(view, spec.audio.sample_rate_hz if spec.audio else 1))
+    rate = spec.audio.sample_rate_hz if spec.audio else 1
+    prepared = {view: [end(sample) for sample in _samples(view, rate)] for view, end in space.front_ends.items()}
+    for view, inputs in prepared.items():
+        space.encode(view, inputs)
     return beside
 
 
