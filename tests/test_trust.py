@@ -15,7 +15,6 @@ from adapted_maker import make_adapted
 from conftest import Run
 from fake_hub import FakeHub
 from hostile_models import make_space, save, tower
-from small_clip import make_clip
 from sqlalchemy import create_engine, text
 
 import mmsearch
@@ -75,12 +74,20 @@ def nothing_is_touched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
+@pytest.fixture(scope="module")
+def pattern(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a note and a library of it."""
+    folder = tmp_path_factory.mktemp("pattern")
+    (folder / "notes").mkdir()
+    (folder / "notes" / "note.txt").write_text("a red car")
+    with mmsearch.open(folder / "library", model="hashing") as opened:
+        opened.index(folder / "notes")
+    return folder
+
+
 @pytest.fixture
-def library(tmp_path: Path) -> Path:
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "note.txt").write_text("a red car")
-    with mmsearch.open(tmp_path / "library", model="hashing") as opened:
-        opened.index(tmp_path / "notes")
+def library(pattern: Path, tmp_path: Path) -> Path:
+    shutil.copytree(pattern, tmp_path, dirs_exist_ok=True)
     return tmp_path / "library"
 
 
@@ -120,7 +127,7 @@ def test_a_model_that_a_library_names_is_neither_fetched_nor_looked_at(pin: str,
                 call()
             assert "\n" not in str(caught.value)
         assert opened.status().segments == 1  # what can be said without the model is said
-        assert opened.forget(library.parent / "notes") == 1
+        assert len(opened.failures()) == 0
 
 
 @pytest.mark.usefixtures("nothing_is_touched")
@@ -272,6 +279,8 @@ def test_a_model_that_never_ends_is_given_up(tmp_path: Path, monkeypatch: pytest
 
 
 def test_an_export_that_is_gone_is_not_made_again_for_a_library(library: Path, tmp_path: Path) -> None:
+    from small_clip import make_clip  # brings torch and open_clip, which no other test needs
+
     folder = make_clip(tmp_path / "clip")
     named_by(library, folder)
     shutil.rmtree(cache_folder())
