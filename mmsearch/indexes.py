@@ -103,11 +103,11 @@ class Indexes:
         place = self._place(space, view)
         with place.guard:
             held, revision = place.held, self._catalog.revision
-            if held and held.revision == revision and held.index.is_intact():
+            if held and held.stamp and held.revision == revision and held.index.is_intact():
                 self._move_to_gpu(held)
                 return held
             held = place.held = self._reopened(space, view, held)
-            if held is None or held.revision != revision:
+            if held is None or held.stamp is None or held.revision != revision:
                 held = place.held = self._brought_up(space, view, held)
             return held
 
@@ -144,11 +144,10 @@ class Indexes:
 
     def _in_memory(self, space: Space, view: View, held: _Held | None) -> _Held:
         """Return an index in memory: the one before, and, if that has served for long enough, what is new besides."""
-        began = time.monotonic()
-        if held and began - held.since <= STALE_S * max(1.0, 2 * held.took_s):
+        began, revision = time.monotonic(), self._catalog.revision
+        if held and (held.revision == revision or began - held.since <= STALE_S * max(1.0, 2 * held.took_s)):
             return held
         before = held.index if held and isinstance(held.index, ExactIndex) else ExactIndex(space.dim, [])
-        revision = self._catalog.revision
         index = before.following(self._live(space, view), self._fetch(space))
         ended = time.monotonic()
         return _Held(index, revision, None, ended, ended - began)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.vectors.base import Bitmap, Fetch, Ids, top_k
+from mmsearch.vectors.base import Bitmap, Codes, Fetch, Ids, finite_codes, top_k
 
 _FETCHED = 2**15
 _BLOCK_ROWS = 2**16
@@ -15,8 +15,6 @@ _BLOCK_ROWS = 2**16
 _WIDENED_ROWS = 2**13
 _SCORES = 2**24
 """Most scores at once (64 MB): more queries are answered in turn."""
-
-Codes = NDArray[np.float16]
 
 
 class ExactIndex:
@@ -43,10 +41,7 @@ class ExactIndex:
         new = np.setdiff1d(live, self._ids)
         for start in range(0, len(new), _FETCHED):
             there, vectors = fetch(new[start : start + _FETCHED])
-            with np.errstate(over="ignore"):
-                codes = vectors.astype(np.float16)
-            finite = np.isfinite(codes).all(axis=1)
-            _append(blocks, there[finite], codes[finite])
+            _append(blocks, *finite_codes(there, vectors))
         return ExactIndex(self.dim, blocks)
 
     @property
