@@ -76,8 +76,7 @@ def sign(folder: Path, pattern: str) -> None:
     for stored in fields["generations"]:
         if stored["name"] == file.name:
             codes_end = len(content) - 8 * stored["count"] - 8
-            check = checksum(content[:HEADER])
-            stored["check"] = checksum(content[codes_end:], checksum(content[HEADER:codes_end], check))
+            stored["check"] = checksum(content[:HEADER], content[HEADER:codes_end], content[codes_end:])
     put_manifest(folder, fields)
 
 
@@ -149,9 +148,12 @@ def test_every_flipped_bit_and_every_pair_of_swapped_sectors_changes_the_checksu
         assert one_at == other_at or checksum(bytes(swapped)) != check
 
 
-def test_a_checksum_may_be_taken_in_blocks() -> None:
-    content = np.random.default_rng(4).bytes(BLOCK + 12_345)
-    assert checksum(content[BLOCK:], checksum(content[:BLOCK])) == checksum(content)
+def test_threads_that_share_the_work_get_the_same_checksum(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = np.random.default_rng(4).bytes(5 * BLOCK + 12_345)
+    alone = checksum(content[:99], content[99:])
+    monkeypatch.setattr("mmsearch.vectors.checksum._SHARED_BYTES", BLOCK)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert checksum(content[:99], content[99:]) == alone
 
 
 @pytest.mark.usefixtures("either_way")

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mmsearch.errors import DamagedIndexError
 from mmsearch.files import open_new, open_regular
 from mmsearch.vectors.base import MOST_ID, finite_codes
-from mmsearch.vectors.checksum import BLOCK, checksum
+from mmsearch.vectors.checksum import BLOCK, block_checksum, checksum, combined
 from mmsearch.vectors.faiss_index import codes_of, index_of, map_index
 
 IN_MEMORY_BYTES = 2**23
@@ -129,17 +129,17 @@ class _Ends:
         return _Ends(head, tail, ids, size)
 
     def checksum(self, codes: memoryview) -> int:
-        return checksum(self.tail, checksum(codes, checksum(self.head)))
+        return checksum(self.head, codes, self.tail)
 
 
 def _check_of(opened: BinaryIO, dim: int, count: int) -> int:
     """Return the checksum of a finished file, as it is read back."""
     opened.seek(0)
-    check, left = checksum(opened.read(_HEADER.size)), 2 * dim * count
-    while left:
-        block = opened.read(min(left, BLOCK))
-        check, left = checksum(block, check), left - len(block)
-    return checksum(opened.read(), check)
+    checks = []
+    for length in (_HEADER.size, 2 * dim * count, _COUNT.size + 8 * count):
+        for at in range(0, length, BLOCK):
+            checks.append(block_checksum(opened.read(min(BLOCK, length - at))))
+    return combined(checks)
 
 
 def _header(dim: int, count: int) -> bytes:
