@@ -43,8 +43,8 @@ SUFFIXES = {".jpg": "image", ".png": "image", ".wav": "audio", ".mp4": "video", 
 def queries(media: Path) -> Iterator[tuple[str, Any, set[str]]]:
     """Yield a name, the query and the wanted kinds (none: all) of each query."""
     for words in WORDS:
-        for wanted in (*((kind,) for kind in KINDS), ()):
-            yield f"text {words!r} in {'+'.join(wanted) or 'any'}", words, set(wanted)
+        for kind in (*KINDS, ""):
+            yield f"text {words!r} in {kind or 'any'}", words, {kind} if kind else set()
     by_kind: dict[str, list[Path]] = {}
     for file in sorted(media.rglob("*")):
         if kind := SUFFIXES.get(file.suffix):
