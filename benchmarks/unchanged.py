@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import mmsearch
+from mmsearch.media import by_name
 
 TOLERANCE = 1e-4
 PER_KIND = 60
@@ -37,7 +38,6 @@ WORDS = (
     "most přes řeku",
     "brass band",
 )
-SUFFIXES = {".jpg": "image", ".png": "image", ".wav": "audio", ".mp4": "video", ".txt": "text"}
 
 
 def queries(media: Path) -> Iterator[tuple[str, Any, set[str]]]:
@@ -47,13 +47,13 @@ def queries(media: Path) -> Iterator[tuple[str, Any, set[str]]]:
             yield f"text {words!r} in {kind or 'any'}", words, {kind} if kind else set()
     by_kind: dict[str, list[Path]] = {}
     for file in sorted(media.rglob("*")):
-        if kind := SUFFIXES.get(file.suffix):
-            by_kind.setdefault(kind, []).append(file)
-    for kind, files in by_kind.items():
+        if modality := by_name(file.name):
+            by_kind.setdefault(modality.value, []).append(file)
+    for own, files in by_kind.items():
         files.sort(key=lambda file: hashlib.sha256(str(file.relative_to(media)).encode()).digest())
         for n, file in enumerate(files[:PER_KIND]):
             wanted = {KINDS[n % 4]} if n % 5 else set()
-            yield f"{kind} {file.relative_to(media)} in {'+'.join(wanted) or 'any'}", file, wanted
+            yield f"{own} {file.relative_to(media)} in {'+'.join(wanted) or 'any'}", file, wanted
 
 
 def record(media: Path, library: Path, out: Path) -> None:
