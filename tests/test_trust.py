@@ -9,6 +9,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from adapted_maker import make_adapted
@@ -158,7 +159,7 @@ def test_the_message_can_be_copied_into_a_shell(library: Path) -> None:
 def test_the_command_line_says_it_in_one_line_and_exits_2(library: Path, run: Run) -> None:
     repin(library, f"hf-hub:anybody/any\x1b[2Jthing#{STATE}")
     with FakeHub({}) as hub:
-        online = {**hub.environment(library / "hub"), "HF_HUB_OFFLINE": "0"}
+        online: dict[str, Any] = {**hub.environment(library / "hub"), "HF_HUB_OFFLINE": "0"}
         for command in (["query", "red car"], ["index", str(library.parent / "notes")], ["adapt"]):
             done = run(*command, library=library, **online)
             assert done.returncode == 2
@@ -200,8 +201,14 @@ def test_a_folder_is_tried_once_and_again_only_where_it_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_space(tmp_path / "model")
-    name, tried = f"local-dir:{folder}", []
-    monkeypatch.setattr(trial, "try_folder", lambda folder: tried.append(folder) or set())
+    name = f"local-dir:{folder}"
+    tried: list[Path] = []
+
+    def note(folder: Path) -> set[str]:
+        tried.append(folder)
+        return set()
+
+    monkeypatch.setattr(trial, "try_folder", note)
     load_profile(name)
     load_profile(name)
     load_profile(name, pins=(name,))

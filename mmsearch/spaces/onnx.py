@@ -209,4 +209,5 @@ def _load(file: Path, device: str, *, packed: bool) -> ort.InferenceSession:
         open_regular(file).close()  # onnxruntime would wait for a pipe
         return ort.InferenceSession(str(file), options, providers=_providers(device))
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
-        raise ModelError(f"{file} can't be loaded ({one_line(error)}); copy its folder again") from error
+        reason = one_line((isinstance(error, OSError) and error.strerror) or error)
+        raise ModelError(f"{file} can't be loaded ({reason}); copy its folder again") from error

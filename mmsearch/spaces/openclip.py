@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,9 @@ def load_open_clip(checkpoint: Checkpoint) -> Towers:
             checkpoint.architecture,
             checkpoint.tag,
         )
-    with quiet(), _no_foreign_code(), bounded_memory(checkpoint.weights):
+    # An architecture of open_clip's own is as large as it is; one that comes with the weights may say anything.
+    bounded = bounded_memory(checkpoint.weights) if checkpoint.folder else nullcontext()
+    with quiet(), _no_foreign_code(), bounded:
         model = _model(checkpoint, tagged)
         tokenizer = _tokenizer(checkpoint)
     transform = model.visual.preprocess_cfg
