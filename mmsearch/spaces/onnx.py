@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,6 @@ from mmsearch.errors import ModelError, one_line
 from mmsearch.files import open_regular
 from mmsearch.spaces.base import FrontEnd, Prepared, SoundFrontEnd, Vectors, normalise
 from mmsearch.spaces.front_ends import Resampled, Tokens, Waveform
-from mmsearch.spaces.mel import LogMel
 from mmsearch.spaces.spec import TOKENIZER, TOWERS, SpaceSpec, read_spec
 from mmsearch.types import View
 
@@ -164,7 +163,7 @@ def _front_ends(spec: SpaceSpec, folder: Path) -> dict[View, FrontEnd]:
     if spec.audio is not None:
         rate, mel = spec.audio.sample_rate_hz, spec.audio.mel
         if mel is not None:
-            ends[View.AUDIO] = LogMel(rate, **{**asdict(mel), "filters": folder / mel.filters})
+            ends[View.AUDIO] = replace(mel, filters=folder / mel.filters)
         else:
             ends[View.AUDIO] = Waveform(rate, min_samples=rate, max_samples=30 * rate)
     return ends

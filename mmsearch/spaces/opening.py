@@ -13,24 +13,20 @@ on this machine because the user named it before, since the library may come fro
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from mmsearch.errors import ModelError
 from mmsearch.files import is_real_folder
 from mmsearch.spaces.adapted import AdaptedSpace
-from mmsearch.spaces.approval import approve, approved_folder
 from mmsearch.spaces.base import Space
 from mmsearch.spaces.cache import export_model, find_export, kept_export, replaced, was_exported_here
 from mmsearch.spaces.hashing import HashingSpace
 from mmsearch.spaces.onnx import OnnxSpace
 from mmsearch.spaces.sources import FOLDER
-from mmsearch.spaces.spec import SPEC, is_adapted
+from mmsearch.spaces.spec import SPEC, is_adapted, is_fingerprint
 
 ADAPTED = "adapted:"
 """Before the fingerprint of a space that lies in a library's own folder, wherever that is moved to."""
-_PINNED = re.compile(r"(?s)(.+)#([0-9a-f]{16})")
-_OWN_NAME = re.compile(r"[0-9a-f]{16}")
 _MOST_DEPTH = 4
 """How many spaces may stand on each other: a pin may name itself."""
 
@@ -42,6 +38,8 @@ def open_named(name: str, device: str, own: Path | None) -> Space:
     if name.startswith(ADAPTED):
         return _adapted(name, _own_folder(name, own), device, own, 0)
     if folder := space_folder(name):
+        from mmsearch.spaces.approval import approve
+
         approve(name, folder)
         return _in_folder(name, folder, device, own, 0)
     return _exported(name, export_model(name), device, fetch=True)
@@ -54,21 +52,28 @@ def open_pinned(pin: str, device: str, own: Path | None, *, asked: bool = False,
     """
     if depth > _MOST_DEPTH:
         raise ModelError("its model stands on itself; choose another with --model")
-    found = _PINNED.fullmatch(pin)
-    name, fingerprint = found.groups() if found else (pin, "")
+    name, mark, fingerprint = pin.rpartition("#")
+    if not mark or not is_fingerprint(fingerprint):
+        name, fingerprint = pin, ""
     if built_in := _built_in(name, device):
         return built_in
     if name.startswith(ADAPTED):
         space: Space = _adapted(name, _own_folder(name, own), device, own, depth)
     elif fingerprint and find_export(name, fingerprint):
         space = _kept(name, fingerprint, device, asked=asked)
-    elif name.startswith(FOLDER) and (folder := approved_folder(name, name.removeprefix(FOLDER))):
+    elif name.startswith(FOLDER) and (folder := _approved(name)):
         space = _in_folder(name, folder, device, own, depth)
     else:
         space = _kept(name, fingerprint, device, asked=asked)
     if fingerprint and space.fingerprint != fingerprint:
         raise replaced(name)
     return space
+
+
+def _approved(name: str) -> Path | None:
+    from mmsearch.spaces.approval import approved_folder  # no other model pays for it
+
+    return approved_folder(name, name.removeprefix(FOLDER))
 
 
 def _built_in(name: str, device: str) -> Space | None:
@@ -115,7 +120,7 @@ def space_folder(name: str) -> Path | None:
 def _own_folder(name: str, own: Path | None) -> Path:
     """Return the folder of a space that belongs to a library. Raises `ModelError` where it isn't there."""
     fingerprint = name.removeprefix(ADAPTED)
-    if own is not None and _OWN_NAME.fullmatch(fingerprint):
+    if own is not None and is_fingerprint(fingerprint):
         folder = own / fingerprint
         if is_real_folder(folder, own.parent) and (folder / SPEC).is_file():
             return folder

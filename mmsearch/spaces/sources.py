@@ -22,7 +22,6 @@ from mmsearch.errors import ModelError
 from mmsearch.files import open_regular
 from mmsearch.paths import expand
 from mmsearch.spaces import hub
-from mmsearch.spaces.architecture import read_architecture
 from mmsearch.spaces.models import known_models
 
 HUB, FOLDER = "hf-hub:", "local-dir:"
@@ -220,6 +219,8 @@ def architecture_of(checkpoint: Checkpoint) -> dict[str, Any]:
 
     Raises `ModelError` where it, or a file beside it, describes what no model with these weights can be.
     """
+    from mmsearch.spaces.architecture import read_architecture  # no query pays for its patterns
+
     if checkpoint.folder is None:
         return read_architecture(architectures()[checkpoint.architecture])
     try:

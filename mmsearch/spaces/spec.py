@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 from mmsearch.errors import ModelError, one_line
 from mmsearch.files import read_bounded
 from mmsearch.spaces.front_ends import CLEANERS, FILTERS, RESIZES, Picture
-from mmsearch.spaces.mel import PADDINGS
+from mmsearch.spaces.mel import PADDINGS, LogMel
 from mmsearch.types import View
 
 SPEC = "spec.json"
@@ -30,10 +29,7 @@ _MOST_IDS = 8192
 _RATES_HZ = (1_000, 384_000)
 _MOST_SECONDS = 600
 _LEAST_STD = 1e-6
-_FILE_NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
-_TOWER_NAME = re.compile(r"\w[\w.-]{0,90}\.onnx", re.ASCII)
-_FINGERPRINT = re.compile(r"[0-9a-f]{16}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_HEXADECIMAL = set("0123456789abcdef")
 
 Background = Mapping[str, tuple[float, float]]
 """Mean and standard deviation of the cosine of unrelated payloads, by the two views: text-visual."""
@@ -61,24 +57,12 @@ class TextSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class MelSpec:
-    """The fields of a `LogMel`, with the file of its filter bank."""
-
-    filters: str
-    n_fft: int
-    hop: int
-    max_samples: int
-    bands: int
-    padding: str
-
-
-@dataclass(frozen=True, slots=True)
 class SoundSpec:
-    """A sound tower: its file, its sample rate, and its spectrogram where it takes one."""
+    """A sound tower: its file, its sample rate, and its spectrogram where it takes one, whose filters are a name."""
 
     file: str
     sample_rate_hz: int
-    mel: MelSpec | None
+    mel: LogMel | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +90,7 @@ class SpaceSpec:
         """Every file that the space is read from, but for external data of its towers."""
         beside = [TOKENIZER] if self.text else []
         if self.audio and self.audio.mel:
-            beside.append(self.audio.mel.filters)
+            beside.append(self.audio.mel.filters.name)
         return tuple(dict.fromkeys((SPEC, *self.towers.values(), *beside)))
 
 
@@ -194,9 +178,9 @@ class _Fields:
             raise ValueError(f"{self._name}: {name} is none of {', '.join(options)}")
         return value
 
-    def matching(self, name: str, pattern: re.Pattern[str]) -> str:
+    def like(self, name: str, is_one: Callable[[str], bool]) -> str:
         value = self._fields.get(name)
-        if not isinstance(value, str) or not pattern.fullmatch(value):
+        if not isinstance(value, str) or not is_one(value):
             raise ValueError(f"{self._name}: {name} is not of the form that mmsearch writes")
         return value
 
@@ -233,7 +217,7 @@ def _space_spec(raw: Mapping[str, Any]) -> SpaceSpec:
     image, text, audio = (fields.section(name) for name in TOWERS.values())
     spec = SpaceSpec(
         dim=fields.whole("dim", 1, MOST_DIM),
-        fingerprint=fields.matching("fingerprint", _FINGERPRINT) if is_exported else digest,
+        fingerprint=fields.like("fingerprint", is_fingerprint) if is_exported else digest,
         is_exported=is_exported,
         image=None if image is None else _image_spec(image),
         text=None if text is None else _text_spec(text),
@@ -264,7 +248,7 @@ def _image_spec(fields: _Fields) -> ImageSpec:
     std = fields.numbers("std", 3)
     if not all(value > 0 for value in std):
         raise ValueError("image: std is not three numbers above 0")
-    return ImageSpec(fields.matching("file", _TOWER_NAME), picture, fields.numbers("mean", 3), std)
+    return ImageSpec(fields.like("file", _is_tower_name), picture, fields.numbers("mean", 3), std)
 
 
 def _text_spec(fields: _Fields) -> TextSpec:
@@ -273,7 +257,7 @@ def _text_spec(fields: _Fields) -> TextSpec:
     if 0 < pad_to < max_ids:
         raise ValueError("text: pad_to is less than max_len")
     return TextSpec(
-        file=fields.matching("file", _TOWER_NAME),
+        file=fields.like("file", _is_tower_name),
         max_ids=max_ids,
         clean=fields.one_of("clean", tuple(CLEANERS), "none"),
         pad_to=pad_to,
@@ -284,13 +268,14 @@ def _text_spec(fields: _Fields) -> TextSpec:
 def _sound_spec(fields: _Fields) -> SoundSpec:
     rate = fields.whole("sample_rate", *_RATES_HZ)
     mel = fields.section("mel")
-    return SoundSpec(fields.matching("file", _TOWER_NAME), rate, None if mel is None else _mel_spec(mel, rate))
+    return SoundSpec(fields.like("file", _is_tower_name), rate, None if mel is None else _mel(mel, rate))
 
 
-def _mel_spec(fields: _Fields, rate: int) -> MelSpec:
+def _mel(fields: _Fields, rate: int) -> LogMel:
     n_fft = fields.whole("n_fft", 2, 2**15)
-    return MelSpec(
-        filters=fields.matching("filters", _FILE_NAME),
+    return LogMel(
+        sample_rate_hz=rate,
+        filters=Path(fields.like("filters", is_file_name)),
         n_fft=n_fft,
         hop=fields.whole("hop", 16, 2**20),
         max_samples=fields.whole("max_samples", n_fft, _MOST_SECONDS * rate),
@@ -302,7 +287,7 @@ def _mel_spec(fields: _Fields, rate: int) -> MelSpec:
 def _digests(fields: _Fields) -> Mapping[str, str]:
     found = fields.pairs("files", 64)
     for name, digest in found.items():
-        if not _FILE_NAME.fullmatch(name) or not isinstance(digest, str) or not _SHA256.fullmatch(digest):
+        if not is_file_name(name) or not isinstance(digest, str) or not _is_sha256(digest):
             raise ValueError("files: it isn't names of files with their SHA-256")
     return found
 
@@ -330,8 +315,8 @@ def _adapted_spec(raw: Mapping[str, Any]) -> AdaptedSpec:
     return AdaptedSpec(
         dim=fields.whole("dim", 1, MOST_DIM),
         towers=found,
-        heads_file=heads.matching("file", _FILE_NAME),
-        heads_digest=heads.matching("digest", _SHA256),
+        heads_file=heads.like("file", is_file_name),
+        heads_digest=heads.like("digest", _is_sha256),
         background=_background(fields),
         profile=fields.words("profile", 4096, ""),
     )
@@ -339,4 +324,18 @@ def _adapted_spec(raw: Mapping[str, Any]) -> AdaptedSpec:
 
 def is_file_name(name: str) -> bool:
     """Return whether a text names a file in a folder, and none elsewhere."""
-    return bool(_FILE_NAME.fullmatch(name))
+    plain = name.isascii() and name.translate({ord(sign): None for sign in "_.-"}).isalnum()
+    return plain and len(name) <= 100 and name[0] not in ".-"
+
+
+def is_fingerprint(text: str) -> bool:
+    """Return whether a text is of the form of a fingerprint: 16 hexadecimal digits."""
+    return len(text) == 16 and set(text) <= _HEXADECIMAL
+
+
+def _is_sha256(text: str) -> bool:
+    return len(text) == 64 and set(text) <= _HEXADECIMAL
+
+
+def _is_tower_name(name: str) -> bool:
+    return name.endswith(".onnx") and is_file_name(name)
