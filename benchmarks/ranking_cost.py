@@ -24,7 +24,8 @@ from speed import WORDS, make_photos
 import mmsearch
 from mmsearch import calibration
 from mmsearch.catalog import Catalog, NewContent, NewMedia, NewSegment
-from mmsearch.library import CATALOG, Library
+from mmsearch.folder import CATALOG
+from mmsearch.library import Library
 from mmsearch.query import make_query
 from mmsearch.spaces import Profile, load_profile, normalise
 from mmsearch.types import Modality, View

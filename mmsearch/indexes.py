@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 
 from mmsearch.catalog import Catalog, Ids
-from mmsearch.errors import LibraryError, one_line
+from mmsearch.errors import LibraryError, LinkError, one_line
+from mmsearch.layout import INDEX, INDEXES, OwnFolder
 from mmsearch.spaces import Profile, Space
 from mmsearch.types import IndexStatus, Modality, View
 from mmsearch.vectors import Bitmap, ExactIndex, FaissIndex, GpuIndex, IndexStore, VectorIndex, bitmap, has_gpu
+from mmsearch.vectors.store import tidy
 
 KIND = "flat-fp16"
 _log = logging.getLogger("mmsearch")
@@ -47,8 +48,10 @@ class Indexes:
     ) -> None:
         self._catalog = catalog
         self.folder = folder
+        self._place = OwnFolder(folder, INDEXES, catalog.library_id)
         self._write_lock = write_lock
         self._on_gpu = on_gpu
+        self._warned = False
         self._guard = threading.Lock()
         self._open: dict[tuple[str, View], tuple[int, VectorIndex]] = {}
         self._behind: dict[tuple[str, View], tuple[float, VectorIndex]] = {}
@@ -67,15 +70,15 @@ class Indexes:
             known = self._open.get(key)
             if known and known[0] == revision:
                 return self._resident(key, revision, known[1])
-            store = self._store(space, view)
-            index: VectorIndex | None = store.open() if store.revision() == revision else None
-            if index is None:
-                try:
+            try:
+                store = self._store(space, view)
+                index: VectorIndex | None = store.open() if store.revision() == revision else None
+                if index is None:
                     with self._write_lock():
                         revision = self._catalog.revision
                         index = self._catch_up(space, view, revision)
-                except LibraryError:
-                    return self._as_it_is(space, view)
+            except LibraryError as error:
+                return self._as_it_is(space, view, error if isinstance(error, LinkError) else None)
             self._behind.pop(key, None)
             self._open[key] = (revision, index)
             return index
@@ -97,8 +100,9 @@ class Indexes:
     def catch_up(self, profile: Profile) -> None:
         """Bring every index of the profile to the catalog; the caller holds the lock.
 
-        Folders of indexes that no profile of the library uses are removed.
+        Folders of indexes that no profile of the library uses are removed, and what killed processes left.
         """
+        self._prepare()
         self._tidy(profile)
         revision = self._catalog.revision
         for space in profile.spaces:
@@ -121,9 +125,21 @@ class Indexes:
             known = self._bitmaps[key] = (revision, allowed)
         return known[1]
 
+    def check(self, profile: Profile) -> None:
+        """Raise `LinkError` where a link is in the way of an index of the profile: see `mmsearch.layout`."""
+        for space in profile.spaces:
+            for view in space.front_ends:
+                self._store(space, view)
+
     def file(self, space: Space, view: View, name: str) -> Path:
-        """Return where something is kept that goes with an index, and goes when it goes."""
-        return self._own_folder / _folder_name(space) / f"{view.value}.{name}"
+        """Return where something is kept that goes with an index, and goes when it goes. Raises `LinkError`."""
+        folder = self._own_folder / _folder_name(space)
+        self._place.check(folder)
+        return folder / f"{view.value}.{name}"
+
+    def remove(self, file: Path) -> None:
+        """Remove what `file` said, if it is there."""
+        self._place.remove(file.parent, lambda name: name == file.name)
 
     def exact(self) -> Indexes:
         """Return what answers as these do by comparing with every vector of the catalog: the measure of them."""
@@ -137,13 +153,18 @@ class Indexes:
             for view in space.front_ends:
                 count = len(self._live(space, view))
                 if count:
-                    stale = self._store(space, view).revision() != revision
+                    try:
+                        stale = self._store(space, view).revision() != revision
+                    except LinkError as error:
+                        stale = True
+                        self._warn(error)
                     lines.append(IndexStatus(space.name, view, KIND, count, stale))
         return tuple(lines)
 
     def _catch_up(self, space: Space, view: View, revision: int) -> VectorIndex:
         store = self._store(space, view)
         try:
+            self._prepare()
             held = store.revision()
             if held == revision and (index := store.open()) is not None:
                 return index
@@ -151,16 +172,23 @@ class Indexes:
                 store.discard()  # it holds another catalog's vectors, or those of a state that was rolled back
             return store.catch_up(self._live(space, view), revision, lambda ids: self._catalog.vectors(ids, space.dim))
         except OSError as error:
-            raise LibraryError(
-                f"{error.filename or self.folder}: {error.strerror or error}; the catalog is whole, "
-                "so mend that and run 'mmsearch index' again"
-            ) from error
+            raise self._unwritable(error) from error
 
-    def _as_it_is(self, space: Space, view: View) -> VectorIndex:
-        """Return what can be had without writing: the index of a finished run, or one in memory."""
-        store = self._store(space, view)
-        held = store.revision()
-        if held is not None and self._catalog.had_revision(held) and (index := store.open()) is not None:
+    def _as_it_is(self, space: Space, view: View, linked: LinkError | None = None) -> VectorIndex:
+        """Return what can be had without writing: the index of a finished run, or one in memory.
+
+        Where a link is in the way, its folder isn't even read.
+        """
+        if linked is not None:
+            self._warn(linked)
+        store = None if linked else self._store(space, view)
+        held = store.revision() if store else None
+        if (
+            store is not None
+            and held is not None
+            and self._catalog.had_revision(held)
+            and (index := store.open()) is not None
+        ):
             return index
         since, kept = self._behind.get((space.name, view), (0.0, None))
         if kept is None or time.monotonic() - since > STALE_S:
@@ -175,20 +203,42 @@ class Indexes:
         return self._catalog.embedding_ids(space_id, view, modalities)
 
     def _store(self, space: Space, view: View) -> IndexStore:
-        return IndexStore(self._own_folder / _folder_name(space) / view.value, space.dim)
+        """Return the store of an index. Raises `LinkError` where a link is in its way."""
+        folder = self._own_folder / _folder_name(space) / view.value
+        self._place.check(folder)
+        return IndexStore(folder, space.dim, self.folder)
 
     @property
     def _own_folder(self) -> Path:
         return self.folder / str(self._catalog.profile_id)
 
+    def _prepare(self) -> None:
+        """Make the folder of all indexes and mark it as this library's. Raises `LibraryError`."""
+        self._catalog.library_id(make=True)
+        try:
+            self._place.prepare()
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> LibraryError:
+        return LibraryError(
+            f"{error.filename or self.folder}: {error.strerror or error}; the catalog is whole, "
+            "so mend that and run 'mmsearch index' again"
+        )
+
+    def _warn(self, error: LinkError) -> None:
+        if not self._warned:
+            _log.warning("searching without an index, from the catalog's own vectors: %s", error)
+            self._warned = True
+
     def _tidy(self, profile: Profile) -> None:
         used = {str(row.id) for row in self._catalog.profiles()} | {self._own_folder.name}
         own = {_folder_name(space) for space in profile.spaces}
-        for folder, names in ((self.folder, used), (self._own_folder, own)):
-            with suppress(OSError):  # what can't be removed yet, as it is mapped by a reader, is in nobody's way
-                for entry in folder.iterdir() if folder.is_dir() else ():
-                    if entry.is_dir() and entry.name not in names:
-                        shutil.rmtree(entry, ignore_errors=True)
+        self._place.remove(self.folder, lambda name: name not in used)
+        self._place.remove(self._own_folder, lambda name: name not in own)
+        self._place.remove_temporary()
+        for folder in self._place.folders(INDEX):
+            tidy(folder, self.folder)
 
 
 class _ExactIndexes(Indexes):

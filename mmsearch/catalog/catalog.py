@@ -14,7 +14,7 @@ from sqlalchemy import BindParameter, ColumnElement, Select, bindparam, func, in
 from mmsearch.catalog.copying import Copier
 from mmsearch.catalog.database import Database
 from mmsearch.catalog.embeddings import EmbeddingReader
-from mmsearch.catalog.profiles import ProfileKeeper, count_media, media_rows
+from mmsearch.catalog.profiles import ProfileKeeper, begin, count_media, media_rows
 from mmsearch.catalog.rows import FailureRow, Known, MediaRow, NewContent, NewMedia
 from mmsearch.catalog.schema import content, embedded, failure, media, profile, run, space
 from mmsearch.catalog.writing import (
@@ -41,8 +41,10 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
     Reads may run beside one writer; the library's lock sees that there is one.
     """
 
-    def __init__(self, file: Path, *, create: bool = False) -> None:
-        super().__init__(Database(file, create=create), 1)  # the first profile's id, before it is registered
+    def __init__(self, file: Path, *, create: bool = False, first: tuple[str, Sequence[str]] | None = None) -> None:
+        """Open a catalog. With `create`, a missing one is made, with `first`, the name and pins of its profile."""
+        database = Database(file, create=create, fill=lambda connection: begin(connection, first))
+        super().__init__(database, 1)  # the first profile's id, before it is registered
         self.profile_id = self.current or self.profile_id
 
     def beside(self, profile_id: int) -> Catalog:

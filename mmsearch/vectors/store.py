@@ -11,7 +11,6 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.errors import LibraryError
-from mmsearch.files import sync_folder
+from mmsearch.files import read_bounded, remove_own, remove_temporary, sync_folder
+from mmsearch.layout import INDEX
 from mmsearch.vectors.faiss_index import FaissIndex, map_generation, write_generation
 
 Ids = NDArray[np.int64]
@@ -31,6 +31,9 @@ SHARD_ROWS = 2**19
 """Most vectors in one file: bounds the memory that writing one takes (256 MB at 256 dimensions)."""
 MERGE_SHARE = 0.1
 MAX_DELTAS = 16
+MANIFEST = "manifest.json"
+MANIFEST_BYTES = 2**24
+"""Larger than any manifest: a thousand files take 100 kB."""
 _FETCH_ROWS = 2**15
 _CHECKED_BYTES = 16 * 2**20
 
@@ -57,11 +60,12 @@ class Manifest:
 
 
 class IndexStore:
-    """The folder of one index."""
+    """The folder of one index, reached without a link from `root`; by default that is the folder itself."""
 
-    def __init__(self, folder: Path, dim: int) -> None:
+    def __init__(self, folder: Path, dim: int, root: Path | None = None) -> None:
         self._folder = folder
         self._dim = dim
+        self._root = root or folder
 
     def revision(self) -> int | None:
         """Return the catalog revision that the index answers for, or None where there is no usable manifest."""
@@ -142,11 +146,7 @@ class IndexStore:
         self._install(temporary)
         sync_folder(self._folder)
         index = self._map(manifest)
-        named = {file.name for file in (*manifest.generations, manifest.deleted) if file} | {"manifest.json"}
-        for file in self._folder.iterdir():
-            if file.name not in named:
-                with suppress(OSError):  # a reader that has it mapped keeps it; Windows lets it go another time
-                    file.unlink()
+        tidy(self._folder, self._root)
         return index
 
     def _manifest(self) -> Manifest | None:
@@ -180,6 +180,21 @@ class IndexStore:
         if manifest.deleted is None:
             return np.empty(0, np.int64)
         return np.asarray(np.load(self._folder / manifest.deleted.name, allow_pickle=False), np.int64)
+
+
+def tidy(folder: Path, root: Path) -> None:
+    """Remove the files of an index that its manifest doesn't name: of older generations, and of killed processes.
+
+    The caller holds the lock. Without a manifest that can be read, files of generations stay for a rebuild to replace.
+    """
+    try:
+        manifest = json.loads(read_bounded(folder / MANIFEST, MANIFEST_BYTES, follow_links=False))
+        files = [*manifest["generations"], *filter(None, [manifest["deleted"]])]
+        named = {MANIFEST, *(str(file["name"]) for file in files)}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        remove_temporary(folder, root, INDEX)
+    else:
+        remove_own(folder, root, INDEX, lambda name: name not in named)
 
 
 def _check(file: Path) -> int:
