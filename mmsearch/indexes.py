@@ -128,6 +128,7 @@ class Indexes:
     def check(self, profile: Profile) -> None:
         """Raise `LinkError` where a link is in the way of an index of the profile: see `mmsearch.layout`."""
         for space in profile.spaces:
+            self._place.check(self._own_folder / _folder_name(space))
             for view in space.front_ends:
                 self._store(space, view)
 

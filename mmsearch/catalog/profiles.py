@@ -24,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from mmsearch.catalog.database import Part
-from mmsearch.catalog.rows import MediaRow, ProfileRow
+from mmsearch.catalog.rows import MediaRow, ProfileRow, check_types
 from mmsearch.catalog.schema import content, embedded, media, profile, revision, segment, setting, space
 from mmsearch.catalog.writing import PART, raise_revision, take_out
 
@@ -55,7 +55,8 @@ class ProfileKeeper(Part):
     def profiles(self) -> list[ProfileRow]:
         """Return every profile of which there may be vectors, by id."""
         with self._read() as connection:
-            rows = connection.execute(select(profile).order_by(profile.c.id))
+            rows = connection.execute(select(profile).order_by(profile.c.id)).all()
+            check_types(rows, int, str, str, str)
             return [ProfileRow(row.id, row.name, _pins(row.pins), row.precision) for row in rows]
 
     def set_profile(self, name: str, pins: Sequence[str]) -> int:
@@ -109,7 +110,7 @@ class ProfileKeeper(Part):
         while True:
             with self._read() as connection:
                 page = connection.execute(query.order_by(media.c.id).limit(PART), {"last": last})
-                rows = [MediaRow(*row) for row in page]
+                rows = [as_media_row(row) for row in page]
             yield from rows
             if len(rows) < PART:
                 return
@@ -199,6 +200,14 @@ def media_rows(profile_id: int) -> Select[Any]:
         embedded.c.resume_s,
     )
     return select(*columns).select_from(_media_of(profile_id))
+
+
+def as_media_row(row: Sequence[Any]) -> MediaRow:
+    """Return a row of that query. Raises `TypeError` where mmsearch didn't write it."""
+    media = MediaRow(*row)
+    if type(media.path) is not bytes or type(media.device) is not str or type(media.sidecars) is not str:
+        raise TypeError("a path isn't of bytes, or its state not of text")
+    return media
 
 
 def count_media(profile_id: int) -> Select[int]:
