@@ -26,7 +26,7 @@ from mmsearch import AdaptReport, Progress, UsageError, View
 from mmsearch.catalog import Catalog, NewContent, NewMedia, NewSegment
 from mmsearch.folder import CATALOG
 from mmsearch.metrics import Interval
-from mmsearch.query import Query
+from mmsearch.search.query import Query
 from mmsearch.spaces import AdaptedSpace, HeadWeights, Vectors, embed, load_profile, normalise
 from mmsearch.training import adapt as training
 from mmsearch.training import collection as collecting

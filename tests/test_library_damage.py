@@ -21,11 +21,12 @@ from conftest import Run
 from old_catalogs import downgrade
 
 import mmsearch
-from mmsearch import LibraryError, NoLibraryError, calibration
+from mmsearch import LibraryError, NoLibraryError
 from mmsearch.catalog import Catalog, opening
 from mmsearch.errors import CatalogError
 from mmsearch.folder import CATALOG
 from mmsearch.layout import MARKER
+from mmsearch.search import calibration
 from mmsearch.spaces import Profile, load_profile
 from mmsearch.types import View
 

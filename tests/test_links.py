@@ -288,7 +288,7 @@ def test_a_measurement_behind_a_link_is_not_used(library: Path, tmp_path: Path) 
     bank = place(library, "indexes/2/SPACE/visual.bank.npz")
     with mmsearch.open(library) as opened:
         seen = opened.seen()
-        assert seen.engine._calibration.asked(seen.profile.spaces[0], View.VISUAL) is not None
+        assert seen.engine._calibration.bank_scores(seen.profile.spaces[0], View.VISUAL) is not None
         shutil.move(bank, tmp_path / "bank.npz")
         bank.symlink_to(tmp_path / "bank.npz")
-        assert seen.engine._calibration.asked(seen.profile.spaces[0], View.VISUAL) is None
+        assert seen.engine._calibration.bank_scores(seen.profile.spaces[0], View.VISUAL) is None
