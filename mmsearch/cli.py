@@ -16,7 +16,8 @@ import typer
 from mmsearch import listing, output
 from mmsearch.arguments import QueryCommand
 from mmsearch.errors import MMSearchError
-from mmsearch.library import CATALOG, Library, default_folder
+from mmsearch.folder import LibraryFolder
+from mmsearch.library import Library
 from mmsearch.paths import expand
 from mmsearch.search.query import Query, parse_file, parse_term
 from mmsearch.settings import Settings, default_workers
@@ -91,9 +92,9 @@ def index(
         raise typer.BadParameter(
             f"{output.printable(missing[0])} doesn't exist; nothing was changed", param_hint="PATH"
         )
-    folder = expand(library) if library else default_folder()
-    new = not (folder / CATALOG).is_file()
-    with Library(folder, model if new else "auto", settings=settings) as opened, _stop_on_ctrl_c() as stop:
+    folder = LibraryFolder(library)
+    new = not folder.has_catalog
+    with Library(folder.path, model if new else "auto", settings=settings) as opened, _stop_on_ctrl_c() as stop:
         with output.progress_bar(quiet=json) as progress:
             report = opened.index(
                 *paths,

@@ -7,6 +7,7 @@
     ├── LibraryError        the library on disk
     │   ├── NoLibraryError  there is none here
     │   ├── LockedError     another process is writing to it
+    │   ├── LinkError       a link lies where the library keeps files of its own
     │   ├── CatalogError    the catalog can't be read or written
     │   └── DamagedIndexError  a file of an index isn't what was written
     └── MediaError          a file can't be decoded; an index run records it and goes on
@@ -42,6 +43,10 @@ class NoLibraryError(LibraryError):
 
 class LockedError(LibraryError):
     """Another process is writing to the library."""
+
+
+class LinkError(LibraryError):
+    """A link lies where the library keeps files of its own."""
 
 
 class CatalogError(LibraryError):

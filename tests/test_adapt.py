@@ -24,8 +24,7 @@ from PIL import Image
 import mmsearch
 from mmsearch import AdaptReport, Progress, UsageError, View
 from mmsearch.catalog import Catalog, NewContent, NewMedia, NewSegment
-from mmsearch.library import CATALOG
-from mmsearch.locking import write_lock
+from mmsearch.folder import CATALOG
 from mmsearch.metrics import Interval
 from mmsearch.search.query import Query
 from mmsearch.spaces import AdaptedSpace, HeadWeights, Vectors, embed, load_profile, normalise
@@ -430,12 +429,11 @@ def test_the_command_says_when_nothing_was_gained(tmp_path: Path, run: Run) -> N
     assert list(report["gains"][0]) == ["direction", "queries", "metric", "before", "after", "difference"]
 
 
-def test_one_writes_at_a_time(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library_module, "write_lock", lambda folder, _wait_s: write_lock(folder, 0.0))
+def test_one_writes_at_a_time(library: Path) -> None:
     with (
         mmsearch.open(library) as opened,
         mmsearch.open(library) as other,
-        other._lock(),
+        other._place.lock("adapt"),
         pytest.raises(mmsearch.LockedError),
     ):
         opened.adapt()

@@ -14,8 +14,17 @@ from conftest import REPOSITORY
 import mmsearch
 
 LAYERS = [
-    {"mmsearch.types", "mmsearch.errors", "mmsearch.files", "mmsearch.paths", "mmsearch.resample", "mmsearch.metrics"},
+    {
+        "mmsearch.types",
+        "mmsearch.errors",
+        "mmsearch.files",
+        "mmsearch.layout",
+        "mmsearch.paths",
+        "mmsearch.resample",
+        "mmsearch.metrics",
+    },
     {"mmsearch.settings", "mmsearch.locking"},
+    {"mmsearch.folder"},
     {"mmsearch.media", "mmsearch.spaces", "mmsearch.catalog", "mmsearch.vectors", "mmsearch.search.scoring"},
     {"mmsearch.training"},
     {"mmsearch.indexes", "mmsearch.adapting"},
@@ -52,8 +61,8 @@ SEAMS = {
     "soxr": {"mmsearch/resample.py"},
     "pi_heif": {"mmsearch/media/image.py"},
     "pebble": {"indexer/decode.py", "indexer/workers.py"},
-    "filelock": {"mmsearch/locking.py", "mmsearch/spaces/cache.py"},
-    "platformdirs": {"mmsearch/library.py", "mmsearch/spaces/cache.py"},
+    "filelock": {"mmsearch/spaces/cache.py"},
+    "platformdirs": {"mmsearch/folder.py", "mmsearch/spaces/cache.py"},
     "typer": {"mmsearch/cli.py", "mmsearch/arguments.py"},
     "rich": {"mmsearch/output.py", "mmsearch/listing.py"},
     "PIL": {

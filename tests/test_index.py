@@ -253,7 +253,11 @@ def test_an_open_reader_sees_a_finished_run(library: Library, photos: Path) -> N
 
 
 def test_one_writer_at_a_time(library: Library, photos: Path) -> None:
-    with mmsearch.open(library.folder) as other, other._lock(0), pytest.raises(LockedError, match="another process"):
+    with (
+        mmsearch.open(library.folder) as other,
+        other._place.lock("index"),
+        pytest.raises(LockedError, match=r"PID \d+"),
+    ):
         library.index(photos)
 
 

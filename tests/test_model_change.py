@@ -33,7 +33,7 @@ from indexer.workers import PreparedContent
 from mmsearch import IndexReport, Library, ModelError, Progress, Settings, UsageError, View
 from mmsearch.catalog import Catalog, profiles
 from mmsearch.catalog.database import Database
-from mmsearch.library import CATALOG
+from mmsearch.folder import CATALOG
 from mmsearch.media import content_digest
 from mmsearch.search.retrieve import Retriever
 from mmsearch.spaces import Profile, load_profile

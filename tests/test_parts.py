@@ -28,7 +28,7 @@ from indexer.workers import Crew, PreparedContent
 from mmsearch import Library, Settings, View
 from mmsearch.catalog import Catalog
 from mmsearch.errors import MediaError, ReadError
-from mmsearch.library import CATALOG
+from mmsearch.folder import CATALOG
 from mmsearch.media import DecodeOptions, decode
 from mmsearch.media import clip as clip_module
 from mmsearch.settings import Limits

@@ -14,8 +14,8 @@ from sqlalchemy import BindParameter, ColumnElement, Select, bindparam, func, in
 from mmsearch.catalog.copying import Copier
 from mmsearch.catalog.database import Database
 from mmsearch.catalog.embeddings import EmbeddingReader
-from mmsearch.catalog.profiles import ProfileKeeper, count_media, media_rows
-from mmsearch.catalog.rows import FailureRow, Known, MediaRow, NewContent, NewMedia
+from mmsearch.catalog.profiles import ProfileKeeper, as_media_row, begin, count_media, media_rows
+from mmsearch.catalog.rows import FailureRow, Known, MediaRow, NewContent, NewMedia, check_types
 from mmsearch.catalog.schema import content, embedded, failure, media, profile, run, space
 from mmsearch.catalog.writing import (
     PART,
@@ -30,7 +30,7 @@ from mmsearch.catalog.writing import (
     record_failures,
     take_out,
 )
-from mmsearch.types import Modality
+from mmsearch.types import Modality, Stage
 
 _SOME: BindParameter[Any] = bindparam("some", expanding=True)
 
@@ -41,8 +41,10 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
     Reads may run beside one writer; the library's lock sees that there is one.
     """
 
-    def __init__(self, file: Path, *, create: bool = False) -> None:
-        super().__init__(Database(file, create=create), 1)  # the first profile's id, before it is registered
+    def __init__(self, file: Path, *, create: bool = False, first: tuple[str, Sequence[str]] | None = None) -> None:
+        """Open a catalog. With `create`, a missing one is made, with `first`, the name and pins of its profile."""
+        database = Database(file, create=create, fill=lambda connection: begin(connection, first))
+        super().__init__(database, 1)  # the first profile's id, before it is registered
         self.profile_id = self.current or self.profile_id
 
     def beside(self, profile_id: int) -> Catalog:
@@ -75,7 +77,9 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
         with self._read() as connection:
             query = media_rows(self.profile_id).where(media.c.path.in_(_SOME))
             return {
-                row.path: MediaRow(*row) for part in parts(paths) for row in connection.execute(query, {"some": part})
+                row.path: as_media_row(row)
+                for part in parts(paths)
+                for row in connection.execute(query, {"some": part})
             }
 
     def media_under(self, root: bytes) -> Iterator[MediaRow]:
@@ -86,7 +90,7 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
         query = below.order_by(media.c.path).limit(PART)
         while True:
             with self._read() as connection:
-                rows = [MediaRow(*row) for row in connection.execute(query, {"last": last})]
+                rows = [as_media_row(row) for row in connection.execute(query, {"last": last})]
             yield from rows
             if len(rows) < PART:
                 return
@@ -114,7 +118,8 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
         columns = (content.c.hash, content.c.id, content.c.modality, embedded.c.resume_s)
         query = select(*columns).join_from(content, embedded).where(content.c.hash.in_(_SOME), *mine)
         with self._read() as connection:
-            rows = (row for part in parts(hashes) for row in connection.execute(query, {"some": part}))
+            rows = [row for part in parts(hashes) for row in connection.execute(query, {"some": part})]
+            check_types(rows, bytes, int, str, (float, None))
             return {row.hash: Known(row.id, Modality(row.modality), row.resume_s) for row in rows}
 
     def commit(
@@ -162,7 +167,7 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
         query = _failures().where(failure.c.path.in_(_SOME))
         with self._read() as connection:
             rows = (row for part in parts(paths) for row in connection.execute(query, {"some": part}))
-            return {row.path: FailureRow(*row) for row in rows}
+            return {row.path: _failure_row(row) for row in rows}
 
     def failures_under(self, root: bytes | None = None) -> list[FailureRow]:
         """Return the recorded failures at a path or below a folder, or all of them, by path."""
@@ -171,7 +176,7 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
             first, end = _span(root)
             query = query.where(or_(failure.c.path == root, (failure.c.path > first) & (failure.c.path < end)))
         with self._read() as connection:
-            return [FailureRow(*row) for row in connection.execute(query)]
+            return [_failure_row(row) for row in connection.execute(query)]
 
     def forget_failures(self, paths: Iterable[bytes]) -> None:
         """Delete the failures of paths; what the library holds of them stays."""
@@ -229,6 +234,11 @@ def _count_embedded(*where: ColumnElement[bool]) -> Select[int]:
 
 def _failures() -> Select[Any]:
     return select(failure.c.path, failure.c.stage, failure.c.reason, failure.c.stamp, failure.c.version)
+
+
+def _failure_row(row: Any) -> FailureRow:  # noqa: ANN401  a row has no common type
+    check_types([row], bytes, str, str, str, str)
+    return FailureRow(row.path, Stage(row.stage), row.reason, row.stamp, row.version)
 
 
 def _span(root: bytes) -> tuple[bytes, bytes]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sqlalchemy import BindParameter, ScalarSelect, bindparam, func, select
 
 from mmsearch.catalog.database import Part
-from mmsearch.catalog.rows import CaptionRow, Embeddings, Ids, SegmentRow
+from mmsearch.catalog.rows import CaptionRow, Embeddings, Ids, SegmentRow, check_types
 from mmsearch.catalog.schema import content, embedding, media, revision, segment, space
 from mmsearch.catalog.writing import FIRST_DRAWS, parts
 from mmsearch.errors import CatalogError
@@ -87,12 +87,12 @@ class EmbeddingReader(Part):
         )
         with self._read() as connection:
             rows = [row for part in parts(segment_ids) for row in connection.execute(query, {"some": part})]
-        return Embeddings(
-            ids=np.asarray([row.id for row in rows], np.int64),
-            segment_ids=np.asarray([row.segment_id for row in rows], np.int64),
-            views=tuple(View(row.view) for row in rows),
-            vectors=self._unpack([row.vector for row in rows], dim),
-        )
+            return Embeddings(
+                ids=np.asarray([row.id for row in rows], np.int64),
+                segment_ids=np.asarray([row.segment_id for row in rows], np.int64),
+                views=tuple(View(row.view) for row in rows),
+                vectors=self._unpack([row.vector for row in rows], dim),
+            )
 
     def sample(self, space_id: int, view: View, size: int, dim: int) -> NDArray[np.float32]:
         """Return up to `size` vectors of a view, chosen by the hash of their content: (n, dim) float32.
@@ -153,7 +153,8 @@ class EmbeddingReader(Part):
             .where(segment.c.id.in_(_SOME))
         )
         with self._read() as connection:
-            rows = (row for part in parts(segment_ids) for row in connection.execute(query, {"some": part}))
+            rows = [row for part in parts(segment_ids) for row in connection.execute(query, {"some": part})]
+            check_types(rows, int, int, None, (bytes, None), (float, None), (float, None), (str, None), bool)
             return {
                 row.id: SegmentRow(row.id, row.content_id, Modality(row.modality), *row[3:])
                 for row in rows
@@ -175,15 +176,16 @@ class EmbeddingReader(Part):
         )
         with self._read() as connection:
             rows = [row for row in connection.execute(query) if row.path is not None]
-        found: dict[int, CaptionRow] = {}
-        for row in sorted(rows, key=lambda row: (row.modality == Modality.VIDEO and row.of_a_moment, row.id)):
-            found.setdefault(row.content_id, CaptionRow(row.path, Modality(row.modality), row.text))
+            check_types(rows, int, int, None, str, bytes, bool)
+            found: dict[int, CaptionRow] = {}
+            for row in sorted(rows, key=lambda row: (row.modality == Modality.VIDEO and row.of_a_moment, row.id)):
+                found.setdefault(row.content_id, CaptionRow(row.path, Modality(row.modality), row.text))
         return sorted(found.values(), key=lambda row: row.path)
 
     def _unpack(self, blobs: Sequence[bytes], dim: int) -> NDArray[np.float32]:
         try:
             return np.frombuffer(b"".join(blobs), "<f2").reshape(len(blobs), dim).astype(np.float32)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             file = self._database.file
             raise CatalogError(f"{file}: a vector has the wrong length; rebuild with 'mmsearch index'") from error
 

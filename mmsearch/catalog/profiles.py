@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -23,12 +24,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from mmsearch.catalog.database import Part
-from mmsearch.catalog.rows import MediaRow, ProfileRow
+from mmsearch.catalog.rows import MediaRow, ProfileRow, check_types
 from mmsearch.catalog.schema import content, embedded, media, profile, revision, segment, setting, space
 from mmsearch.catalog.writing import PART, raise_revision, take_out
 
-_ANSWERING, _NEXT = "profile", "change"
-"""The settings that hold the id of the profile that answers, and of the one that the library is changing to."""
+_ANSWERING, _NEXT, _LIBRARY = "profile", "change", "library"
+"""The settings that hold the id of the profile that answers, of the one that the library is changing to, and of it."""
 
 
 class ProfileKeeper(Part):
@@ -54,17 +55,26 @@ class ProfileKeeper(Part):
     def profiles(self) -> list[ProfileRow]:
         """Return every profile of which there may be vectors, by id."""
         with self._read() as connection:
-            rows = connection.execute(select(profile).order_by(profile.c.id))
-            return [ProfileRow(row.id, row.name, tuple(json.loads(row.pins)), row.precision) for row in rows]
+            rows = connection.execute(select(profile).order_by(profile.c.id)).all()
+            check_types(rows, int, str, str, str)
+            return [ProfileRow(row.id, row.name, _pins(row.pins), row.precision) for row in rows]
 
     def set_profile(self, name: str, pins: Sequence[str]) -> int:
         """Make a new library's profile the one that answers, unless one does already; return the id of that."""
         with self._write(at_once=True) as connection:
             known = _setting(connection, _ANSWERING)
-            if known is None:
-                known = _add(connection, name, pins)
-                _set(connection, _ANSWERING, known)
-            return known
+            return _add_first(connection, name, pins) if known is None else known
+
+    def library_id(self, *, make: bool = False) -> str:
+        """Return the library's random id; one of an older version has none, "", until it is to `make` it."""
+        query = select(setting.c.value).where(setting.c.key == _LIBRARY)
+        with self._read() as connection:
+            known = connection.execute(query).scalar()
+        if known is None and make:
+            with self._write(at_once=True) as connection:
+                _add_id(connection)
+                known = connection.execute(query).scalar()
+        return "" if known is None else str(known)
 
     @property
     def precision(self) -> str:
@@ -100,7 +110,7 @@ class ProfileKeeper(Part):
         while True:
             with self._read() as connection:
                 page = connection.execute(query.order_by(media.c.id).limit(PART), {"last": last})
-                rows = [MediaRow(*row) for row in page]
+                rows = [as_media_row(row) for row in page]
             yield from rows
             if len(rows) < PART:
                 return
@@ -192,6 +202,14 @@ def media_rows(profile_id: int) -> Select[Any]:
     return select(*columns).select_from(_media_of(profile_id))
 
 
+def as_media_row(row: Sequence[Any]) -> MediaRow:
+    """Return a row of that query. Raises `TypeError` where mmsearch didn't write it."""
+    media = MediaRow(*row)
+    if type(media.path) is not bytes or type(media.device) is not str or type(media.sidecars) is not str:
+        raise TypeError("a path isn't of bytes, or its state not of text")
+    return media
+
+
 def count_media(profile_id: int) -> Select[int]:
     """Return the query for the number of media, with what a profile has embedded of them to compare with."""
     return select(func.count()).select_from(_media_of(profile_id))
@@ -205,6 +223,31 @@ def _media_of(profile_id: int) -> FromClause:
 def _lacks(embedded_by: str) -> Any:  # noqa: ANN401  an SQL condition has no common type
     whole = and_(embedded.c.id.is_not(None), embedded.c.key == embedded_by, embedded.c.resume_s.is_(None))
     return not_(whole)
+
+
+def begin(connection: Connection, first: tuple[str, Sequence[str]] | None) -> None:
+    """Write what a new catalog begins with: the library's id and, of the profile that answers, name and pins."""
+    _add_id(connection)
+    if first is not None:
+        _add_first(connection, *first)
+
+
+def _add_id(connection: Connection) -> None:
+    statement = upsert(setting).values(key=_LIBRARY, value=secrets.token_hex(16))
+    connection.execute(statement.on_conflict_do_nothing())
+
+
+def _add_first(connection: Connection, name: str, pins: Sequence[str]) -> int:
+    known = _add(connection, name, pins)
+    _set(connection, _ANSWERING, known)
+    return known
+
+
+def _pins(stored: str) -> tuple[str, ...]:
+    pins = json.loads(stored)
+    if not isinstance(pins, list) or not all(isinstance(pin, str) for pin in pins):
+        raise ValueError("a profile's pins are no list of names")
+    return tuple(pins)
 
 
 def _setting(connection: Connection, key: str) -> int | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shutil
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -24,13 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.errors import ModelError, one_line
-from mmsearch.files import sync_folder, write_whole
+from mmsearch.files import Layout, remove_own, sync_folder, write_whole
+from mmsearch.layout import ADAPTED, BUILDING, HEADS
 from mmsearch.spaces.base import FrontEnd, Prepared, Space, Vectors, normalise
 from mmsearch.spaces.onnx import OnnxSpace
 from mmsearch.types import View
 
 Weights = NDArray[np.float32]
 _SPEC, _HEADS = "spec.json", "heads.npz"
+_BEFORE = Layout(folders={re.compile("before"): HEADS})
 _CURVE = float(np.sqrt(2 / np.pi))
 
 
@@ -201,9 +203,8 @@ class Adapted:
         The caller sees that nobody else writes there. What processes that were killed have left is removed.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(".*"):
-            shutil.rmtree(left, ignore_errors=True)
-        building = Path(tempfile.mkdtemp(prefix=".", dir=folder))
+        remove_own(folder, folder, ADAPTED, lambda name: name.startswith(BUILDING))
+        building = Path(tempfile.mkdtemp(prefix=BUILDING, dir=folder))
         fingerprint = self.write_to(building)
         building.chmod(0o755)  # mkdtemp's are for their owner alone
         sync_folder(building)
@@ -211,7 +212,7 @@ class Adapted:
         if place.exists():  # the same heads, perhaps damaged since: a name can't be given to a second folder
             place.rename(building / "before")
         building.rename(place)
-        shutil.rmtree(place / "before", ignore_errors=True)
+        remove_own(place, folder, _BEFORE, lambda _: True)
         sync_folder(folder)
         return fingerprint
 
