@@ -109,8 +109,11 @@ def unpack_array(raw: bytes) -> NDArray[Any]:
 # Writing
 
 
-def write_whole(file: Path, content: bytes) -> None:
-    """Write a file under a temporary name, sync it and give it its own. Raises `OSError`, and leaves nothing then."""
+def write_whole(file: Path, content: bytes, *, sync: bool = True) -> None:
+    """Write a file under a temporary name, sync it and give it its own. Raises `OSError`, and leaves nothing then.
+
+    Without `sync` a crash of the machine may leave it torn: for what is checked when it is read, and soon made again.
+    """
     temporary = file.with_name(f".{file.name[:200]}.{os.getpid()}")
     with suppress(FileNotFoundError):
         temporary.unlink()  # of a killed process with the same number, or a link that somebody put there
@@ -119,7 +122,8 @@ def write_whole(file: Path, content: bytes) -> None:
         with os.fdopen(descriptor, "wb") as opened:
             opened.write(content)
             opened.flush()
-            os.fsync(opened.fileno())
+            if sync:
+                os.fsync(opened.fileno())
         temporary.replace(file)
     except OSError:
         temporary.unlink(missing_ok=True)

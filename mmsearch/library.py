@@ -14,6 +14,7 @@ from typing import Self
 from mmsearch.adapting import adapt_profile, adapted_folder, called_off_on_failure, convert, tidy
 from mmsearch.calibration import Calibration
 from mmsearch.catalog import Catalog, ProfileRow
+from mmsearch.catalog.seal import kept_seal, seal
 from mmsearch.engine import Answer, Engine
 from mmsearch.errors import CatalogError, LibraryError, ModelError, NoLibraryError, UsageError
 from mmsearch.files import size_of
@@ -173,6 +174,7 @@ class Library:
         Raises `UsageError` for a path that doesn't exist, `LockedError` while another process writes, `ModelError`.
         """
         from indexer import IndexOptions, find_roots, run  # the way back; only training knows the indexer, too
+        from mmsearch.catalog.upkeep import mend_if_broken
 
         if not paths:
             raise UsageError("nothing to index; name at least one file or folder")
@@ -180,15 +182,19 @@ class Library:
         find_roots(roots)
         asked = None if model in (None, "auto") else self._load(model)
         with self._lock():
+            again = mend_if_broken(self._catalog)
             switched_to = None if asked else self._switch_if_due()
             new = self._begin_change(asked) if asked else None
             seen = new or self.seen()
-            options = IndexOptions(tuple(exclude), prune, retry, self.folder, change=new is not None)
+            options = IndexOptions(
+                tuple(exclude), prune, retry, self.folder, change=new is not None, again=frozenset(again)
+            )
             report = run(seen.catalog, seen.profile, roots, self._settings, options, progress, stop)
             report = replace(report, switched_to=switched_to)
             if new and not report.interrupted:
                 report = self._switch(new, report, prune=prune)
             self._clean_up(prune=prune and not report.interrupted, measure=not report.interrupted)
+            seal(self._catalog.file)
         return report
 
     def adapt(self, progress: Callable[[Progress], None] | None = None) -> AdaptReport:
@@ -198,7 +204,7 @@ class Library:
         of what the heads gain there lies above 0, everything stays as it is. Nothing is decoded again, and the old
         vectors stay. Raises `UsageError` where there is too little to learn from, `LockedError`.
         """
-        with self._lock():
+        with self._lock(), kept_seal(self._catalog.file):
             seen = self.seen()
             report, adapted = adapt_profile(seen.catalog, seen.profile, self.folder, progress)
             if adapted is not None:
@@ -313,7 +319,7 @@ class Library:
         Raises `UsageError`, before anything changes, where the library holds nothing at a path.
         """
         roots = [os.path.abspath(os.fsencode(expand(path))) for path in paths]  # noqa: PTH100
-        with self._lock():
+        with self._lock(), kept_seal(self._catalog.file):
             known: list[bytes] = []
             for root in roots:
                 media = [row.path for row in self._catalog.media_under(root)]
@@ -322,6 +328,8 @@ class Library:
                     raise UsageError(f"the library holds nothing at {os.fsdecode(root)}; nothing was changed")
                 known += media + failed
             removed = self._catalog.remove(known)
+            for root in roots:
+                self._catalog.forget_roots(root)
             self._catalog.drop_orphans()
             self._clean_up(prune=False)
         return removed

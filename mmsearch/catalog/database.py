@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,8 @@ from sqlalchemy import Connection, Engine
 from mmsearch.catalog import schema
 from mmsearch.errors import CatalogError
 
+_log = logging.getLogger("mmsearch")
+
 
 class Database:
     """Opens connections to one file, each for one transaction, until it is closed."""
@@ -19,6 +22,7 @@ class Database:
         self.file = file
         self._engine = schema.connect(file, create=create)
         self._closed = False
+        self._warned: set[str] = set()
 
     def close(self) -> None:
         """Close every connection; none can be opened afterwards."""
@@ -29,6 +33,12 @@ class Database:
         if self._closed:
             raise CatalogError(f"{self.file} was closed; open the library again")
         return self._engine
+
+    def warn(self, line: str) -> None:
+        """Warn of something once, however often it is met."""
+        if line not in self._warned:
+            self._warned.add(line)
+            _log.warning("%s", line)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
