@@ -115,11 +115,8 @@ def write_whole(file: Path, content: bytes, *, sync: bool = True) -> None:
     Without `sync` a crash of the machine may leave it torn: for what is checked when it is read, and soon made again.
     """
     temporary = file.with_name(f".{file.name[:200]}.{os.getpid()}")
-    with suppress(FileNotFoundError):
-        temporary.unlink()  # of a killed process with the same number, or a link that somebody put there
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-        with os.fdopen(descriptor, "wb") as opened:
+        with open_new(temporary) as opened:
             opened.write(content)
             opened.flush()
             if sync:
@@ -128,6 +125,28 @@ def write_whole(file: Path, content: bytes, *, sync: bool = True) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def open_new(temporary: Path) -> io.BufferedRandom:
+    """Open a new file for writing and reading back; what stands under its temporary name is removed, not followed."""
+    with suppress(FileNotFoundError):
+        temporary.unlink()  # of a killed process with the same number, or a link that somebody put there
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    return os.fdopen(os.open(temporary, flags, 0o666), "w+b")
+
+
+def make_folder(folder: Path, root: Path) -> None:
+    """Make a folder and those above it. Raises `OSError` where a link or a file stands in its way below `root`."""
+    root.mkdir(parents=True, exist_ok=True)
+    place = root
+    for part in folder.relative_to(root).parts:
+        place /= part
+        with suppress(FileExistsError):
+            place.mkdir()
+        if not _is_folder(place):
+            raise NotADirectoryError(
+                errno.ENOTDIR, "it is a link or a file where a folder of the library's own", str(place)
+            )
 
 
 def sync_folder(folder: Path) -> None:

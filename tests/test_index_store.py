@@ -20,7 +20,8 @@ from mmsearch.indexes import Indexes
 from mmsearch.spaces import Profile, Space, load_profile
 from mmsearch.types import Modality, View
 from mmsearch.vectors import FaissIndex, IndexStore, VectorIndex, bitmap, store
-from mmsearch.vectors.faiss_index import write_generation
+from mmsearch.vectors.generation import write_generation
+from mmsearch.vectors.manifest import FORMAT
 
 Ids = NDArray[np.int64]
 Rows = NDArray[np.float32]
@@ -290,7 +291,7 @@ def test_a_manifest_of_another_format_or_dimension_is_not_used(mixed: Path) -> N
     assert IndexStore(mixed, DIM + 8).open() is None
     assert IndexStore(mixed, DIM + 8).revision() is None
     fields = json.loads((mixed / "manifest.json").read_text("utf-8"))
-    (mixed / "manifest.json").write_text(json.dumps({**fields, "format": store.FORMAT + 1}), "utf-8")
+    (mixed / "manifest.json").write_text(json.dumps({**fields, "format": FORMAT + 1}), "utf-8")
     assert IndexStore(mixed, DIM).open() is None
     catch_up(mixed, span(4, 108), 3)
 
@@ -341,12 +342,12 @@ def fail_at(step: int, patch: pytest.MonkeyPatch) -> None:
             raise PowerCut("unlink")
         real_unlink(self, missing_ok)
 
-    def write(file: Path, dim: int, parts: Iterator[tuple[Ids, Rows]]) -> int:
-        count = real_write(file, dim, parts)
+    def write(file: Path, dim: int, parts: Iterator[tuple[Ids, Rows]]) -> tuple[int, int]:
+        written = real_write(file, dim, parts)
         if reached():
             cut_short(file)
             raise PowerCut("write")
-        return count
+        return written
 
     patch.setattr(os, "fsync", fsync)
     patch.setattr(Path, "replace", replace)
