@@ -158,6 +158,15 @@ def _asked(file: Path, _mtime_ns: int) -> Asked | None:
     return Asked(stored["vectors"].astype(np.float32), stored["stds"], mean, std, Reach(median, spread), int(count))
 
 
+def is_usable(file: Path) -> bool:
+    """Return whether what a view's bank found can be read, and is finite."""
+    stored = _read(file)
+    if stored is None or not stored.keys() >= {"vectors", "stds", "numbers", "marks"}:
+        return False
+    whole = stored["numbers"].shape == (5,) and len(stored["stds"]) == len(stored["vectors"])
+    return whole and all(bool(np.isfinite(stored[name]).all()) for name in ("vectors", "stds", "numbers"))
+
+
 def between(sample: Vectors, space: Space, view: View) -> Background:
     """Return the background of two unrelated items in one view of this collection."""
     few = sample[:256]

@@ -25,7 +25,7 @@ from mmsearch.query import Query, make_query
 from mmsearch.settings import Limits, Settings
 from mmsearch.spaces import Profile, Vectors, load_profile, resolve_name
 from mmsearch.terms import embed_items
-from mmsearch.types import AdaptReport, Failure, Hit, IndexReport, Modality, Progress, Stage, Status, Term
+from mmsearch.types import AdaptReport, Check, Failure, Hit, IndexReport, Modality, Progress, Stage, Status, Term
 
 CATALOG = "catalog.sqlite"
 _log = logging.getLogger(__name__)
@@ -360,6 +360,21 @@ class Library:
             kept_models=tuple(other.name for other in others if other.id != change),
             precision=catalog.precision,
         )
+
+    def doctor(self, *, repair: bool = False) -> list[Check]:
+        """Check everything that the library consists of; `repair` mends what can be mended. See docs/doctor.md.
+
+        Raises `LockedError` where another process writes and `repair` is asked for.
+        """
+        from mmsearch.doctor import examine
+
+        opened = lambda: Library(self.folder, create=False, settings=self._settings)  # noqa: E731
+        try:
+            return examine(self.folder, opened, repair=repair, settings=self._settings)
+        finally:
+            if repair:  # the catalog may be another file now
+                self._catalog.reopen()
+                self._known = None
 
     def outdated(self) -> int:
         """Return how many files were embedded by another version of the model, and aren't found until indexed again."""

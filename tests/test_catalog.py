@@ -627,7 +627,7 @@ def test_a_reader_sees_each_commit_of_a_writer_as_it_ends(held: Catalog, space: 
 
 @pytest.mark.parametrize(
     "damaged",
-    [np.full(DIM, np.nan), np.eye(DIM)[0] * np.inf, np.zeros(DIM), np.full(DIM, 9.0), np.eye(DIM + 1)[0]],
+    [np.full(DIM, np.nan), np.full(DIM, np.inf), np.zeros(DIM), np.full(DIM, 9.0), np.eye(DIM + 1)[0]],
     ids=["NaN", "infinite", "zero", "long", "of another length"],
 )
 def test_a_damaged_vector_is_left_out_and_spoils_no_other(

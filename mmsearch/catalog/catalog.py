@@ -63,6 +63,10 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
         """Close every connection; the catalog can't be used afterwards."""
         self._database.close()
 
+    def reopen(self) -> None:
+        """Open new connections from now on: there may be another file in the place of this one."""
+        self._database.reopen()
+
     def shrink(self) -> None:
         """Give the space of what was deleted back to the disk, which takes as much again meanwhile."""
         self._database.shrink()

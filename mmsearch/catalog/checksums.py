@@ -38,7 +38,9 @@ def covered(table: Table) -> list[str]:
 
 def checked(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a row with its checksum. It has to have every column that is covered, as SQLite will give it back."""
-    return {**row, "checksum": checksum(table.name, (row[name] for name in covered(table)))}
+    values = (row[name] for name in covered(table))
+    plain = (str(value) if isinstance(value, str) else value for value in values)  # an enum is stored as its value
+    return {**row, "checksum": checksum(table.name, plain)}
 
 
 # What a profile has made of a content

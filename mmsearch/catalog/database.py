@@ -29,6 +29,10 @@ class Database:
         self._closed = True
         self._engine.dispose()
 
+    def reopen(self) -> None:
+        """Open new connections from now on."""
+        self._engine.dispose()
+
     def _opened(self) -> Engine:
         if self._closed:
             raise CatalogError(f"{self.file} was closed; open the library again")
