@@ -116,7 +116,7 @@ class Library:
         """Return what the catalog knows of a profile, or of the one that answers."""
         row = self._catalog.beside(profile_id or self._catalog.current or 1).profile
         if row is None:
-            raise CatalogError(f"{self.folder / CATALOG} lacks its profile; run 'mmsearch index' to make it anew")
+            raise CatalogError(f"{self.folder / CATALOG} lacks its model; run 'mmsearch doctor --repair'")
         return row
 
     def _see(self, profile_id: int, loaded: Profile | None = None) -> Seen:

@@ -28,6 +28,7 @@ from mmsearch.catalog.schema import (
     content,
     embedded,
     embedding,
+    failure,
     media,
     metadata,
     profile,
@@ -39,6 +40,7 @@ from mmsearch.catalog.schema import (
 )
 from mmsearch.catalog.seal import COPIED, Copies, copies_of
 from mmsearch.catalog.writing import PART, embedded_row, parts, raise_every_revision, replacing
+from mmsearch.types import Modality
 
 _REFERRED = (setting, profile, space)
 """The tables whose rows can't be made again from the files: they are restored from their copies."""
@@ -84,6 +86,7 @@ class Mender(Part):
         mended = Mended()
         answering = self._catalog.current or self.profile_id
         with self._write(at_once=True) as connection:
+            _mend_types(connection)
             mended.kept = _keep_referred(connection, faults)
             damaged = faults.contents | _of_spaces(connection, faults.rows.get("space", []))
             mended.again |= _paths_of(connection, [i for i, profile_id in damaged if profile_id == answering])
@@ -92,7 +95,8 @@ class Mender(Part):
                 _unmake(connection, content_id, profile_id)
         with self._write(at_once=True) as connection:
             mended.again |= _paths(connection, [*faults.rows.get("media", []), *faults.dangling.get("media", [])])
-            mended.paths_lost = "media" in faults.tallies or "media" in faults.rows or bool(faults.unnamed)
+            named = {"media", "failure"}
+            mended.paths_lost = not named.isdisjoint({*faults.tallies, *faults.rows}) or bool(faults.unnamed)
             for table in (media, embedding, segment, embedded):
                 _drop(connection, table, faults.dangling.get(table.name, []))
             for table in SINGLE:
@@ -152,6 +156,19 @@ def _restore_roots(connection: Connection, copies: Copies) -> bool:
     if rows:
         connection.execute(insert(root), rows)
     return bool(rows)
+
+
+def _mend_types(connection: Connection) -> None:
+    """Make bytes of what became a text, and a kind that is known of one that isn't: reading them would fail.
+
+    What they stand in is known to be damaged, and embedded again.
+    """
+    for table, column in ((content, "hash"), (media, "path"), (failure, "path"), (root, "path")):
+        cast = f"UPDATE OR IGNORE {table.name} SET {column} = CAST({column} AS BLOB) WHERE typeof({column}) != 'blob'"
+        connection.exec_driver_sql(cast)
+    known = [modality.value for modality in Modality]
+    odd = content.c.modality.not_in(known)
+    connection.execute(update(content).where(odd).values(modality=Modality.IMAGE.value))
 
 
 def _keep_referred(connection: Connection, faults: Faults) -> list[str]:

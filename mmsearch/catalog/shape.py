@@ -41,13 +41,17 @@ def has_own_tables(file: Path) -> bool:
 
 
 def mend_shape(file: Path) -> None:
-    """Make the indexes that are missing or others, and drop views and triggers: mmsearch has none."""
+    """Make the indexes that are missing or others, drop views and triggers (mmsearch has none), and say the version.
+
+    The tables have to be those of this version: see `has_own_tables`.
+    """
     with closing(sqlite3.connect(file, timeout=30)) as connection:
         found, wanted = shape_of(connection), _own_shape()
         for kind, name in found:
             if kind in ("view", "trigger") or (kind == "index" and _differs(kind, name, found)):
                 quoted = name.replace('"', '""')
                 connection.execute(f'DROP {kind.upper()} "{quoted}"')
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.commit()
         missing = {name for kind, name in wanted if kind == "index"} - {name for _, name in shape_of(connection)}
     engine = create_engine(f"sqlite:///{file}")

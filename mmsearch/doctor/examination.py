@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -96,7 +96,7 @@ def _checks(folder: Path, open_library: OpenLibrary, lock: Check | None = None) 
     except CatalogError as error:
         faults = Faults(file=[one_line(error, 300)])
     checks += [*check_rows(faults), check_schema(file)]
-    if faults.file:
+    if faults.file or faults.no_profile:
         return checks
     try:
         with open_library() as opened:
@@ -112,7 +112,8 @@ def _bring_up(file: Path) -> None:
     """Bring a catalog of an older version up to date, as every other command does. Raises `CatalogError`."""
     if not file.stat().st_size:  # SQLite would take it for a new one
         raise CatalogError(f"{file} is empty")
-    Catalog(file).close()
+    with suppress(CatalogError):  # what is wrong with it is found by the checks
+        Catalog(file).close()
 
 
 class _Repair:
