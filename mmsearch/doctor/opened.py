@@ -10,10 +10,10 @@ from typing import Protocol
 import numpy as np
 
 from mmsearch.adapting import adapted_folder
-from mmsearch.calibration import Calibration, is_usable
 from mmsearch.catalog import Catalog
 from mmsearch.errors import MMSearchError, one_line
 from mmsearch.indexes import Indexes
+from mmsearch.search.calibration import Calibration, is_usable
 from mmsearch.spaces import ADAPTED, OnnxSpace, Profile, embed
 from mmsearch.spaces.cache import is_whole_export, mend_export
 from mmsearch.types import Check, View
