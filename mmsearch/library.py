@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -15,7 +16,6 @@ from mmsearch.adapting import adapt_profile, adapted_folder, called_off_on_failu
 from mmsearch.catalog import Catalog, ProfileRow
 from mmsearch.catalog.seal import kept_seal, seal
 from mmsearch.errors import CatalogError, LibraryError, ModelError, NoLibraryError, UsageError
-from mmsearch.files import size_of
 from mmsearch.indexes import Indexes
 from mmsearch.locking import LOCK_WAIT_S, write_lock
 from mmsearch.paths import expand
@@ -26,6 +26,7 @@ from mmsearch.search.engine import Engine
 from mmsearch.search.query import Query, make_query
 from mmsearch.settings import Limits, Settings
 from mmsearch.spaces import Profile, Vectors, load_profile, resolve_name
+from mmsearch.status import describe
 from mmsearch.types import AdaptReport, Check, Failure, Hit, IndexReport, Modality, Progress, Stage, Status, Term
 
 CATALOG = "catalog.sqlite"
@@ -187,9 +188,7 @@ class Library:
             switched_to = None if asked else self._switch_if_due()
             new = self._begin_change(asked) if asked else None
             seen = new or self.seen()
-            options = IndexOptions(
-                tuple(exclude), prune, retry, self.folder, change=new is not None, again=frozenset(again)
-            )
+            options = IndexOptions(tuple(exclude), prune, retry, self.folder, new is not None, frozenset(again))
             report = run(seen.catalog, seen.profile, roots, self._settings, options, progress, stop)
             report = replace(report, switched_to=switched_to)
             if new and not report.interrupted:
@@ -338,44 +337,27 @@ class Library:
     def status(self) -> Status:
         """Return what the library holds, and the state of its indexes."""
         row = self._row()
-        catalog = self._catalog.beside(row.id)
-        change = catalog.change
-        others = [other for other in catalog.profiles() if other.id != row.id]
         try:
             seen: Seen | None = self.seen()
         except ModelError as error:  # what the library holds can be said all the same
             _log.warning("%s", error)
             seen = None
-        return Status(
-            library=self.folder.absolute(),
-            profile=row.name,
-            media=catalog.count_media(),
-            segments=catalog.count_segments(),
-            failures=len(catalog.failures_under()),
-            indexes=seen.indexes.status(seen.profile) if seen else (),
-            bytes=size_of(self.folder),
-            outdated=catalog.count_outdated(seen.profile.key) if seen else 0,
-            unfinished=catalog.count_unfinished(),
-            changing_to=next((other.name for other in others if other.id == change), None),
-            changed=catalog.beside(change).count_whole() if change is not None else 0,
-            kept_models=tuple(other.name for other in others if other.id != change),
-            precision=catalog.precision,
-        )
+        loaded = (seen.profile, seen.indexes) if seen else None
+        return describe(self.folder, self._catalog.beside(row.id), row, loaded)
 
     def doctor(self, *, repair: bool = False) -> list[Check]:
-        """Check everything that the library consists of; `repair` mends what can be mended. See docs/doctor.md.
+        """Check everything that the library consists of; `repair` mends what can be mended. Raises `LockedError`.
 
-        Raises `LockedError` where another process writes and `repair` is asked for.
+        See docs/doctor.md for the checks.
         """
         from mmsearch.doctor import examine
 
-        opened = lambda: Library(self.folder, create=False, settings=self._settings)  # noqa: E731
-        try:
-            return examine(self.folder, opened, repair=repair, settings=self._settings)
-        finally:
-            if repair:  # the catalog may be another file now
-                self._catalog.reopen()
-                self._known = None
+        opened = partial(Library, self.folder, create=False, settings=self._settings)
+        checks = examine(self.folder, opened, repair=repair, settings=self._settings)
+        if repair:  # the catalog may be another file now
+            self._catalog.reopen()
+            self._known = None
+        return checks
 
     def outdated(self) -> int:
         """Return how many files were embedded by another version of the model, and aren't found until indexed again."""

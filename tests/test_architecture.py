@@ -20,7 +20,7 @@ LAYERS = [
     {"mmsearch.training"},
     {"mmsearch.indexes", "mmsearch.adapting"},
     {"mmsearch.search"},
-    {"mmsearch.doctor"},
+    {"mmsearch.doctor", "mmsearch.status"},
     {"mmsearch.library"},
     {"mmsearch.judged"},
     {"mmsearch.evaluate"},
