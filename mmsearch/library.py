@@ -346,10 +346,7 @@ class Library:
         return describe(self.folder, self._catalog.beside(row.id), row, loaded)
 
     def doctor(self, *, repair: bool = False) -> list[Check]:
-        """Check everything that the library consists of; `repair` mends what can be mended. Raises `LockedError`.
-
-        See docs/doctor.md for the checks.
-        """
+        """Check all that the library consists of; `repair` mends what can be mended, and raises `LockedError`."""
         from mmsearch.doctor import examine
 
         opened = partial(Library, self.folder, create=False, settings=self._settings)
