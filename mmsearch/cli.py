@@ -233,6 +233,22 @@ def status(library: LibraryOption = None, json: JsonOption = False) -> None:
 
 
 @app.command()
+def doctor(
+    library: LibraryOption = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Check everything that the library consists of. Exit code 2 where something is wrong and isn't mended."""
+    from mmsearch.doctor import examine  # no query pays for it
+
+    folder = LibraryFolder(library).path
+    checks = examine(folder, lambda: Library(folder, create=False), repair=repair)
+    output.show_checks(checks, as_json=json)
+    if not all(check.ok for check in checks):
+        raise typer.Exit(2)
+
+
+@app.command()
 def forget(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files and folders; they need not exist.")],
     library: LibraryOption = None,

@@ -109,14 +109,18 @@ def unpack_array(raw: bytes) -> NDArray[Any]:
 # Writing
 
 
-def write_whole(file: Path, content: bytes) -> None:
-    """Write a file under a temporary name, sync it and give it its own. Raises `OSError`, and leaves nothing then."""
+def write_whole(file: Path, content: bytes, *, sync: bool = True) -> None:
+    """Write a file under a temporary name, sync it and give it its own. Raises `OSError`, and leaves nothing then.
+
+    Without `sync` a crash of the machine may leave it torn: for what is checked when it is read, and soon made again.
+    """
     temporary = file.with_name(f".{file.name[:200]}.{os.getpid()}")
     try:
         with open_new(temporary) as opened:
             opened.write(content)
             opened.flush()
-            os.fsync(opened.fileno())
+            if sync:
+                os.fsync(opened.fileno())
         temporary.replace(file)
     except OSError:
         temporary.unlink(missing_ok=True)
@@ -247,11 +251,21 @@ def _names(folder: Path) -> list[str]:
         return []
 
 
-def remove_temporary(folder: Path, root: Path, layout: Layout) -> None:
-    """Remove what killed processes left half-written below a folder of a layout: files under temporary names."""
-    remove_own(folder, root, Layout(layout.files), lambda name: TEMPORARY.fullmatch(name) is not None)
+def temporary_files(folder: Path, root: Path, layout: Layout) -> Iterator[Path]:
+    """Yield what killed processes left half-written below a folder of a layout: files under temporary names."""
+    if layout.files is not None and is_real_folder(folder, root):
+        for name in _names(folder):
+            if TEMPORARY.fullmatch(name) and layout.files.fullmatch(name) and _is_file(folder / name):
+                yield folder / name
     for name, below in subfolders(folder, root, layout):
-        remove_temporary(folder / name, root, below)
+        yield from temporary_files(folder / name, root, below)
+
+
+def remove_temporary(folder: Path, root: Path, layout: Layout) -> None:
+    """Remove those files; what can't be removed stays."""
+    for file in list(temporary_files(folder, root, layout)):
+        with suppress(OSError):
+            file.unlink()
 
 
 def subfolders(folder: Path, root: Path, layout: Layout) -> Iterator[tuple[str, Layout]]:

@@ -7,13 +7,14 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 from mmsearch.adapting import adapt_profile, adapted_folder, called_off_on_failure, check_adapted, convert, tidy
 from mmsearch.catalog import Catalog, ProfileRow
+from mmsearch.catalog.seal import kept_seal, seal
 from mmsearch.errors import CatalogError, LibraryError, ModelError, NoLibraryError, UsageError
-from mmsearch.files import size_of
 from mmsearch.folder import LibraryFolder
 from mmsearch.indexes import Indexes
 from mmsearch.locking import BRIEF
@@ -25,7 +26,8 @@ from mmsearch.search.engine import Engine
 from mmsearch.search.query import Query, make_query
 from mmsearch.settings import Limits, Settings
 from mmsearch.spaces import Profile, Vectors, load_profile, resolve_name
-from mmsearch.types import AdaptReport, Failure, Hit, IndexReport, Modality, Progress, Stage, Status, Term
+from mmsearch.status import describe
+from mmsearch.types import AdaptReport, Check, Failure, Hit, IndexReport, Modality, Progress, Stage, Status, Term
 
 _log = logging.getLogger(__name__)
 
@@ -113,7 +115,7 @@ class Library:
         """Return what the catalog knows of a profile, or of the one that answers."""
         row = self._catalog.beside(profile_id or self._first()).profile
         if row is None:
-            raise CatalogError(f"{self._place.catalog} lacks its model; run 'mmsearch index PATH --model MODEL'")
+            raise CatalogError(f"{self._place.catalog} lacks its model; run 'mmsearch doctor --repair'")
         return row
 
     def _see(self, profile_id: int, loaded: Profile | None = None) -> Seen:
@@ -172,6 +174,7 @@ class Library:
         Raises `UsageError` for a path that doesn't exist, `LockedError` while another process writes, `ModelError`.
         """
         from indexer import IndexOptions, find_roots, run  # the way back; only training knows the indexer, too
+        from mmsearch.catalog.upkeep import mend_if_broken
 
         if not paths:
             raise UsageError("nothing to index; name at least one file or folder")
@@ -180,16 +183,18 @@ class Library:
         asked = None if model in (None, "auto") else self._load(model)
         with self._place.lock("index"):
             self._first(asked)
+            again = mend_if_broken(self._catalog)
             switched_to = None if asked else self._switch_if_due()
             new = self._begin_change(asked) if asked else None
             seen = new or self.seen()
             seen.indexes.check(seen.profile)
-            options = IndexOptions(tuple(exclude), prune, retry, self.folder, change=new is not None)
+            options = IndexOptions(tuple(exclude), prune, retry, self.folder, new is not None, frozenset(again))
             report = run(seen.catalog, seen.profile, roots, self._settings, options, progress, stop)
             report = replace(report, switched_to=switched_to)
             if new and not report.interrupted:
                 report = self._switch(new, report, prune=prune)
             self._clean_up(prune=prune and not report.interrupted, measure=not report.interrupted)
+            seal(self._catalog.file)
         return report
 
     def adapt(self, progress: Callable[[Progress], None] | None = None) -> AdaptReport:
@@ -199,7 +204,7 @@ class Library:
         of what the heads gain there lies above 0, everything stays as it is. Nothing is decoded again, and the old
         vectors stay. Raises `UsageError` where there is too little to learn from, `LockedError`.
         """
-        with self._place.lock("adapt"):
+        with self._place.lock("adapt"), kept_seal(self._catalog.file):
             seen = self.seen()
             seen.indexes.check(seen.profile)
             report, adapted = adapt_profile(seen.catalog, seen.profile, self.folder, progress)
@@ -316,7 +321,7 @@ class Library:
         Raises `UsageError`, before anything changes, where the library holds nothing at a path.
         """
         roots = [os.path.abspath(os.fsencode(expand(path))) for path in paths]  # noqa: PTH100
-        with self._place.lock("forget"):
+        with self._place.lock("forget"), kept_seal(self._catalog.file):
             known: list[bytes] = []
             for root in roots:
                 media = [row.path for row in self._catalog.media_under(root)]
@@ -325,6 +330,8 @@ class Library:
                     raise UsageError(f"the library holds nothing at {os.fsdecode(root)}; nothing was changed")
                 known += media + failed
             removed = self._catalog.remove(known)
+            for root in roots:
+                self._catalog.forget_roots(root)
             self._catalog.drop_orphans()
             self._clean_up(prune=False)
         return removed
@@ -332,29 +339,24 @@ class Library:
     def status(self) -> Status:
         """Return what the library holds, and the state of its indexes."""
         row = self._row()
-        catalog = self._catalog.beside(row.id)
-        change = catalog.change
-        others = [other for other in catalog.profiles() if other.id != row.id]
         try:
             seen: Seen | None = self.seen()
         except ModelError as error:  # what the library holds can be said all the same
             _log.warning("%s", error)
             seen = None
-        return Status(
-            library=self.folder,
-            profile=row.name,
-            media=catalog.count_media(),
-            segments=catalog.count_segments(),
-            failures=len(catalog.failures_under()),
-            indexes=seen.indexes.status(seen.profile) if seen else (),
-            bytes=size_of(self.folder),
-            outdated=catalog.count_outdated(seen.profile.key) if seen else 0,
-            unfinished=catalog.count_unfinished(),
-            changing_to=next((other.name for other in others if other.id == change), None),
-            changed=catalog.beside(change).count_whole() if change is not None else 0,
-            kept_models=tuple(other.name for other in others if other.id != change),
-            precision=catalog.precision,
-        )
+        loaded = (seen.profile, seen.indexes) if seen else None
+        return describe(self.folder, self._catalog.beside(row.id), row, loaded)
+
+    def doctor(self, *, repair: bool = False) -> list[Check]:
+        """Check all that the library consists of; `repair` mends what can be mended, and raises `LockedError`."""
+        from mmsearch.doctor import examine
+
+        opened = partial(Library, self.folder, create=False, settings=self._settings)
+        checks = examine(self.folder, opened, repair=repair, settings=self._settings)
+        if repair:  # the catalog may be another file now
+            self._catalog.reopen()
+            self._known = None
+        return checks
 
     def outdated(self) -> int:
         """Return how many files were embedded by another version of the model, and aren't found until indexed again."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.spaces import ModelInfo
-from mmsearch.types import AdaptReport, Failure, IndexReport, Progress, Status
+from mmsearch.types import AdaptReport, Check, Failure, IndexReport, Progress, Status
 
 if TYPE_CHECKING:
     from mmsearch.evaluate import Evaluation
@@ -289,6 +289,19 @@ def _triple(interval: Interval) -> list[float]:
 def _interval(interval: Interval, sign: str = "") -> str:
     value, low, high = (f"{number:{sign}.3f}" for number in _triple(interval))
     return f"{value} [{low}, {high}]"
+
+
+def show_checks(checks: Sequence[Check], *, as_json: bool) -> None:
+    """Print what the doctor has checked, a line each, and in the end what to do."""
+    if as_json:
+        for check in checks:
+            print_json({"check": check.check, "ok": check.ok, "detail": check.detail, "repaired": check.repaired})
+        return
+    for check in checks:
+        state = "mended" if check.repaired else "ok" if check.ok else "WRONG"
+        say(f"{state:<7} {check.check:<15} {check.detail}")
+    if wrong := sum(not check.ok for check in checks):
+        warn(f"{count(wrong, 'check')} failed; 'mmsearch doctor --repair' mends what can be mended")
 
 
 def show_models(models: Sequence[ModelInfo]) -> None:

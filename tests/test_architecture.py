@@ -29,6 +29,7 @@ LAYERS = [
     {"mmsearch.training"},
     {"mmsearch.indexes", "mmsearch.adapting"},
     {"mmsearch.search"},
+    {"mmsearch.doctor", "mmsearch.status"},
     {"mmsearch.library"},
     {"mmsearch.judged"},
     {"mmsearch.evaluate"},
@@ -145,13 +146,13 @@ def test_the_indexer_sees_only_the_rooms_below_the_engine() -> None:
                 assert imported.split(".")[1] in INDEXER_MAY, f"{name} imports {imported}"
 
 
-def test_only_the_library_and_the_store_of_training_know_the_indexer() -> None:
+def test_only_the_library_its_doctor_and_the_store_of_training_know_the_indexer() -> None:
     knows = [
         name
         for file, name in modules()
         if name.startswith("mmsearch") and any(one.split(".")[0] == "indexer" for one in imports(file))
     ]
-    assert knows == ["mmsearch.library", "mmsearch.training.store"]
+    assert knows == ["mmsearch.doctor.examination", "mmsearch.library", "mmsearch.training.store"]
 
 
 @pytest.mark.parametrize("package", sorted(SEAMS))

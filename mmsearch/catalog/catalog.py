@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
@@ -11,18 +12,20 @@ from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, Select, bindparam, func, insert, or_, select, update
 
+from mmsearch.catalog.checksums import checked, delete_rows
 from mmsearch.catalog.copying import Copier
 from mmsearch.catalog.database import Database
 from mmsearch.catalog.embeddings import EmbeddingReader
 from mmsearch.catalog.profiles import ProfileKeeper, as_media_row, begin, count_media, media_rows
 from mmsearch.catalog.rows import FailureRow, Known, MediaRow, NewContent, NewMedia, check_types
-from mmsearch.catalog.schema import content, embedded, failure, media, profile, run, space
+from mmsearch.catalog.schema import content, embedded, failure, media, profile, root, run, space
 from mmsearch.catalog.writing import (
     PART,
     carry_failures,
     drop_orphans,
     forget_failures,
     insert_contents,
+    note_roots,
     parts,
     point,
     raise_every_revision,
@@ -53,9 +56,18 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
         other.profile_id = profile_id
         return other
 
+    @property
+    def file(self) -> Path:
+        """The catalog's file."""
+        return self._database.file
+
     def close(self) -> None:
         """Close every connection; the catalog can't be used afterwards."""
         self._database.close()
+
+    def reopen(self) -> None:
+        """Open new connections from now on: there may be another file in the place of this one."""
+        self._database.reopen()
 
     def shrink(self) -> None:
         """Give the space of what was deleted back to the disk, which takes as much again meanwhile."""
@@ -67,7 +79,7 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
         if known is not None:
             return known
         with self._write() as connection:
-            row = {"name": name, "fingerprint": fingerprint, "dim": dim, "profile_id": self.profile_id}
+            row = checked(space, {"name": name, "fingerprint": fingerprint, "dim": dim, "profile_id": self.profile_id})
             return int(connection.execute(insert(space).values(row).returning(space.c.id)).scalar_one())
 
     # Media and contents
@@ -183,15 +195,33 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
         with self._write() as connection:
             forget_failures(connection, paths)
 
-    def start_run(self) -> int:
-        """Note that a run began; return its id."""
+    def start_run(self, roots: Iterable[bytes] = (), exclude: Sequence[str] = ()) -> int:
+        """Note that a run began at these files and folders, leaving out some globs; return its id."""
+        row = checked(run, {"started": _now(), "ended": None, "report": None})
         with self._write() as connection:
-            return int(connection.execute(insert(run).values(started=_now()).returning(run.c.id)).scalar_one())
+            note_roots(connection, roots, exclude)
+            return int(connection.execute(insert(run).values(row).returning(run.c.id)).scalar_one())
 
     def end_run(self, run_id: int, report: str) -> None:
         """Note that a run ended, with its report as JSON."""
+        mine = run.c.id == run_id
         with self._write() as connection:
-            connection.execute(update(run).where(run.c.id == run_id).values(ended=_now(), report=report))
+            started = connection.execute(select(run.c.started).where(mine)).scalar_one()
+            row = checked(run, {"started": started, "ended": _now(), "report": report})
+            connection.execute(update(run).where(mine).values(row))
+
+    def roots(self) -> list[tuple[bytes, tuple[str, ...]]]:
+        """Return the files and folders that runs began at, by path, each with the globs that the last one left out."""
+        with self._read() as connection:
+            rows = connection.execute(select(root.c.path, root.c.exclude).order_by(root.c.path))
+            return [(row.path, tuple(json.loads(row.exclude))) for row in rows]
+
+    def forget_roots(self, folder: bytes) -> None:
+        """Forget that runs began at a path, or below it."""
+        first, end = _span(folder)
+        with self._write() as connection:
+            here = or_(root.c.path == folder, (root.c.path > first) & (root.c.path < end))
+            delete_rows(connection, root, here)
 
     # Counts
 

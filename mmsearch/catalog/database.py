@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from sqlalchemy import Connection, Engine
 
 from mmsearch.catalog.opening import Fill, connect, mapped_errors
 from mmsearch.errors import CatalogError
+
+_log = logging.getLogger("mmsearch")
 
 
 class Database:
@@ -26,11 +29,18 @@ class Database:
         self._path = os.fspath(file)
         self._identity = _identity(self._path)
         self._closed = False
+        self._warned: set[str] = set()
 
     def close(self) -> None:
         """Close every connection; none can be opened afterwards."""
         self._closed = True
         self._engine.dispose()
+
+    def reopen(self) -> None:
+        """Open new connections from now on, to the file that lies there now."""
+        self._engine.dispose()
+        self._engine = connect(self.file, create=False)
+        self._identity = _identity(self._path)
 
     def _opened(self) -> Engine:
         if self._closed:
@@ -38,6 +48,12 @@ class Database:
         if _identity(self._path) != self._identity:
             raise CatalogError(f"{self.file} was moved or deleted while it was open; open the library again")
         return self._engine
+
+    def warn(self, line: str) -> None:
+        """Warn of something once, however often it is met."""
+        if line not in self._warned:
+            self._warned.add(line)
+            _log.warning("%s", line)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

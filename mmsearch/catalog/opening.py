@@ -30,7 +30,7 @@ WAIT_S = 30.0
 """How long a statement waits for another process's transaction."""
 _LONGEST_VALUE = 64 * 2**20
 """Largest value or row in bytes. The longest text that mmsearch reads has 32 MiB."""
-_RESTORE = "restore a copy of it, or move it away and run 'mmsearch index' to build it again"
+_RESTORE = "run 'mmsearch doctor --repair', restore a copy of it, or move it away and run 'mmsearch index'"
 _PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = NORMAL",
@@ -243,6 +243,8 @@ def mapped_errors(file: Path) -> Iterator[None]:
         raise
     except (DatabaseError, sqlite3.DatabaseError) as error:
         reason = " ".join(str(getattr(error, "orig", error)).split())
+        if reason.startswith("Could not decode to UTF-8"):
+            reason = "a text in it is damaged"
         raise CatalogError(f"{file}: {reason}; {_remedy(reason, file)}") from error
     except SQLAlchemyError as error:
         raise CatalogError(f"{file}: {one_line(error, 200)}") from error
@@ -265,6 +267,7 @@ def _remedy(reason: str, file: Path) -> str:
         "file is not a database": _RESTORE,
         "database disk image is malformed": _RESTORE,
         "string or blob too big": _RESTORE,
+        "a text in it is damaged": "run 'mmsearch index' to mend it",
         "attempt to write a readonly database": "make the library's folder writable",
         "unable to open database file": "check that the library's folder exists and may be read and written",
         "database is locked": "another process has been writing to it for long; try again",

@@ -16,17 +16,18 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    literal,
     not_,
     select,
     update,
 )
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from mmsearch.catalog.checksums import checked
 from mmsearch.catalog.database import Part
 from mmsearch.catalog.rows import MediaRow, ProfileRow, check_types
 from mmsearch.catalog.schema import content, embedded, media, profile, revision, segment, setting, space
-from mmsearch.catalog.writing import PART, raise_revision, take_out
+from mmsearch.catalog.writing import PART, embedded_row, raise_revision, replacing, take_out
+from mmsearch.errors import CatalogError
 
 _ANSWERING, _NEXT, _LIBRARY = "profile", "change", "library"
 """The settings that hold the id of the profile that answers, of the one that the library is changing to, and of it."""
@@ -57,13 +58,28 @@ class ProfileKeeper(Part):
         with self._read() as connection:
             rows = connection.execute(select(profile).order_by(profile.c.id)).all()
             check_types(rows, int, str, str, str)
-            return [ProfileRow(row.id, row.name, _pins(row.pins), row.precision) for row in rows]
+            return [ProfileRow(row.id, row.name, self._pins(row.pins), row.precision) for row in rows]
+
+    def _pins(self, stored: str) -> tuple[str, ...]:
+        try:
+            return _pins(stored)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise CatalogError(
+                f"{self._database.file}: what its model is made from is damaged; run 'mmsearch doctor --repair'"
+            ) from error
 
     def set_profile(self, name: str, pins: Sequence[str]) -> int:
         """Make a new library's profile the one that answers, unless one does already; return the id of that."""
         with self._write(at_once=True) as connection:
             known = _setting(connection, _ANSWERING)
-            return _add_first(connection, name, pins) if known is None else known
+            if known is None:
+                # A library that lost this setting goes on with the profile it has.
+                few = connection.execute(select(profile.c.id).limit(2)).scalars().all()
+                if len(few) > 1:
+                    raise CatalogError(f"{self._database.file} lacks a setting; run 'mmsearch doctor --repair'")
+                known = few[0] if few else _add(connection, name, pins)
+                _set(connection, _ANSWERING, known)
+            return known
 
     def library_id(self, *, make: bool = False) -> str:
         """Return the library's random id; one of an older version has none, "", until it is to `make` it."""
@@ -86,7 +102,10 @@ class ProfileKeeper(Part):
         """Keep what was chosen for the numbers in the profile's towers."""
         with self._write() as connection:
             mine = profile.c.id == self.profile_id
-            connection.execute(update(profile).where(mine).values(precision=precision))
+            known = connection.execute(select(profile.c.name, profile.c.pins).where(mine)).first()
+            if known is not None:
+                row = checked(profile, {"name": known.name, "pins": known.pins, "precision": precision})
+                connection.execute(update(profile).where(mine).values(**row))
 
     # From one to another
 
@@ -156,11 +175,18 @@ class ProfileKeeper(Part):
     def _mark_never_embedded(self) -> None:
         """Give contents that only others have embedded a row of this profile, by which they are out of date."""
         own = (embedded.c.content_id == content.c.id, embedded.c.profile_id == self.profile_id)
-        never = select(content.c.id, literal(self.profile_id), literal("")).where(
-            ~select(embedded.c.id).where(*own).correlate(content).exists()
-        )
-        with self._write() as connection:
-            connection.execute(insert(embedded).from_select(["content_id", "profile_id", "key"], never))
+        never = ~select(embedded.c.id).where(*own).correlate(content).exists()
+        page = select(content.c.id, content.c.hash, content.c.modality).where(never).limit(PART)
+        while True:
+            with self._write() as connection:
+                rows = [
+                    embedded_row(row.id, row.hash, row.modality, self.profile_id, "", None, 0)
+                    for row in connection.execute(page)
+                ]
+                if rows:
+                    connection.execute(insert(embedded), rows)
+            if len(rows) < PART:
+                return
 
     def _drop(self, other: int) -> None:
         """First what says that a content is embedded, then what was made of it, at last the profile."""
@@ -233,7 +259,7 @@ def begin(connection: Connection, first: tuple[str, Sequence[str]] | None) -> No
 
 
 def _add_id(connection: Connection) -> None:
-    statement = upsert(setting).values(key=_LIBRARY, value=secrets.token_hex(16))
+    statement = upsert(setting).values(checked(setting, {"key": _LIBRARY, "value": secrets.token_hex(16)}))
     connection.execute(statement.on_conflict_do_nothing())
 
 
@@ -256,11 +282,10 @@ def _setting(connection: Connection, key: str) -> int | None:
 
 
 def _set(connection: Connection, key: str, profile_id: int) -> None:
-    statement = upsert(setting).values(key=key, value=str(profile_id))
-    changed = {"value": statement.excluded["value"]}
-    connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_=changed))
+    row = checked(setting, {"key": key, "value": str(profile_id)})
+    connection.execute(replacing(setting, ["key"], row), row)
 
 
 def _add(connection: Connection, name: str, pins: Sequence[str]) -> int:
-    row = {"name": name, "pins": json.dumps(list(pins))}
+    row = checked(profile, {"name": name, "pins": json.dumps(list(pins)), "precision": ""})
     return int(connection.execute(insert(profile).values(row).returning(profile.c.id)).scalar_one())

@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 metadata = MetaData()
 
@@ -32,7 +32,18 @@ def _table(name: str, *columns: Column[Any] | Index) -> Table:
     return Table(name, metadata, Column("id", Integer, primary_key=True), *columns, sqlite_autoincrement=True)
 
 
-setting = Table("setting", metadata, Column("key", String, primary_key=True), Column("value", Text, nullable=False))
+def _checksum() -> Column[Any]:
+    """Return the column for a row's checksum: see `checksums.py`. Null in an older catalog until it is recorded."""
+    return Column("checksum", Integer)
+
+
+setting = Table(
+    "setting",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("value", Text, nullable=False),
+    _checksum(),
+)
 """What belongs to the library as a whole.
 
 `profile` is the id of the profile that answers, `change` that of the next one, `library` the library's random id.
@@ -43,12 +54,14 @@ profile = _table(
     Column("name", String, nullable=False),
     Column("pins", Text, nullable=False),  # Profile.pins, a JSON list
     Column("precision", String, nullable=False, server_default=text("''")),  # what was chosen for its towers
+    _checksum(),
 )
 
 revision = _table(
     "revision",
     Column("token", Integer, nullable=False, unique=True),
     Column("profile_id", Integer, nullable=False, server_default=text("1")),
+    _checksum(),
     Index("revision_by_profile", "profile_id"),
 )
 """Every state that a profile's embeddings were in: by its random token an index knows which one it holds."""
@@ -59,6 +72,7 @@ space = _table(
     Column("fingerprint", String, nullable=False),
     Column("dim", Integer, nullable=False),
     Column("profile_id", Integer, nullable=False, server_default=text("1")),
+    _checksum(),
     Index("space_by_profile", "profile_id", "name", "fingerprint", unique=True),
 )
 
@@ -74,6 +88,7 @@ embedded = _table(
     Column("profile_id", Integer, nullable=False),
     Column("key", String, nullable=False),  # Profile.key
     Column("resume_s", Float),  # where decoding goes on, null where it reached the end
+    _checksum(),  # of the content, and of all that the profile has made of it
     Index("embedded_by_content", "content_id", "profile_id", unique=True),
     Index("embedded_by_key", "profile_id", "key"),
 )
@@ -87,6 +102,7 @@ media = _table(
     Column("mtime_ns", Integer, nullable=False),
     Column("sidecars", String, nullable=False),  # size and mtime of each caption file beside it
     Column("device", String, nullable=False),  # st_dev of its folder, as text: it may use 64 bits unsigned
+    _checksum(),
 )
 
 segment = _table(
@@ -119,6 +135,7 @@ failure = _table(
     Column("reason", Text, nullable=False),
     Column("stamp", String, nullable=False),  # size and mtime of the file that failed
     Column("version", String, nullable=False),  # of the program and the decoder that failed on it
+    _checksum(),
 )
 
 run = _table(
@@ -126,7 +143,28 @@ run = _table(
     Column("started", String, nullable=False),
     Column("ended", String),
     Column("report", Text),
+    _checksum(),
 )
+
+root = _table(
+    "root",
+    Column("path", LargeBinary, nullable=False, unique=True),
+    Column("exclude", Text, nullable=False),  # the globs of the last run there, a JSON list
+    _checksum(),
+)
+"""The files and folders that runs began at."""
+
+tally = Table(
+    "tally",
+    metadata,
+    Column("name", String, primary_key=True),  # of a table
+    Column("rows", Integer, nullable=False),
+    Column("total", Integer, nullable=False),  # of the rows' checksums, modulo 2^63
+)
+"""How many rows a table has: without, nobody would miss one. Empty until the checksums are recorded."""
+
+TALLIED = ("media", "failure", "root")
+"""The tables whose rows nothing else in the catalog refers to."""
 
 
 def _add_parts(connection: Connection) -> None:
@@ -167,7 +205,18 @@ def _add_profiles(connection: Connection) -> None:
         connection.exec_driver_sql("UPDATE setting SET value = '1' WHERE key = 'profile'")
 
 
-_MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: _add_parts, 2: _add_profiles}
+def _add_checksums(connection: Connection) -> None:
+    """Version 4: checksums. The next index run records them, for no query has the time to read every vector."""
+    for name in ("setting", "profile", "revision", "space", "embedded", "media", "failure", "run"):
+        connection.exec_driver_sql(f"ALTER TABLE {name} ADD COLUMN checksum INTEGER")
+    metadata.create_all(connection, [root, tally])
+
+
+def _start_tallies(connection: Connection) -> None:
+    connection.execute(tally.insert(), [{"name": name, "rows": 0, "total": 0} for name in TALLIED])
+
+
+_MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: _add_parts, 2: _add_profiles, 3: _add_checksums}
 """From each older schema version, the function that takes a catalog to the next one."""
 
 
@@ -179,6 +228,7 @@ def version_of(connection: Connection) -> int:
 def create(connection: Connection) -> None:
     """Make the tables of the current version in an empty database."""
     metadata.create_all(connection)
+    _start_tallies(connection)
     connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 

@@ -163,6 +163,12 @@ def _asked(file: Path, _mtime_ns: int, dim: int) -> BankScores | None:
     )
 
 
+def is_usable(file: Path, dim: int) -> bool:
+    """Return whether what a view's bank found can be read, and is of this dimension and finite."""
+    stored = _read(file)
+    return stored is not None and "marks" in stored and _fit(stored, dim)
+
+
 def _fit(stored: dict[str, NDArray[Any]], dim: int) -> bool:
     """Return whether arrays are those of one measurement, and numbers that can be used."""
     if not stored.keys() >= {"vectors", "stds", "numbers"}:

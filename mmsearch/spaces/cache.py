@@ -78,6 +78,12 @@ def export_model(name: str, fingerprint: str = "", *, fresh: bool = False) -> Pa
         return folder
 
 
+def is_whole_export(space: OnnxSpace) -> bool:
+    """Return whether every byte of an exported space in this cache is what was written; one elsewhere isn't checked."""
+    folder = _folder(space.name, space.fingerprint)
+    return not folder.is_dir() or is_whole(folder, thorough=True)
+
+
 def mend_export(space: OnnxSpace) -> bool:
     """Make an exported space anew if any byte of it isn't what was written; return whether it was."""
     folder = _folder(space.name, space.fingerprint)
