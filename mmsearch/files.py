@@ -144,9 +144,7 @@ def make_folder(folder: Path, root: Path) -> None:
         with suppress(FileExistsError):
             place.mkdir()
         if not _is_folder(place):
-            raise NotADirectoryError(
-                errno.ENOTDIR, "it is a link or a file where a folder of the library's own", str(place)
-            )
+            raise NotADirectoryError(errno.ENOTDIR, "it has to be a real folder, no link and no file", str(place))
 
 
 def sync_folder(folder: Path) -> None:

@@ -30,10 +30,12 @@ from mmsearch.vectors import (
     Stamp,
     VectorIndex,
     bitmap,
+    follow,
     has_gpu,
 )
 
 KIND = "flat-fp16"
+_NONE = np.empty(0, np.int64)
 _log = logging.getLogger("mmsearch")
 GPU_ROWS = 100_000
 """A smaller index is searched in a few milliseconds on the CPU, and isn't worth a GPU's memory."""
@@ -103,11 +105,11 @@ class Indexes:
         place = self._place(space, view)
         with place.guard:
             held, revision = place.held, self._catalog.revision
-            if held and held.revision == revision and held.index.is_intact():
+            if held and held.stamp and held.revision == revision and held.index.is_intact():
                 self._move_to_gpu(held)
                 return held
             held = place.held = self._reopened(space, view, held)
-            if held is None or held.revision != revision:
+            if held is None or held.stamp is None or held.revision != revision:
                 held = place.held = self._brought_up(space, view, held)
             return held
 
@@ -144,12 +146,11 @@ class Indexes:
 
     def _in_memory(self, space: Space, view: View, held: _Held | None) -> _Held:
         """Return an index in memory: the one before, and, if that has served for long enough, what is new besides."""
-        began = time.monotonic()
-        if held and began - held.since <= STALE_S * max(1.0, 2 * held.took_s):
+        began, revision = time.monotonic(), self._catalog.revision
+        if held and (held.revision == revision or began - held.since <= STALE_S * max(1.0, 2 * held.took_s)):
             return held
-        before = held.index if held and isinstance(held.index, ExactIndex) else ExactIndex(space.dim, [])
-        revision = self._catalog.revision
-        index = before.following(self._live(space, view), self._fetch(space))
+        before = held.index if held and isinstance(held.index, FaissIndex) else FaissIndex(space.dim, [], _NONE)
+        index = follow(before, self._live(space, view), self._fetch(space))
         ended = time.monotonic()
         return _Held(index, revision, None, ended, ended - began)
 
@@ -283,7 +284,7 @@ class _ExactIndexes(Indexes):
         place, revision = self._place(space, view), self._catalog.revision
         with place.guard:
             if place.held is None or place.held.revision != revision:
-                index = ExactIndex(space.dim, []).following(self._live(space, view), self._fetch(space))
+                index = ExactIndex.read(space.dim, self._live(space, view), self._fetch(space))
                 place.held = _Held(index, revision, None)
             return place.held
 

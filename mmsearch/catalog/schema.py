@@ -232,7 +232,8 @@ def connect(file: Path, *, create: bool) -> Engine:
     """Open a catalog, making or migrating its tables. Raises `CatalogError`."""
     if not create and not file.is_file():
         raise CatalogError(f"{file} is missing; run 'mmsearch index' to make it anew")
-    if file.is_file() and not file.stat().st_size:  # SQLite would take it for a new one
+    was_used = not create or file.with_name("catalog.seal").exists()
+    if was_used and file.exists() and not file.stat().st_size:  # SQLite would take it for a new one
         raise CatalogError(f"{file} is empty; run 'mmsearch doctor --repair'")
     if not create and _is_read_only(file):
         # SQLite couldn't make its shared memory there; but then nothing changes there either.

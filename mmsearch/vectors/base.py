@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ids = NDArray[np.int64]
+Codes = NDArray[np.float16]
 Fetch = Callable[[Ids], tuple[Ids, NDArray[np.float32]]]
 """Sorted ids → those that exist, and their vectors (n, dim) float32."""
 Bitmap = NDArray[np.uint8]
@@ -56,6 +57,17 @@ def bitmap(ids: NDArray[np.int64]) -> Bitmap:
         mine = places[(ids & 7) == bit]
         bits[mine] |= np.uint8(1 << bit)
     return bits
+
+
+def finite_codes(ids: Ids, vectors: NDArray[np.float32]) -> tuple[Ids, Codes]:
+    """Return float16 codes (n, dim) of vectors, and their ids, without those that aren't finite in float16.
+
+    Nothing can be compared with them.
+    """
+    with np.errstate(over="ignore"):
+        codes = np.asarray(vectors).astype("<f2")
+    finite = np.isfinite(codes).all(axis=1)
+    return (ids, codes) if finite.all() else (ids[finite], codes[finite])
 
 
 def top_k(scores: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

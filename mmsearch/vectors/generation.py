@@ -13,19 +13,16 @@ import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.errors import DamagedIndexError
 from mmsearch.files import open_new, open_regular
-from mmsearch.vectors.base import MOST_ID
-from mmsearch.vectors.checksum import BLOCK, checksum
+from mmsearch.vectors.base import MOST_ID, finite_codes
+from mmsearch.vectors.checksum import BLOCK, block_checksum, checksum, combined
 from mmsearch.vectors.faiss_index import codes_of, index_of, map_index
-
-if TYPE_CHECKING:
-    import faiss
 
 IN_MEMORY_BYTES = 2**23
 """A file up to this size is read into memory, where no other program can cut it short; a larger one is mapped."""
@@ -41,7 +38,7 @@ class Generation:
     """
 
     ids: NDArray[np.int64]
-    index: faiss.IndexIDMap
+    index: Any  # a faiss.IndexIDMap
     descriptor: int | None = None
     stamp: tuple[int, int] = (0, 0)
 
@@ -62,12 +59,10 @@ def write_generation(
     try:
         with open_new(file) as opened:
             opened.write(bytes(_HEADER.size))  # its place: how many there are is known at the end
-            for ids, vectors in parts:
-                with np.errstate(over="ignore"):
-                    codes = np.asarray(vectors).astype("<f2")
-                finite = np.isfinite(codes).all(axis=1)
-                written.append(np.asarray(ids[finite], np.int64))
-                opened.write(codes[finite].tobytes())
+            for there, vectors in parts:
+                ids, codes = finite_codes(there, vectors)
+                written.append(ids)
+                opened.write(np.ascontiguousarray(codes).data)
             every = np.concatenate(written)
             opened.write(_COUNT.pack(len(every)) + every.astype("<i8").tobytes())
             opened.seek(0)
@@ -120,31 +115,31 @@ class _Ends:
     def read(opened: BinaryIO, file: Path, dim: int, count: int) -> _Ends:
         size = os.fstat(opened.fileno()).st_size
         if size != _size(dim, count):
-            raise DamagedIndexError(f"{file} has another size than it was written with")
+            raise DamagedIndexError(f"{file} is damaged: it has another size than it was written with")
         head = opened.read(_HEADER.size)
         if head != _header(dim, count):
-            raise DamagedIndexError(f"{file} holds another index")
+            raise DamagedIndexError(f"{file} is damaged, or the file of another index")
         opened.seek(_HEADER.size + 2 * dim * count)
         tail = opened.read(_COUNT.size + 8 * count)
         if len(tail) != _COUNT.size + 8 * count or tail[: _COUNT.size] != _COUNT.pack(count):
-            raise DamagedIndexError(f"{file} holds another index")
+            raise DamagedIndexError(f"{file} is damaged, or the file of another index")
         ids = np.frombuffer(tail, np.uint8, 8 * count, _COUNT.size).copy().view("<i8").astype(np.int64, copy=False)
         if count and (ids[0] < 0 or ids[-1] >= MOST_ID or (np.diff(ids) <= 0).any()):
-            raise DamagedIndexError(f"{file} holds ids that an index never has")
+            raise DamagedIndexError(f"{file} is damaged: it holds ids that an index never has")
         return _Ends(head, tail, ids, size)
 
     def checksum(self, codes: memoryview) -> int:
-        return checksum(self.tail, checksum(codes, checksum(self.head)))
+        return checksum(self.head, codes, self.tail)
 
 
 def _check_of(opened: BinaryIO, dim: int, count: int) -> int:
     """Return the checksum of a finished file, as it is read back."""
     opened.seek(0)
-    check, left = checksum(opened.read(_HEADER.size)), 2 * dim * count
-    while left:
-        block = opened.read(min(left, BLOCK))
-        check, left = checksum(block, check), left - len(block)
-    return checksum(opened.read(), check)
+    checks = []
+    for length in (_HEADER.size, 2 * dim * count, _COUNT.size + 8 * count):
+        for at in range(0, length, BLOCK):
+            checks.append(block_checksum(opened.read(min(BLOCK, length - at))))
+    return combined(checks)
 
 
 def _header(dim: int, count: int) -> bytes:

@@ -27,7 +27,7 @@ from mmsearch.files import (
     unpack_array,
     write_whole,
 )
-from mmsearch.vectors.base import Fetch, Ids
+from mmsearch.vectors.base import Fetch, Ids, finite_codes
 from mmsearch.vectors.faiss_index import FaissIndex
 from mmsearch.vectors.generation import open_generation, write_generation
 from mmsearch.vectors.manifest import (
@@ -118,23 +118,18 @@ class IndexStore:
 
     def _differences(self, index: FaissIndex, live: Ids | None, fetch: Fetch) -> list[str]:
         """Return how an index differs from the catalog: in its ids, where `live` are known, and in its codes."""
-        have, finite, others = index.ids(), 0, 0
+        have, others, lost, strange = index.ids(), 0, 0, 0
         for start in range(0, len(have), _FETCH_ROWS):
-            there, vectors = fetch(have[start : start + _FETCH_ROWS])
-            others += int((index.vectors(there) != vectors.astype(np.float16)).any(axis=1).sum())
-            finite += len(there)
-        problems = [f"{self._folder} holds other vectors than the catalog under {others:,} ids"] if others else []
+            there, codes = finite_codes(*fetch(have[start : start + _FETCH_ROWS]))
+            others += int((index.vectors(there) != codes).any(axis=1).sum())
         if live is not None:
-            lost = np.setdiff1d(live, have)
-            unfit = sum(
-                int((~np.isfinite(fetch(lost[at : at + _FETCH_ROWS])[1])).any(axis=1).sum())
-                for at in range(0, len(lost), _FETCH_ROWS)
-            )
+            absent = np.setdiff1d(live, have)
+            for start in range(0, len(absent), _FETCH_ROWS):
+                lost += len(finite_codes(*fetch(absent[start : start + _FETCH_ROWS]))[0])
             strange = len(np.setdiff1d(have, live))
-            if len(lost) > unfit or strange:
-                problems.append(
-                    f"{self._folder} lacks {len(lost) - unfit:,} ids of the catalog's and has {strange:,} others"
-                )
+        problems = [f"{self._folder} holds other vectors than the catalog under {others:,} ids"] if others else []
+        if lost or strange:
+            problems.append(f"{self._folder} lacks {lost:,} ids of the catalog's and has {strange:,} others")
         return problems
 
     def discard(self) -> None:
