@@ -30,11 +30,13 @@ from mmsearch.vectors import (
     Stamp,
     VectorIndex,
     bitmap,
+    follow,
     has_gpu,
 )
 from mmsearch.vectors.store import tidy
 
 KIND = "flat-fp16"
+_NONE = np.empty(0, np.int64)
 _log = logging.getLogger("mmsearch")
 GPU_ROWS = 100_000
 """A smaller index is searched in a few milliseconds on the CPU, and isn't worth a GPU's memory."""
@@ -154,8 +156,8 @@ class Indexes:
         began, revision = time.monotonic(), self._catalog.revision
         if held and (held.revision == revision or began - held.since <= STALE_S * max(1.0, 2 * held.took_s)):
             return held
-        before = held.index if held and isinstance(held.index, ExactIndex) else ExactIndex(space.dim, [])
-        index = before.following(self._live(space, view), self._fetch(space))
+        before = held.index if held and isinstance(held.index, FaissIndex) else FaissIndex(space.dim, [], _NONE)
+        index = follow(before, self._live(space, view), self._fetch(space))
         ended = time.monotonic()
         return _Held(index, revision, None, ended, ended - began)
 
@@ -327,7 +329,7 @@ class _ExactIndexes(Indexes):
         place, revision = self._place(space, view), self._catalog.revision
         with place.guard:
             if place.held is None or place.held.revision != revision:
-                index = ExactIndex(space.dim, []).following(self._live(space, view), self._fetch(space))
+                index = ExactIndex.read(space.dim, self._live(space, view), self._fetch(space))
                 place.held = _Held(index, revision, None)
             return place.held
 
