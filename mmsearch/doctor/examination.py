@@ -32,7 +32,6 @@ from mmsearch.doctor.opened import (
     check_indexes,
     check_model,
     mend_calibration,
-    mend_model,
 )
 from mmsearch.errors import CatalogError, MMSearchError, NoLibraryError, one_line
 from mmsearch.folder import CATALOG
@@ -159,8 +158,6 @@ class _Repair:
             catalog.close()
 
     def _mend_rest(self, seen: Seen, wrong: Collection[str]) -> None:
-        if "model" in wrong:
-            mend_model(seen)
         self._embed_again(seen, "embedded" in wrong)
         if "indexes" in wrong and seen.indexes.verify(seen.profile):
             seen.indexes.discard(seen.profile)

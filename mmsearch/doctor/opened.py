@@ -15,7 +15,7 @@ from mmsearch.errors import MMSearchError, one_line
 from mmsearch.indexes import Indexes
 from mmsearch.search.calibration import Calibration, is_usable
 from mmsearch.spaces import ADAPTED, OnnxSpace, Profile, embed
-from mmsearch.spaces.cache import is_whole_export, mend_export
+from mmsearch.spaces.cache import is_torn
 from mmsearch.types import Check, View
 
 
@@ -41,8 +41,8 @@ class Seen(Protocol):
 def check_model(seen: Seen) -> Check:
     """Check that the model's files are whole, and that each of its spaces answers a word with a vector of norm 1."""
     for space in seen.profile.spaces:
-        if isinstance(space, OnnxSpace) and space.is_exported and not is_whole_export(space):
-            return Check("model", False, f"a file of {space.name} isn't what was written")
+        if isinstance(space, OnnxSpace) and is_torn(space):
+            return Check("model", False, f"a file of {space.name} is damaged; run 'mmsearch model pull {space.name}'")
         if View.TEXT in space.front_ends:
             try:
                 vector = embed(space, View.TEXT, ["a dog"])[0]
@@ -51,13 +51,6 @@ def check_model(seen: Seen) -> Check:
             if not abs(float(np.linalg.norm(vector)) - 1) < 0.01:
                 return Check("model", False, f"{space.name} gives no finite vector of norm 1")
     return Check("model", True, f"{seen.profile.name} is there and answers")
-
-
-def mend_model(seen: Seen) -> None:
-    """Export spaces again whose files aren't what was written. Raises `MMSearchError` where their source is gone."""
-    for space in seen.profile.spaces:
-        if isinstance(space, OnnxSpace):
-            mend_export(space)
 
 
 def check_adapted(seen: Seen, library: Path) -> Check:
