@@ -14,7 +14,15 @@ from conftest import REPOSITORY
 import mmsearch
 
 LAYERS = [
-    {"mmsearch.types", "mmsearch.errors", "mmsearch.files", "mmsearch.paths", "mmsearch.resample", "mmsearch.metrics"},
+    {
+        "mmsearch.types",
+        "mmsearch.errors",
+        "mmsearch.files",
+        "mmsearch.paths",
+        "mmsearch.printable",
+        "mmsearch.resample",
+        "mmsearch.metrics",
+    },
     {"mmsearch.settings", "mmsearch.locking"},
     {"mmsearch.media", "mmsearch.spaces", "mmsearch.catalog", "mmsearch.vectors", "mmsearch.ranking"},
     {"mmsearch.training"},
