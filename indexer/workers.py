@@ -22,7 +22,7 @@ from pebble import ProcessPool
 from indexer.plan import Task
 from indexer.scan import mtime_ns
 from mmsearch.errors import ReadError, why
-from mmsearch.media import DecodeOptions, decode
+from mmsearch.media import DecodeOptions, decode, silence_decoders
 from mmsearch.settings import Limits, Settings
 from mmsearch.spaces import FrontEnd, Prepared, decoding_needs
 from mmsearch.types import Failure, Modality, View
@@ -125,6 +125,7 @@ _options: DecodeOptions | None = None
 def _start_worker(front_ends: FrontEnds, limits: Limits) -> None:
     global _front_ends, _options
     _front_ends, _options = front_ends, DecodeOptions(limits, *decoding_needs(front_ends.values()))
+    silence_decoders()
     warnings.simplefilter("ignore")  # a decoder's warnings about a file have no reader here
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
     if sys.platform != "win32":

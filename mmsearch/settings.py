@@ -14,6 +14,8 @@ class Limits:
 
     pixels: int = 250_000_000
     """Largest picture, width times height. Cameras reach 200 million."""
+    picture_bytes: int = 5 * 2**28
+    """Most memory that decoding a picture may take: a WebP of 80 million pixels, a PNG or TIFF of 250 million."""
     frame_pixels: int = 8_192 * 4_608
     """Largest frame of a video: what is larger needs more memory than a worker may take."""
     duration_s: float = 48 * 3600.0

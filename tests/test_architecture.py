@@ -66,12 +66,14 @@ SEAMS = {
     "rich": {"mmsearch/output.py", "mmsearch/listing.py"},
     "PIL": {
         "mmsearch/media/image.py",
+        "mmsearch/media/large.py",
         "mmsearch/media/frames.py",
         "mmsearch/media/video.py",
         "mmsearch/spaces/front_ends.py",
         "mmsearch/spaces/hashing.py",
         "mmsearch/training/augment.py",
         "mmsearch/training/frozen.py",
+        "mmsearch/thumbnails.py",
         "mmsearch/types.py",
     },
 }

@@ -242,6 +242,8 @@ class _Reading:
         if self.track is not None and (not self.found or self.track.end_s - self._until_s >= MIN_SHOT_S):
             more, resume_s = _windows(self.track, self._until_s, self.lines, self.asked)
             self.found += more
+            while resume_s is not None and self._joins(resume_s) and not self.found:
+                self.found, resume_s = _windows(self.track, resume_s, self.lines, self.asked)
         return self._stop(resume_s)
 
     def _sound_goes_on(self) -> Part | None:
