@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from mmsearch import thumbnails
-from mmsearch.engine import Answer
 from mmsearch.output import clock, count, print_json, warn
 from mmsearch.printable import printable
+from mmsearch.search.answer import Answer
 from mmsearch.types import Hit, Why
 
 _EXCERPT = 160

@@ -21,9 +21,9 @@ from rich.console import Console
 
 import mmsearch
 from mmsearch import Failure, Progress, Stage, cli, listing, output
-from mmsearch.engine import Answer
 from mmsearch.errors import one_line, why
 from mmsearch.printable import printable
+from mmsearch.search.answer import Answer
 from mmsearch.types import Hit, IndexReport, Modality, View
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="names and terminals as POSIX systems have them")
