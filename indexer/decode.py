@@ -13,6 +13,7 @@ from pathlib import Path
 from pebble import ProcessExpired
 
 from indexer.plan import Task
+from indexer.spent import Spent
 from indexer.workers import Crew, FrontEnds, PreparedContent
 from mmsearch.errors import MediaError, MMSearchError, ReadError, one_line
 from mmsearch.settings import Limits, Settings
@@ -63,6 +64,10 @@ class _Decoding:
     waiting: deque[tuple[Task, Future[PreparedContent]]] = field(default_factory=deque)
     breaks: int = 0
     killed: set[bytes] = field(default_factory=set)
+    spent: Spent = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.spent = Spent(self.limits)
 
     def is_ready(self) -> bool:
         return self.waiting[0][1].done()
@@ -89,8 +94,10 @@ class _Decoding:
                 continue
             if isinstance(outcome, Failure) and outcome.stage is Stage.DECODE and task.modality is not None:
                 outcome = PreparedContent(task.modality, (), (outcome,))  # what came before it is kept, and is all
-            if isinstance(outcome, PreparedContent) and outcome.resume_s is not None and not self.stopped():
-                self.begin(replace(task, from_s=outcome.resume_s, modality=outcome.modality))
+            if isinstance(outcome, PreparedContent):
+                outcome = self.spent.add(task, outcome)
+                if outcome.resume_s is not None and not self.stopped():
+                    self.begin(replace(task, from_s=outcome.resume_s, modality=outcome.modality))
             return task, outcome
 
     def _begin_again(self, task: Task) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import types
 import warnings
 from collections.abc import Mapping
@@ -20,8 +21,8 @@ from pebble import ProcessPool
 
 from indexer.plan import Task
 from indexer.scan import mtime_ns
-from mmsearch.errors import ReadError
-from mmsearch.media import DecodeOptions, decode
+from mmsearch.errors import ReadError, why
+from mmsearch.media import DecodeOptions, decode, silence_decoders
 from mmsearch.settings import Limits, Settings
 from mmsearch.spaces import FrontEnd, Prepared, decoding_needs
 from mmsearch.types import Failure, Modality, View
@@ -46,12 +47,16 @@ class PreparedSegment:
 
 @dataclass(frozen=True, slots=True)
 class PreparedContent:
-    """A decoded content, or a part of one, ready to be encoded. `resume_s` is where the next part begins, if any."""
+    """A decoded content, or a part of one, ready to be encoded. `resume_s` is where the next part begins, if any.
+
+    `seconds` is how long decoding and preparing it took.
+    """
 
     modality: Modality
     segments: tuple[PreparedSegment, ...]
     failures: tuple[Failure, ...]
     resume_s: float | None = None
+    seconds: float = 0.0
 
     @property
     def bytes(self) -> int:
@@ -120,6 +125,7 @@ _options: DecodeOptions | None = None
 def _start_worker(front_ends: FrontEnds, limits: Limits) -> None:
     global _front_ends, _options
     _front_ends, _options = front_ends, DecodeOptions(limits, *decoding_needs(front_ends.values()))
+    silence_decoders()
     warnings.simplefilter("ignore")  # a decoder's warnings about a file have no reader here
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
     if sys.platform != "win32":
@@ -134,11 +140,12 @@ def _start_worker(front_ends: FrontEnds, limits: Limits) -> None:
 
 def _work(task: Task) -> PreparedContent:
     assert _options is not None
+    began = time.monotonic()
     decoded = decode(task.entry.path, task.entry.sidecars, _options, task.from_s)
     try:
         after = os.stat(task.entry.path)  # noqa: PTH116  paths are bytes here
     except OSError as error:
-        raise ReadError(f"{(error.strerror or str(error)).lower()}; check the disk") from None
+        raise ReadError(why(error, "check the disk")) from None
     if (after.st_size, mtime_ns(after)) != (task.entry.size_bytes, task.entry.mtime_ns):
         raise ReadError("it changed while it was read; run 'mmsearch index' again")
     segments = tuple(
@@ -155,7 +162,8 @@ def _work(task: Task) -> PreparedContent:
         )
         for segment in decoded.segments
     )
-    return PreparedContent(decoded.modality, segments, decoded.failures, decoded.resume_s)
+    seconds = time.monotonic() - began
+    return PreparedContent(decoded.modality, segments, decoded.failures, decoded.resume_s, seconds)
 
 
 # How a worker process is started

@@ -20,6 +20,7 @@ LAYERS = [
         "mmsearch.files",
         "mmsearch.layout",
         "mmsearch.paths",
+        "mmsearch.printable",
         "mmsearch.resample",
         "mmsearch.metrics",
     },
@@ -68,6 +69,7 @@ SEAMS = {
     "rich": {"mmsearch/output.py", "mmsearch/listing.py"},
     "PIL": {
         "mmsearch/media/image.py",
+        "mmsearch/media/large.py",
         "mmsearch/media/frames.py",
         "mmsearch/media/video.py",
         "mmsearch/spaces/front_ends.py",
@@ -75,6 +77,7 @@ SEAMS = {
         "mmsearch/spaces/trial.py",
         "mmsearch/training/augment.py",
         "mmsearch/training/frozen.py",
+        "mmsearch/thumbnails.py",
         "mmsearch/types.py",
     },
 }

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 
 import mmsearch
 from indexer import scan as scan_module
+from indexer.links import Top
 from mmsearch import CatalogError, IndexReport, Library, LockedError, Modality, ModelError, Settings, UsageError, View
 
 COLOURS = ["red", "green", "blue", "yellow", "orange", "purple", "brown", "black"]
@@ -178,8 +179,8 @@ def test_a_folder_whose_device_changed_and_shows_nothing_is_kept(
 ) -> None:
     listed = scan_module.Scan._list
 
-    def on_a_disk(self: scan_module.Scan, folder: bytes) -> list[os.DirEntry[bytes]] | None:
-        names = listed(self, folder)
+    def on_a_disk(self: scan_module.Scan, folder: bytes, top: Top) -> list[os.DirEntry[bytes]] | None:
+        names = listed(self, folder, top)
         if os.path.basename(folder) == b"red" and names:  # noqa: PTH119
             self.devices[folder] = "another disk"
         return names

@@ -51,7 +51,7 @@ def read_item(item: str | Path, profile: Profile, limits: Limits) -> QueryItem:
     empty text, `MediaError` naming the file.
     """
     ends = [end for space in profile.spaces for end in space.front_ends.values()]
-    options = DecodeOptions(limits, *decoding_needs(ends))
+    options = DecodeOptions(limits, *decoding_needs(ends), joins=False)
     if isinstance(item, str):
         if not item.strip():
             raise QueryError("an empty text matches nothing; give some words")
