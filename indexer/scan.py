@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mmsearch.catalog import stamp_of
 from mmsearch.errors import MediaError
+from mmsearch.files import mtime_ns
 from mmsearch.media import HEAD_BYTES, by_name, find_sidecars, open_regular, resolve, sidecar_names
 from mmsearch.types import Failure, Stage
 
@@ -201,11 +202,6 @@ def look_at(path: bytes, sidecars: Sequence[bytes], device: str | None = None) -
         sidecars=tuple(sidecars),
         sidecar_stamp=";".join(f"{s.st_size}:{s.st_mtime_ns}" for s in stamps),
     )
-
-
-def mtime_ns(status: os.stat_result) -> int:
-    """Return a file's time of change in nanoseconds, within the 64 bits that a catalog holds (years 1677 to 2262)."""
-    return min(max(status.st_mtime_ns, -(2**63)), 2**63 - 1)
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

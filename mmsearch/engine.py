@@ -36,8 +36,8 @@ from mmsearch.ranking import (
 )
 from mmsearch.retrieval import Candidates, Retriever, Route
 from mmsearch.settings import Limits
-from mmsearch.spaces import Profile, Vectors, normalise
-from mmsearch.terms import Encoder, read_item
+from mmsearch.spaces import OnnxSpace, Profile, Vectors, normalise
+from mmsearch.terms import Encoder, read_items
 from mmsearch.types import Hit, Neighbour, View, Why
 
 NEAR_DUPLICATE = {View.VISUAL: 0.98, View.AUDIO: 0.999, View.TEXT: 0.995}
@@ -133,7 +133,8 @@ class Engine:
         return [ranked.found.rows[i].content_id for i in ranked.order[: query.k]]
 
     def _ranked(self, query: Query) -> _Ranked:
-        asked = [read_item(term.item, self._profile, self._limits) for term in query.terms]
+        items = [term.item for term in query.terms]
+        asked = read_items(items, self._profile, self._limits, self._limits.query_s, self._load_for)
         encoder = Encoder(query.terms, asked)
         routes = self._retriever.routes(encoder, query.views)
         own = self.own_contents(query)
@@ -163,6 +164,14 @@ class Engine:
             ranked.order = mine + [i for i in ranked.order if i not in mine]
             ranked.scores[mine] = ranked.scores.max()
         return ranked
+
+    def _load_for(self, view: View) -> None:
+        """Load what an answer by this view takes, while a file that asks is decoded in another process."""
+        space = self._profile.space_for(view)
+        if space is not None and self._catalog.space_id(space.name, space.fingerprint, space.dim) is not None:
+            self._indexes.get(space, view)
+            if isinstance(space, OnnxSpace):
+                space.load(view)
 
     def _strength(self, query: Query, ranked: _Ranked, voting: list[int]) -> float:
         """Return how much agreement counts: as much as is asked for, or by default where it was seen to gain."""

@@ -23,7 +23,7 @@ from mmsearch.paths import expand
 from mmsearch.query import Query, make_query
 from mmsearch.settings import Limits, Settings
 from mmsearch.spaces import Profile, Vectors, load_profile, resolve_name
-from mmsearch.terms import embed_items
+from mmsearch.terms import embed_items, warm_for
 from mmsearch.types import AdaptReport, Failure, Hit, IndexReport, Modality, Progress, Stage, Status, Term
 
 CATALOG = "catalog.sqlite"
@@ -287,6 +287,7 @@ class Library:
 
     def answer(self, query: Query) -> Answer:
         """Return the hits of a query, and how many were hidden or cut."""
+        warm_for((term.item for term in query.terms), self._settings.limits)
         tried: Seen | None = None
         while True:
             seen = self.seen()
@@ -393,4 +394,6 @@ def embed(items: str | Path | Iterable[str | Path], model: str | Path = "auto") 
     The passages of a long text are averaged; a clip gives its visual view. Raises `ModelError` where no space does,
     `MediaError` for a bad file.
     """
+    items = [items] if isinstance(items, str | Path) else list(items)
+    warm_for(items, Limits())
     return embed_items(items, load_profile(model), Limits())

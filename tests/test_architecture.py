@@ -14,9 +14,18 @@ from conftest import REPOSITORY
 import mmsearch
 
 LAYERS = [
-    {"mmsearch.types", "mmsearch.errors", "mmsearch.files", "mmsearch.paths", "mmsearch.resample", "mmsearch.metrics"},
+    {
+        "mmsearch.types",
+        "mmsearch.errors",
+        "mmsearch.files",
+        "mmsearch.paths",
+        "mmsearch.resample",
+        "mmsearch.metrics",
+        "mmsearch.memory",
+    },
     {"mmsearch.settings", "mmsearch.locking"},
     {"mmsearch.media", "mmsearch.spaces", "mmsearch.catalog", "mmsearch.vectors", "mmsearch.ranking"},
+    {"mmsearch.sandbox"},
     {"mmsearch.training"},
     {"mmsearch.query", "mmsearch.terms", "mmsearch.indexes", "mmsearch.adapting"},
     {"mmsearch.calibration"},
@@ -31,7 +40,7 @@ LAYERS = [
     {"mmsearch.cli"},
     {"mmsearch.__main__"},
 ]
-INDEXER_MAY = {"types", "errors", "settings", "media", "spaces", "catalog", "vectors"}
+INDEXER_MAY = {"types", "errors", "files", "settings", "media", "spaces", "catalog", "vectors", "sandbox"}
 SEAMS = {
     "sqlalchemy": {"mmsearch/catalog"},
     "faiss": {"mmsearch/vectors/faiss_index.py"},
@@ -51,7 +60,8 @@ SEAMS = {
     "soundfile": {"mmsearch/media/sound.py"},
     "soxr": {"mmsearch/resample.py"},
     "pi_heif": {"mmsearch/media/image.py"},
-    "pebble": {"indexer/decode.py", "indexer/workers.py"},
+    "subprocess": {"mmsearch/sandbox/process.py"},
+    "multiprocessing": set(),
     "filelock": {"mmsearch/locking.py", "mmsearch/spaces/cache.py"},
     "platformdirs": {"mmsearch/library.py", "mmsearch/spaces/cache.py"},
     "typer": {"mmsearch/cli.py", "mmsearch/arguments.py"},
@@ -153,7 +163,7 @@ def loaded_by(code: str) -> set[str]:
 
 def test_importing_mmsearch_loads_no_model_runtime_and_no_index() -> None:
     assert not loaded_by("import mmsearch") & (
-        HEAVY | {"faiss", "onnxruntime", "tokenizers", "PIL", "indexer", "pebble"}
+        HEAVY | {"faiss", "onnxruntime", "tokenizers", "PIL", "indexer", "subprocess"}
     )
 
 
@@ -163,7 +173,7 @@ def test_a_text_query_loads_nothing_it_does_not_need(tmp_path: Path) -> None:
         library.index(tmp_path / "note.txt")
     code = f"library = mmsearch.open({str(tmp_path / 'library')!r})\nhits = library.query('red car')"
     loaded = loaded_by(f"import mmsearch\n{code}\nassert hits[0].path.name == 'note.txt'")
-    assert not loaded & (HEAVY | {"PIL", "indexer", "pebble"})
+    assert not loaded & (HEAVY | {"PIL", "indexer"})
     assert {"faiss", "onnxruntime"} <= loaded
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageFile, IptcImagePlugin, UnidentifiedImageError
 from PIL.Image import Transpose
 
+from mmsearch import memory
 from mmsearch.errors import MediaError, one_line
 from mmsearch.settings import Limits
 
@@ -21,6 +22,10 @@ _CAMERA_NOISE = re.compile(
 )
 _FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
 """What Pillow may open: its other plugins include an interpreter of PostScript."""
+_PIXEL_BYTES = {"1": 5, "L": 5, "P": 5, "RGB": 4, "RGBA": 9, "LA": 13, "PA": 13, "I": 22, "F": 22, "I;16": 20}
+"""Memory for a pixel while a picture of a mode is decoded and converted; Pillow keeps RGB in 4 bytes."""
+_SPARE_BYTES = 2**24
+"""What reading a picture takes whatever its size."""
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -49,6 +54,7 @@ def read_image(file: BinaryIO, limits: Limits, side: int | None = None) -> tuple
             descriptions = _descriptions(image)
             if side is not None:
                 image.draft("RGB", (side, side))
+            memory.reserve(_bytes_to_decode(image))
             image.load()
             # Asked after loading: Pillow turns a TIFF upright by itself and then forgets the tag.
             turn = _UPRIGHT.get(image.getexif().get(_EXIF_ORIENTATION, 1))
@@ -95,11 +101,20 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         deep = image.mode.startswith("I;16")
         return Image.fromarray(_to_8_bits(np.asarray(image), 65535.0 if deep else None)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")
         white.paste(rgba, mask=rgba.getchannel("A"))
         return white
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _bytes_to_decode(image: ImageFile.ImageFile) -> int:
+    """Return about how much memory it takes to decode a picture and to make an upright RGB picture of it."""
+    width, height = image.size
+    a_pixel = _PIXEL_BYTES.get(image.mode, 8)
+    turned = 4 if image.getexif().get(_EXIF_ORIENTATION, 1) in _UPRIGHT else 0
+    beside = 12 if image.format in ("HEIF", "AVIF", "WEBP") else 0  # what their libraries decode into first
+    return _SPARE_BYTES + width * height * (a_pixel + turned + beside)
 
 
 def _to_8_bits(values: np.ndarray, full: float | None) -> np.ndarray:
