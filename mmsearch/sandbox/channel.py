@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import struct
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
@@ -97,6 +98,12 @@ class Channel:
         """Wait for the next message."""
         (length,) = _LENGTH.unpack(self._exactly(_LENGTH.size))
         return pickle.loads(self._exactly(length))
+
+    def close(self) -> None:
+        """Close both directions, which tells the other process that there is nothing more to do."""
+        for stream in (self._writing, self._reading):
+            with suppress(OSError):  # what was still to be written has no reader
+                stream.close()
 
     def _exactly(self, length: int) -> bytes:
         try:

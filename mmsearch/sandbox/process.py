@@ -54,8 +54,5 @@ class WorkerProcess:
         """End the process, wait for it and return its exit code: negative for the signal that ended it."""
         self.kill()
         code = self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            with suppress(OSError):  # what was still to be written has no reader
-                if stream is not None:
-                    stream.close()
+        self.channel.close()
         return code
