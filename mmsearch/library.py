@@ -12,18 +12,20 @@ from pathlib import Path
 from typing import Self
 
 from mmsearch.adapting import adapt_profile, adapted_folder, called_off_on_failure, convert, tidy
-from mmsearch.calibration import Calibration
 from mmsearch.catalog import Catalog, ProfileRow
-from mmsearch.engine import Answer, Engine
 from mmsearch.errors import CatalogError, LibraryError, ModelError, NoLibraryError, UsageError
 from mmsearch.files import size_of
 from mmsearch.indexes import Indexes
 from mmsearch.locking import LOCK_WAIT_S, write_lock
 from mmsearch.paths import expand
-from mmsearch.query import Query, make_query
+from mmsearch.search.answer import Answer
+from mmsearch.search.calibration import Calibration
+from mmsearch.search.encode import embed_items
+from mmsearch.search.engine import Engine
+from mmsearch.search.items import warm_for
+from mmsearch.search.query import Query, make_query
 from mmsearch.settings import Limits, Settings
 from mmsearch.spaces import Profile, Vectors, load_profile, resolve_name
-from mmsearch.terms import embed_items, warm_for
 from mmsearch.types import AdaptReport, Failure, Hit, IndexReport, Modality, Progress, Stage, Status, Term
 
 CATALOG = "catalog.sqlite"
@@ -394,6 +396,4 @@ def embed(items: str | Path | Iterable[str | Path], model: str | Path = "auto") 
     The passages of a long text are averaged; a clip gives its visual view. Raises `ModelError` where no space does,
     `MediaError` for a bad file.
     """
-    items = [items] if isinstance(items, str | Path) else list(items)
-    warm_for(items, Limits())
     return embed_items(items, load_profile(model), Limits())

@@ -33,8 +33,8 @@ from mmsearch.sandbox.keeper import Job, Needs
 from mmsearch.sandbox.pool import Sandbox
 from mmsearch.sandbox.process import WorkerProcess
 from mmsearch.sandbox.work import PreparedContent, Request
+from mmsearch.search.items import read_items
 from mmsearch.spaces import Profile
-from mmsearch.terms import read_items
 from mmsearch.types import Failure, View
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of memory and /proc are Linux's")
@@ -288,7 +288,7 @@ def test_workers_end_with_a_killed_parent_whatever_they_do(tmp_path: Path, words
         from pathlib import Path
         from mmsearch import Limits
         from mmsearch.spaces import Profile
-        from mmsearch.terms import read_items
+        from mmsearch.search.items import read_items
         from traps import TrapSpace
         print("asking", flush=True)
         read_items([Path({str(note)!r})], Profile("trap", (TrapSpace(),)), Limits())

@@ -20,7 +20,7 @@ from mmsearch.types import Modality
 
 _TASKS_PER_WORKER = 5_000
 """A worker is replaced after so many files, in case a decoder leaks."""
-_START_S = 60.0
+_START_S = 120.0
 """How long a worker may take to start, and to take a model."""
 _STARTS = 3
 """How often in a row a worker may fail to start before its file is given back."""
