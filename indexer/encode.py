@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.workers import PreparedContent
 from mmsearch.errors import MMSearchError, one_line
+from mmsearch.sandbox.work import PreparedContent
 from mmsearch.spaces import Prepared, Profile, normalise
 from mmsearch.types import View
 

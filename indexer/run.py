@@ -19,10 +19,10 @@ from indexer.gone import Gone
 from indexer.plan import Plan, Task, as_media
 from indexer.precision import with_precision
 from indexer.scan import Entry, Scan, look_at
-from indexer.workers import PreparedContent
 from mmsearch.catalog import Catalog, FailureRow, NewContent, NewSegment
 from mmsearch.errors import UsageError
 from mmsearch.media import DECODER_VERSION, find_sidecars
+from mmsearch.sandbox.work import PreparedContent
 from mmsearch.settings import Settings
 from mmsearch.spaces import Profile, for_indexing
 from mmsearch.types import Failure, IndexReport, Progress, Stage, View

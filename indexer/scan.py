@@ -14,6 +14,7 @@ from pathlib import Path
 from indexer.links import Identity, Links, Top, identity
 from mmsearch.catalog import stamp_of
 from mmsearch.errors import MediaError, why
+from mmsearch.files import mtime_ns
 from mmsearch.media import HEAD_BYTES, SIDECAR_ENDINGS, by_name, find_sidecars, open_regular, resolve, sidecar_names
 from mmsearch.types import Failure, Stage
 
@@ -258,11 +259,6 @@ def look_at(
         sidecars=tuple(sidecars),
         sidecar_stamp=";".join(f"{s.st_size}:{s.st_mtime_ns}" for s in stamps),
     )
-
-
-def mtime_ns(status: os.stat_result) -> int:
-    """Return a file's time of change in nanoseconds, within the 64 bits that a catalog holds (years 1677 to 2262)."""
-    return min(max(status.st_mtime_ns, -(2**63)), 2**63 - 1)
 
 
 def _is_folder(path: bytes) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from indexer.plan import Task
-from indexer.workers import PreparedContent
+from mmsearch.sandbox.work import PreparedContent
 from mmsearch.settings import Limits
 from mmsearch.types import Failure, Stage
 

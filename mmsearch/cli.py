@@ -20,6 +20,7 @@ from mmsearch.folder import LibraryFolder
 from mmsearch.library import Library
 from mmsearch.paths import expand
 from mmsearch.printable import printable
+from mmsearch.search.items import warm_for
 from mmsearch.search.query import Query, parse_file, parse_term
 from mmsearch.settings import Settings, default_workers
 from mmsearch.spaces import known_models, pull_model
@@ -153,6 +154,7 @@ def query(
     ]
     kinds = frozenset(modalities or ())
     request = Query(tuple(asked), k, kinds, rerank, cut=not everything, explain=explain)
+    warm_for((term.item for term in asked), Settings().limits)
     with Library(library, create=False) as opened:
         answer = opened.answer(request)
         outdated = 0 if json or paths or nul else opened.outdated()

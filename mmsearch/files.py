@@ -287,6 +287,11 @@ def size_of(folder: Path) -> int:
     return total
 
 
+def mtime_ns(status: os.stat_result) -> int:
+    """Return a file's time of change in nanoseconds, within the 64 bits that a catalog holds (years 1677 to 2262)."""
+    return min(max(status.st_mtime_ns, -(2**63)), 2**63 - 1)
+
+
 def _is_folder(path: Path) -> bool:
     return _has_mode(path, stat.S_ISDIR)
 

@@ -23,6 +23,7 @@ from mmsearch.search.answer import Answer
 from mmsearch.search.calibration import Calibration
 from mmsearch.search.encode import embed_items
 from mmsearch.search.engine import Engine
+from mmsearch.search.items import warm_for
 from mmsearch.search.query import Query, make_query
 from mmsearch.settings import Limits, Settings
 from mmsearch.spaces import Profile, Vectors, load_profile, resolve_name
@@ -295,6 +296,7 @@ class Library:
 
     def answer(self, query: Query) -> Answer:
         """Return the hits of a query, and how many were hidden or cut."""
+        warm_for((term.item for term in query.terms), self._settings.limits)
         tried: Seen | None = None
         while True:
             seen = self.seen()

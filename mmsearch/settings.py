@@ -36,8 +36,13 @@ class Limits:
     """Longest time to decode one file, or one part of a long sound or video."""
     file_s: float = 3600.0
     """Longest time that all parts of a sound or video may take together; a film takes minutes."""
-    worker_bytes: int = 2 * 2**30
-    """Address space of one decoding process."""
+    query_s: float = 45.0
+    """Longest time to decode the files of one query, so that it is answered within a minute."""
+    run_bytes: int = 1_500_000_000
+    """Memory that decoding may take in all processes of an index run together, and for one file at most.
+
+    An idle process (some 40 MB), the main one with its model, and results that wait there come on top.
+    """
 
     def file_bytes(self, modality: Modality | None) -> int:
         """Return the largest file of a kind that is read at all; sounds and videos are read in parts, however long."""

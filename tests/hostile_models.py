@@ -323,6 +323,11 @@ def _linked(target: str) -> Make:
     return spoil
 
 
+def _piped(folder: Path) -> None:
+    os.mkfifo(folder / "text.bin")
+    _tower(_external("text.bin"))(folder)
+
+
 def _promising(shape: list[int]) -> onnx.ModelProto:
     model = tower()
     model.graph.initializer[0].dims[:] = shape
@@ -439,10 +444,7 @@ _TOWERS: dict[str, Make] = {
     ),
     "tower: weights linked to a file elsewhere": _linked("/etc/passwd"),
     "tower: weights linked to a device": _linked("/dev/zero"),
-    "tower: weights are a pipe": lambda folder: (
-        os.mkfifo(folder / "text.bin"),
-        _tower(_external("text.bin"))(folder),
-    ),
+    "tower: weights are a pipe": _piped,
     "tower: ids beyond its words": _computing(
         _node("Gather", "words", "ids", "rows_of"),
         _node("ReduceMean", "rows_of", "out", axes=[1], keepdims=0),
@@ -624,7 +626,7 @@ _ADAPTED: dict[str, Make] = {
     "heads: of infinity": _heads(w1=np.full((8, 64), np.inf, np.float32)),
     "heads: of texts": _heads(b1=np.full(8, "x")),
     "heads: of whole numbers": _heads(b1=np.zeros(8, np.int64)),
-    "heads: of no dimension": _heads(w1=np.float32(1)),
+    "heads: of no dimension": _heads(w1=np.asarray(1, np.float32)),
     "heads: of three dimensions": _heads(w1=np.zeros((8, 8, 8), np.float32)),
     "heads: of another width": _heads(w1=np.zeros((8, 63), np.float32)),
     "heads: of too many units": _heads(

@@ -23,10 +23,12 @@ LAYERS = [
         "mmsearch.printable",
         "mmsearch.resample",
         "mmsearch.metrics",
+        "mmsearch.memory",
     },
     {"mmsearch.settings", "mmsearch.locking"},
     {"mmsearch.folder"},
     {"mmsearch.media", "mmsearch.spaces", "mmsearch.catalog", "mmsearch.vectors", "mmsearch.search.scoring"},
+    {"mmsearch.sandbox"},
     {"mmsearch.training"},
     {"mmsearch.indexes", "mmsearch.adapting"},
     {"mmsearch.search"},
@@ -42,7 +44,7 @@ LAYERS = [
 ]
 STAGES = ("query", "items", "encode", "scoring", "calibration", "routes", "retrieve", "rank", "confidence", "answer")
 """The modules of a query, in the order in which its data flows through them."""
-INDEXER_MAY = {"types", "errors", "settings", "media", "spaces", "catalog", "vectors"}
+INDEXER_MAY = {"types", "errors", "files", "settings", "media", "spaces", "catalog", "vectors", "sandbox"}
 SEAMS = {
     "sqlalchemy": {"mmsearch/catalog"},
     "faiss": {"mmsearch/vectors/faiss_index.py"},
@@ -62,7 +64,8 @@ SEAMS = {
     "soundfile": {"mmsearch/media/sound.py"},
     "soxr": {"mmsearch/resample.py"},
     "pi_heif": {"mmsearch/media/image.py"},
-    "pebble": {"indexer/decode.py", "indexer/workers.py"},
+    "subprocess": {"mmsearch/sandbox/process.py"},
+    "multiprocessing": set(),
     "filelock": {"mmsearch/spaces/cache.py"},
     "platformdirs": {"mmsearch/folder.py", "mmsearch/spaces/places.py"},
     "typer": {"mmsearch/cli.py", "mmsearch/arguments.py"},
@@ -182,7 +185,7 @@ def loaded_by(code: str) -> set[str]:
 
 def test_importing_mmsearch_loads_no_model_runtime_and_no_index() -> None:
     assert not loaded_by("import mmsearch") & (
-        HEAVY | {"faiss", "onnxruntime", "tokenizers", "PIL", "indexer", "pebble"}
+        HEAVY | {"faiss", "onnxruntime", "tokenizers", "PIL", "indexer", "subprocess"}
     )
 
 
@@ -192,7 +195,7 @@ def test_a_text_query_loads_nothing_it_does_not_need(tmp_path: Path) -> None:
         library.index(tmp_path / "note.txt")
     code = f"library = mmsearch.open({str(tmp_path / 'library')!r})\nhits = library.query('red car')"
     loaded = loaded_by(f"import mmsearch\n{code}\nassert hits[0].path.name == 'note.txt'")
-    assert not loaded & (HEAVY | {"PIL", "indexer", "pebble"})
+    assert not loaded & (HEAVY | {"PIL", "indexer"})
     assert {"faiss", "onnxruntime"} <= loaded
 
 

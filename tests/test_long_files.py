@@ -15,10 +15,10 @@ import mmsearch
 from indexer.plan import Task
 from indexer.scan import Entry
 from indexer.spent import Spent
-from indexer.workers import PreparedContent
 from mmsearch import Limits, Modality, Settings, Stage
 from mmsearch.errors import MediaError
 from mmsearch.media import DecodeOptions, content_digest, decode
+from mmsearch.sandbox.work import PreparedContent
 from mmsearch.types import Segment, View
 
 RATE = 4_000

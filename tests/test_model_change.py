@@ -29,12 +29,12 @@ from sqlalchemy import Connection
 import mmsearch
 from indexer import plan
 from indexer.encode import SegmentVectors, encode
-from indexer.workers import PreparedContent
 from mmsearch import IndexReport, Library, ModelError, Progress, Settings, UsageError, View
 from mmsearch.catalog import Catalog, profiles
 from mmsearch.catalog.database import Database
 from mmsearch.folder import CATALOG
 from mmsearch.media import content_digest
+from mmsearch.sandbox.work import PreparedContent
 from mmsearch.search.retrieve import Retriever
 from mmsearch.spaces import Profile, load_profile
 from mmsearch.vectors import IndexStore

@@ -23,7 +23,6 @@ from rot import PAGE, ROT, Rot, in_file, sql, stray
 
 import mmsearch
 from indexer.plan import Task
-from indexer.workers import FrontEnds, PreparedContent, PreparedSegment
 from mmsearch import Library, Settings
 from mmsearch.catalog import Catalog, NewContent, NewMedia, NewSegment, upkeep
 from mmsearch.catalog.checking import find_faults
@@ -31,8 +30,7 @@ from mmsearch.catalog.seal import NAME, is_sealed
 from mmsearch.doctor import BEFORE_REPAIR, examine
 from mmsearch.errors import LibraryError, LockedError, MediaError
 from mmsearch.locking import write_lock
-from mmsearch.media import DecodeOptions, decode
-from mmsearch.spaces import decoding_needs
+from mmsearch.sandbox.work import FrontEnds, PreparedContent, Request, Work
 from mmsearch.types import Failure, Modality, Stage, View
 
 QUERIES = ("red", "green", "note 17", "a low sound")
@@ -60,28 +58,12 @@ def decode_here(
     tasks: Iterable[Task], front_ends: FrontEnds, settings: Settings, _stopped: object
 ) -> Iterator[tuple[Task, PreparedContent | Failure]]:
     """Decode as the workers do, without the second that starting one takes."""
-    options = DecodeOptions(settings.limits, *decoding_needs(front_ends.values()))
+    work = Work(front_ends, settings.limits)
     for task in tasks:
         try:
-            decoded = decode(task.entry.path, task.entry.sidecars, options, task.from_s)
+            yield task, work.prepare(Request(task.entry.path, task.entry.sidecars, task.from_s))
         except MediaError as error:
             yield task, Failure(Path(os.fsdecode(task.entry.path)), Stage.DECODE, str(error))
-            continue
-        segments = tuple(
-            PreparedSegment(
-                segment.start_s,
-                segment.end_s,
-                segment.text,
-                segment.silent,
-                {
-                    (space, view): tuple(end(payload) for payload in segment.views[view])
-                    for (space, view), end in front_ends.items()
-                    if view in segment.views
-                },
-            )
-            for segment in decoded.segments
-        )
-        yield task, PreparedContent(decoded.modality, segments, decoded.failures, decoded.resume_s)
 
 
 @pytest.fixture(autouse=True)

@@ -280,15 +280,6 @@ def test_the_remedy_is_for_what_is_wrong() -> None:
     assert why(OSError(2, "No such file or directory"), "look elsewhere").endswith("; look elsewhere")
 
 
-def test_a_worker_s_decoders_write_nowhere() -> None:
-    code = (
-        "import os; from mmsearch.media import silence_decoders as hush; hush(); os.write(1, b'o'); os.write(2, b'e')"
-    )
-    environment = {name: value for name, value in os.environ.items() if name != "MMSEARCH_DEBUG"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environment)
-    assert (done.stdout, done.stderr) == (b"", b"")
-
-
 def test_what_libtiff_says_of_a_broken_file_reaches_no_terminal(tmp_path: Path) -> None:
     broken = encoded(plain((9, 9, 9)), "TIFF", compression="tiff_lzw")
     put(tmp_path, "media/a.tiff", broken[:8] + bytes(len(broken) // 2) + broken[8 + len(broken) // 2 :])

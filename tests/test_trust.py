@@ -19,7 +19,7 @@ from sqlalchemy import create_engine, text
 
 import mmsearch
 from mmsearch.errors import ModelError
-from mmsearch.library import CATALOG
+from mmsearch.folder import CATALOG
 from mmsearch.spaces import approval, for_indexing, load_profile, pull_model, trial
 from mmsearch.spaces import cache as exports
 from mmsearch.spaces.cache import find_export
@@ -160,12 +160,12 @@ def test_the_command_line_says_it_in_one_line_and_exits_2(library: Path, run: Ru
     with FakeHub({}) as hub:
         online = {**hub.environment(library / "hub"), "HF_HUB_OFFLINE": "0"}
         for command in (["query", "red car"], ["index", str(library.parent / "notes")], ["adapt"]):
-            done = run(*command, library=library, **online)
+            done = run(*command, library=library, cwd=None, **online)
             assert done.returncode == 2
             assert len(done.stderr.splitlines()) == 1
             assert "mmsearch model pull" in done.stderr
             assert "\x1b" not in done.stderr
-        done = run("status", library=library, **online)
+        done = run("status", library=library, cwd=None, **online)
         assert done.returncode == 0, done.stderr
         assert "isn't ready on this machine" in done.stderr
         assert hub.requests == []
@@ -200,8 +200,13 @@ def test_a_folder_is_tried_once_and_again_only_where_it_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_space(tmp_path / "model")
-    name, tried = f"local-dir:{folder}", []
-    monkeypatch.setattr(trial, "try_folder", lambda folder: tried.append(folder) or set())
+    name, tried = f"local-dir:{folder}", list[Path]()
+
+    def note(folder: Path) -> set[Path]:
+        tried.append(folder)
+        return set()
+
+    monkeypatch.setattr(trial, "try_folder", note)
     load_profile(name)
     load_profile(name)
     load_profile(name, pins=(name,))

@@ -63,19 +63,6 @@ class Decoded:
     resume_s: float | None = None
 
 
-def silence_decoders() -> None:
-    """Keep what decoders write by themselves off the terminal, for the rest of this process: it is for workers only.
-
-    libtiff, libsndfile and FFmpeg print to file descriptors 1 and 2, past Python, and their words are a stranger's.
-    """
-    if os.environ.get("MMSEARCH_DEBUG") == "1":
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2):
-        os.dup2(nowhere, stream)
-    os.close(nowhere)
-
-
 def open_regular(path: bytes | str) -> io.BufferedReader:
     """Open a file for reading, unless it is a pipe, a device or a folder; never blocks on one. Raises `MediaError`."""
     try:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, IptcImagePlugin, UnidentifiedImageError
 from PIL.Image import Transpose
 
+from mmsearch import memory
 from mmsearch.errors import MediaError, one_line
 from mmsearch.media import large
 from mmsearch.settings import Limits
@@ -24,6 +25,8 @@ _CAMERA_NOISE = re.compile(
 )
 _FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
 """What Pillow may open: its other plugins include an interpreter of PostScript."""
+_SPARE_BYTES = 2**24
+"""What reading a picture takes whatever its size."""
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -53,7 +56,8 @@ def read_image(file: BinaryIO, limits: Limits, side: int | None = None) -> tuple
             full_size = image.size
             if side is not None:
                 image.draft("RGB", (side, side))
-            factor = large.check(image, full_size, side, limits)
+            factor, needed_bytes = large.check(image, full_size, side, limits)
+            memory.reserve(_SPARE_BYTES + needed_bytes + _turned_bytes(image, factor))
             descriptions = _descriptions(image)  # loads a PNG, of which tags may follow the pixels
             image.load()
             # Asked after loading: Pillow turns a TIFF upright by itself and then forgets the tag.
@@ -104,6 +108,12 @@ def _converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         return _over_white
     return lambda band: band.convert("RGB")
+
+
+def _turned_bytes(image: Image.Image, factor: int) -> int:
+    """Return what the upright copy of a picture takes, where it has to be turned."""
+    turned = image.getexif().get(_EXIF_ORIENTATION, 1) in _UPRIGHT
+    return 4 * image.width * image.height // factor**2 if turned else 0
 
 
 def _over_white(image: Image.Image) -> Image.Image:

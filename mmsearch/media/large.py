@@ -28,8 +28,8 @@ _MOST_REDUCED = 8
 _TIFF_BITS, _TIFF_ROWS, _TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT = 258, 278, 322, 323
 
 
-def check(image: ImageFile.ImageFile, full_size: tuple[int, int], side: int | None, limits: Limits) -> int:
-    """Return by how much a picture is to be reduced while it is converted, 1 where it fits the memory as it is.
+def check(image: ImageFile.ImageFile, full_size: tuple[int, int], side: int | None, limits: Limits) -> tuple[int, int]:
+    """Return by how much to reduce a picture while it is converted, 1 where it fits the memory, and the bytes it takes.
 
     The image is opened and not loaded, `full_size` is its size before it was drafted. Raises `MediaError` where it
     takes more than `limits.picture_bytes` even so.
@@ -47,7 +47,7 @@ def check(image: ImageFile.ImageFile, full_size: tuple[int, int], side: int | No
             f"{width} x {height} pixels as {image.format} take {needed / 2**20:,.0f} MB of memory, more than the "
             f"{limits.picture_bytes / 2**20:,.0f} MB that a picture may; save it smaller, or as JPEG"
         )
-    return factor
+    return factor, needed
 
 
 def _decoder_bytes(image: ImageFile.ImageFile, full_size: tuple[int, int]) -> int:
