@@ -197,7 +197,13 @@ COLUMNS = {
     "space.fingerprint": ("'other'", "x'ff'", _HUGE),
     "content.modality": ("'nonsense'", "x'ff'", "''"),
     "content.hash": ("randomblob(3)", "'text' || id"),
-    "media.path": ("'relative' || id", "id", "'/a' || char(10) || id", "x'2f00' || id", "'/' || id || printf('%.*c', 99999, 'p')"),
+    "media.path": (
+        "'relative' || id",
+        "id",
+        "'/a' || char(10) || id",
+        "x'2f00' || id",
+        "'/' || id || printf('%.*c', 99999, 'p')",
+    ),
     "media.size_bytes": ("'x'", "-1", "9e99"),
     "media.device": ("x'ff'",),
     "media.content_id": ("777777", "'x'"),
@@ -212,7 +218,12 @@ COLUMNS = {
     "embedding.segment_id": ("777777",),
     "embedding.space_id": ("777777",),
     "embedding.vector": (
-        "x''", "x'00'", "zeroblob(128)", "randomblob(128)", "zeroblob(20000000)", "'text'",
+        "x''",
+        "x'00'",
+        "zeroblob(128)",
+        "randomblob(128)",
+        "zeroblob(20000000)",
+        "'text'",
         "CAST(replace(hex(zeroblob(64)), '00', 'zz') AS BLOB)",
     ),
     "embedded.key": ("'other'", "x'ff'"),
@@ -342,29 +353,47 @@ class _Lure:
 ARCHIVES: dict[str, Callable[[], bytes]] = {
     "a bomb": lambda: npz_bomb(3 * 2**30),
     "pickled": lambda: _pickled(_Lure()),
-    "empty arrays": lambda: _saved(vectors=np.zeros((0, 0)), stds=np.zeros(0), numbers=np.zeros(0), format=np.asarray(3)),
-    "texts": lambda: _saved(vectors=np.asarray(["x"] * 5), stds=np.asarray("y"), numbers=np.asarray("z"), format=np.asarray(3)),
+    "empty arrays": lambda: _saved(
+        vectors=np.zeros((0, 0)), stds=np.zeros(0), numbers=np.zeros(0), format=np.asarray(3)
+    ),
+    "texts": lambda: _saved(
+        vectors=np.asarray(["x"] * 5), stds=np.asarray("y"), numbers=np.asarray("z"), format=np.asarray(3)
+    ),
     "not numbers": lambda: _saved(
-        marks=np.asarray([1]), numbers=np.full(5, np.nan), stds=np.full(512, np.nan), format=np.asarray(3),
+        marks=np.asarray([1]),
+        numbers=np.full(5, np.nan),
+        stds=np.full(512, np.nan),
+        format=np.asarray(3),
         vectors=np.full((512, 64), np.nan, np.float16),
     ),
     "other shapes": lambda: _saved(
-        marks=np.asarray([1]), numbers=np.ones(50), stds=np.ones((3, 3)), vectors=np.ones((7, 7, 7), np.float16),
+        marks=np.asarray([1]),
+        numbers=np.ones(50),
+        stds=np.ones((3, 3)),
+        vectors=np.ones((7, 7, 7), np.float16),
         format=np.asarray(3),
     ),
     "half an archive": lambda: _saved(vectors=np.ones(9000))[:5000],
 }
 SPECS: dict[str, Callable[[dict[str, object]], object]] = {
     "towers from a hub": lambda spec: {**spec, "towers": dict.fromkeys(("text", "visual", "audio"), "hf-hub:any/body")},
-    "towers that are folders": lambda spec: {**spec, "towers": dict.fromkeys(("text", "visual", "audio"), "local-dir:/")},
-    "towers of itself": lambda spec: {**spec, "towers": dict.fromkeys(("text", "visual", "audio"), f"adapted:{spec.get('fingerprint', '')}")},
+    "towers that are folders": lambda spec: {
+        **spec,
+        "towers": dict.fromkeys(("text", "visual", "audio"), "local-dir:/"),
+    },
+    "towers of itself": lambda spec: {
+        **spec,
+        "towers": dict.fromkeys(("text", "visual", "audio"), f"adapted:{spec.get('fingerprint', '')}"),
+    },
     "no towers": lambda spec: {**spec, "towers": {}},
     "towers that are a list": lambda spec: {**spec, "towers": ["mini"]},
     "an unknown view": lambda spec: {**spec, "towers": {"smell": "hashing"}},
     "another dim": lambda spec: {**spec, "dim": 63},
     "an enormous dim": lambda spec: {**spec, "dim": 10**9},
     "a dim that is text": lambda spec: {**spec, "dim": "x"},
-    "another digest": lambda spec: {name: "0" * 32 if name in ("heads", "digest", "fingerprint") else value for name, value in spec.items()},
+    "another digest": lambda spec: {
+        name: "0" * 32 if name in ("heads", "digest", "fingerprint") else value for name, value in spec.items()
+    },
     "a list": lambda spec: [spec],
     "null": lambda _spec: None,
     "nothing": lambda _spec: {},

@@ -74,7 +74,9 @@ def cases(operation: str, trace: str, *, every: bool = False) -> list[Case]:
             errors.append(Fault(Mode.FULL, at, errno.ENOSPC))
         if not every:
             kills, errors = ([some[at % len(some)]] if some else [] for some in (kills, errors))
-        found += [Case(operation, fault, letter, (at // 2 + number) % 2 == 0) for number, fault in enumerate(kills + errors)]
+        found += [
+            Case(operation, fault, letter, (at // 2 + number) % 2 == 0) for number, fault in enumerate(kills + errors)
+        ]
     return found
 
 
@@ -146,8 +148,9 @@ class Bench:
         except sqlite3.Error as error:
             yield f"lost: the catalog can't be read: {error}"
         if case.asked_first and self.operation.query and (self.place.library / CATALOG).is_file():
-            (said,) = fork([self.place.filled(["query", "red", "--library", "{library}", "--json"])],
-                           cache=self.place.cache).said or (Said(-1, "", "crashed"),)
+            (said,) = fork(
+                [self.place.filled(["query", "red", "--library", "{library}", "--json"])], cache=self.place.cache
+            ).said or (Said(-1, "", "crashed"),)
             if said.code not in (0, 1) and self.before is not None and self.before.media:
                 yield f"query: exit {said.code}: {said.err.strip()}"
         settled = self._settle()

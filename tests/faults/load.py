@@ -45,7 +45,7 @@ class Loaded:
     problems: list[str] = field(default_factory=list)
 
 
-class Changed(Exception):  # noqa: N818  it is no error
+class Changed(Exception):
     """The library isn't of the revision any more that was asked for."""
 
 
@@ -77,10 +77,13 @@ class Exact:
         place = self._folder / str(revision)
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
-        with closing(sqlite3.connect(self._library / "catalog.sqlite", timeout=30)) as source:
-            with closing(sqlite3.connect(place / "catalog.sqlite")) as copy:
-                source.backup(copy)
-                (token,) = copy.execute("SELECT token FROM revision ORDER BY id DESC LIMIT 1").fetchone()
+        file = self._library / "catalog.sqlite"
+        with (
+            closing(sqlite3.connect(file, timeout=30)) as source,
+            closing(sqlite3.connect(place / "catalog.sqlite")) as copy,
+        ):
+            source.backup(copy)
+            (token,) = copy.execute("SELECT token FROM revision ORDER BY id DESC LIMIT 1").fetchone()
         if token != revision:
             raise Changed
         try:
@@ -127,7 +130,12 @@ def load(folder: Path, seconds: float, threads: int = THREADS) -> Loaded:
         write(media, number, chance)
     with mmsearch.open(folder / "library", model="hashing", settings=Settings(workers=1)) as library:
         library.index(media)
-        exact, loaded, guard, stop = Exact(library.folder, folder / "exact"), Loaded(), threading.Lock(), threading.Event()
+        exact, loaded, guard, stop = (
+            Exact(library.folder, folder / "exact"),
+            Loaded(),
+            threading.Lock(),
+            threading.Event(),
+        )
         command = [sys.executable, str(Path(__file__).with_name("writer.py")), str(library.folder), str(media)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         began = time.monotonic()
@@ -175,8 +183,10 @@ def _ask(
             loaded.compared += 1
             loaded.revisions.add(before)
             if not same(answer, expected):
-                loaded.problems.append(f"{term}: {len(answer)} hits, {len(expected)} are right: "
-                                       f"{[a for a in answer if a not in expected][:2]}")
+                loaded.problems.append(
+                    f"{term}: {len(answer)} hits, {len(expected)} are right: "
+                    f"{[a for a in answer if a not in expected][:2]}"
+                )
 
 
 def _up_to_date(library: Library, exact: Exact) -> int | None:

@@ -15,7 +15,9 @@ from media_maker import BLUE, RED, encoded, exif, heic, noise, quarters
 SCENES, TONES = [(RED, 0.5), (BLUE, 0.5)], [(LOW, 0.5), (HIGH, 0.5)]
 _SRT = "1\n00:00:00,100 --> 00:00:00,900\nBring the <i>umbrella</i>.\n\n2\n00:00:01,000 --> 00:00:02,000\nNow.\n"
 _VTT = "WEBVTT\n\nNOTE a note\n\n00:00.100 --> 00:00.900 align:start\nThe violin.\n\n00:01.000 --> 00:02.000\nAgain.\n"
-_MARKDOWN = "# Lantern\n\nA *lantern* hangs above the [harbour](https://example.org).\n\n- one\n- two\n\n```\ncode\n```\n"
+_MARKDOWN = (
+    "# Lantern\n\nA *lantern* hangs above the [harbour](https://example.org).\n\n- one\n- two\n\n```\ncode\n```\n"
+)
 _CAPTION = '{"caption": "a giraffe at noon", "tags": ["giraffe", "noon"], "title": "\\u017dirafa"}'
 
 
@@ -67,7 +69,9 @@ SEEDS: Mapping[str, tuple[Callable[[], bytes], ...]] = {
     "ogg": (lambda: _song("ogg", "vorbis"),),
     "opus": (lambda: _song("ogg", "libopus"),),
     "m4a": (lambda: _song("ipod", "aac"), lambda: _song("ipod", "alac")),
-    "txt": (lambda: b"A note about a lighthouse.\n\nAnd \xc5\xbelu\xc5\xa5ou\xc4\x8dk\xc3\xbd k\xc5\xaf\xc5\x88.\n" * 4,),
+    "txt": (
+        lambda: b"A note about a lighthouse.\n\nAnd \xc5\xbelu\xc5\xa5ou\xc4\x8dk\xc3\xbd k\xc5\xaf\xc5\x88.\n" * 4,
+    ),
     "srt": (lambda: _SRT.encode(),),
     "vtt": (lambda: _VTT.encode(),),
     "md": (lambda: _MARKDOWN.encode(),),
@@ -223,5 +227,3 @@ def captioned(numbers: range) -> Iterator[Mutant]:
         picture = encoded(noise(int(mutant.name[5:10]) + 10_000, 8, 8), "PNG")
         yield Mutant(mutant.name.replace(".json", ".png"), picture, "none")
         yield mutant
-
-

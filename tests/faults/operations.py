@@ -5,6 +5,7 @@ An operation has a place: `media/`, and `start/library` and `start/cache`, which
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import struct
@@ -20,7 +21,7 @@ from media_maker import BLUE, GREEN, RED, encoded, plain, put, quarters
 from old_catalogs import downgrade
 from victim import fork, pretend
 
-from mmsearch import calibration
+from mmsearch.search import calibration
 from mmsearch.spaces import cache as exports
 
 PASSAGES = 120
@@ -238,6 +239,6 @@ def _load_towers(checkpoint: Any, _wanted: str = "") -> tuple[None, dict[str, An
 
 
 def _export(_towers: None, spec: Mapping[str, Any], folder: Path) -> None:
-    (folder / "spec.json").write_text('{"fingerprint": "%s"}' % spec["fingerprint"])
+    (folder / "spec.json").write_text(json.dumps(spec))
     for name in ("image.onnx", "text.onnx"):
         (folder / name).write_bytes(struct.pack("<I", 7) * 5_000 + np.arange(5_000, dtype="<u4").tobytes())

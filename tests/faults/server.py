@@ -19,14 +19,14 @@ import faiss  # noqa: F401  imported before anything is forked
 import filelock  # noqa: F401
 import onnxruntime  # noqa: F401
 import safetensors  # noqa: F401
-
-import mmsearch.training.collection  # noqa: F401
 from hostile import twists
 from kills import Bench, Case
 from operations import OPERATIONS, Place, pretend_adapting, pretend_exports, shorten_bank
 from shim import Fault, Mode
 from siege import Siege
 from victim import build_once, decode_inline, share_statements, warm_up
+
+import mmsearch.training.collection  # noqa: F401
 
 
 def main() -> None:

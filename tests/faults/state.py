@@ -133,7 +133,9 @@ def unnamed(library: Path) -> list[str]:
     numbers, adapted = {str(number) for number, _ in profiles}, {name.partition(":")[2] for _, name in profiles}
     for folder, known in (("indexes", numbers), ("adapted", adapted)):
         place = library / folder
-        stray += [f"{folder}/{file.name}" for file in (place.iterdir() if place.is_dir() else ()) if file.name not in known]
+        stray += [
+            f"{folder}/{file.name}" for file in (place.iterdir() if place.is_dir() else ()) if file.name not in known
+        ]
     return sorted(stray)
 
 

@@ -14,7 +14,6 @@ import resource
 import select
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -23,10 +22,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
+import typer
 from clip_maker import LOW, sound_bytes
 from media_maker import RED, encoded, plain, put
-
-import typer
+from shim import Fault, arm, disarm
 from sqlalchemy import Engine
 
 import indexer.decode
@@ -37,7 +36,6 @@ from mmsearch.catalog import schema
 from mmsearch.media import DecodeOptions
 from mmsearch.settings import Settings
 from mmsearch.spaces import decoding_needs
-from shim import Fault, arm, disarm
 
 TIMEOUT_S = 60.0
 HEAVY = ("torch", "open_clip", "transformers", "huggingface_hub")
@@ -209,9 +207,9 @@ def _leave(code: int) -> NoReturn:
 
 def _command(arguments: Sequence[str], fault: Fault | None, roots: Sequence[Path]) -> tuple[Said, str, bool]:
     logging.getLogger("mmsearch").handlers.clear()
-    files = [tempfile.TemporaryFile() for _ in range(2)]
+    files = [os.memfd_create("said") for _ in range(2)]
     for file, standard in zip(files, (1, 2), strict=True):
-        os.dup2(file.fileno(), standard)
+        os.dup2(file, standard)
     sys.stdout, sys.stderr = (os.fdopen(standard, "w", closefd=False) for standard in (1, 2))
     sys.argv = ["mmsearch", *arguments]
     trace, fired, code = "", False, 0
@@ -231,13 +229,13 @@ def _command(arguments: Sequence[str], fault: Fault | None, roots: Sequence[Path
         os._exit = _exit
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    out, err = (_content(file.fileno()) for file in files)
+    out, err = (_content(file) for file in files)
     return Said(code, out, err, " ".join(name for name in HEAVY if name in sys.modules)), trace, fired
 
 
 def _content(descriptor: int) -> str:
     os.lseek(descriptor, 0, os.SEEK_SET)
-    with os.fdopen(descriptor, "rb", closefd=False) as file:
+    with os.fdopen(descriptor, "rb") as file:
         return file.read().decode("utf-8", "backslashreplace")
 
 
