@@ -39,7 +39,7 @@ from mmsearch.search.retrieve import Retriever
 from mmsearch.spaces import Profile, load_profile
 from mmsearch.vectors import IndexStore
 from mmsearch.vectors.faiss_index import FaissIndex
-from mmsearch.vectors.store import Manifest
+from mmsearch.vectors.manifest import Manifest
 
 COLOURS = ["red", "green", "blue", "yellow", "orange", "purple"]
 library_module = importlib.import_module("mmsearch.library")
