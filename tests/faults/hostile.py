@@ -65,7 +65,7 @@ def _sparse(path: Path) -> None:
 
 
 SUBSTITUTES: dict[str, Callable[[Path], object]] = {
-    "a pipe": os.mkfifo,
+    "a pipe": lambda path: os.mkfifo(path),
     "a link to /dev/zero": lambda path: path.symlink_to("/dev/zero"),
     "a link to itself": lambda path: path.symlink_to(path.name),
     "a link to nothing": lambda path: path.symlink_to("nowhere"),
@@ -247,12 +247,12 @@ def catalogs() -> Iterator[Twist]:
             for rows, where in (("all", ""), ("one", f" WHERE id = (SELECT max(id) FROM {table})")):
                 update = f"UPDATE OR IGNORE {table} SET {name} = {value}{where}"
                 yield Twist(f"{column} is {value[:30]} in {rows}", partial(_run_sql, update), answers=False)
-    for number in ("-5", "0", "4611686018427387904", "9223372036854775807"):
-        moved = f"UPDATE OR IGNORE embedding SET id = {number} WHERE id = (SELECT max(id) FROM embedding)"
-        yield Twist(f"embedding.id is {number} in one", partial(_run_sql, moved), answers=False)
-    for what, value in {"not a number": np.nan, "infinite": np.inf, "enormous": 60_000, "tiny": 6e-8}.items():
+    for moved_to in ("-5", "0", "4611686018427387904", "9223372036854775807"):
+        moved = f"UPDATE OR IGNORE embedding SET id = {moved_to} WHERE id = (SELECT max(id) FROM embedding)"
+        yield Twist(f"embedding.id is {moved_to} in one", partial(_run_sql, moved), answers=False)
+    for what, number in {"not a number": np.nan, "infinite": np.inf, "enormous": 60_000, "tiny": 6e-8}.items():
         for rows in ("all", "one"):
-            yield Twist(f"a vector is {what} in {rows}", partial(_vectors, value, rows), answers=False)
+            yield Twist(f"a vector is {what} in {rows}", partial(_vectors, number, rows), answers=False)
     yield Twist("the catalog is cut in half", _halved, answers=False)
     yield Twist("the catalog is spoiled in its middle", _spoiled, answers=False)
 

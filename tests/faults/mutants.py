@@ -81,6 +81,10 @@ SEEDS: Mapping[str, tuple[Callable[[], bytes], ...]] = {
 FORMATS = tuple(name for name in SEEDS if name != "json")
 
 
+Wound = Callable[[bytes, Sequence[bytes], random.Random], bytes]
+"""What damages a file; it may take from the good files of its format."""
+
+
 @cache
 def seeds(kind: str) -> tuple[bytes, ...]:
     """Return the good files of a format."""
@@ -102,15 +106,15 @@ def mutants(kind: str, numbers: range) -> Iterator[Mutant]:
         chance = random.Random(f"{kind} {number}")
         every = seeds(kind)
         seed = every[number % len(every)]
-        wound = chance.choice(WOUNDS)
-        content = wound(seed, every, chance)
+        wound: Wound = chance.choice(WOUNDS)
+        content: bytes = wound(seed, every, chance)
         if chance.random() < 0.5:  # a second wound, as real damage has
             content = chance.choice(WOUNDS)(content, every, chance)
         if kind in ("ogg", "opus"):
             content = with_ogg_checksums(content)
         if kind == "png" and chance.random() < 0.8:
             content = with_png_checksums(content)
-        yield Mutant(f"{kind}-{number:05d}.{kind}", content, wound.__name__.strip("_"))
+        yield Mutant(f"{kind}-{number:05d}.{kind}", content, getattr(wound, "__name__", "").strip("_"))
 
 
 # Wounds
@@ -173,7 +177,7 @@ def _foreign(content: bytes, _seeds: Sequence[bytes], chance: random.Random) -> 
     return content[:at] + chance.randbytes(chance.choice((1, 4, 64))) + content[at:]
 
 
-WOUNDS = (_bits, _octets, _cut, _splice, _number, _twice, _without, _blank, _foreign)
+WOUNDS: tuple[Wound, ...] = (_bits, _octets, _cut, _splice, _number, _twice, _without, _blank, _foreign)
 
 
 # Checksums, so that a wound reaches the decoder

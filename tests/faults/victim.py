@@ -10,7 +10,6 @@ import gc
 import json
 import logging
 import os
-import resource
 import select
 import signal
 import sys
@@ -184,6 +183,8 @@ def _read(reading: int, child: int) -> tuple[bytes, bool]:
 def _run(
     commands: Sequence[Sequence[str]], fault: Fault | None, roots: Sequence[Path], cache: Path, writing: int
 ) -> NoReturn:
+    import resource  # Windows has none, and no fork
+
     code = 70
     try:
         resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
