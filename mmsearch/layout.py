@@ -52,9 +52,10 @@ def _with_temporary(files: str) -> re.Pattern[str]:
 INDEX = Layout(_with_temporary(_INDEX_FILES))
 """One index: the folder of a view."""
 _SPACE = Layout(_with_temporary(_BANK_FILES), {re.compile(_VIEWS): INDEX})
-INDEXES = Layout(
-    folders={re.compile(r"\d+"): Layout(folders={re.compile(r"[A-Za-z0-9_-]{1,40}-[0-9a-f]{16}"): _SPACE})}
-)
+_PROFILE = Layout(folders={re.compile(r"[A-Za-z0-9_-]{1,40}-[0-9a-f]{16}"): _SPACE})
+_BEFORE_PROFILES = Layout(_SPACE.files, {**_PROFILE.folders, **_SPACE.folders})
+"""What versions before there were several models side by side kept in a folder named after a space."""
+INDEXES = Layout(folders={re.compile(r"\d+"): _PROFILE, re.compile(r"[A-Za-z0-9_-]{1,40}-\w+"): _BEFORE_PROFILES})
 HEADS = Layout(_with_temporary(_SPACE_FILES))
 BUILDING = ".building-"
 """What the name of a space's folder begins with while it is written."""

@@ -64,7 +64,7 @@ SEAMS = {
     "soundfile": {"mmsearch/media/sound.py"},
     "soxr": {"mmsearch/resample.py"},
     "pi_heif": {"mmsearch/media/image.py"},
-    "subprocess": {"mmsearch/sandbox/process.py"},
+    "subprocess": {"mmsearch/sandbox/process.py", "mmsearch/spaces/trial.py"},
     "multiprocessing": set(),
     "filelock": {"mmsearch/spaces/cache.py"},
     "platformdirs": {"mmsearch/folder.py", "mmsearch/spaces/places.py"},

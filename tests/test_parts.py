@@ -134,7 +134,7 @@ def test_kills_in_the_middle_of_long_files_change_nothing_in_the_end(
     for _ in range(5):
         command = [sys.executable, "-m", "mmsearch", *arguments, "--library", str(tmp_path / "killed")]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(chance.uniform(1.0, 3.0))
+        time.sleep(chance.uniform(0.3, 2.0))
         process.send_signal(signal.SIGKILL)
         killed += process.wait() == -signal.SIGKILL
     assert killed > 0

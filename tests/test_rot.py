@@ -113,7 +113,7 @@ def state_of(folder: Path) -> dict[str, Any]:
         "failure": "SELECT path, stage, reason, stamp, version FROM failure",
         "profile": "SELECT id, name, pins, precision FROM profile",
         "space": "SELECT name, fingerprint, dim, profile_id FROM space",
-        "setting": "SELECT key, value FROM setting",
+        "setting": "SELECT key, value FROM setting WHERE key <> 'library'",
         "root": "SELECT path, exclude FROM root",
         "counts": "SELECT (SELECT count(*) FROM content), (SELECT count(*) FROM segment), "
         "(SELECT count(*) FROM embedding)",
@@ -269,7 +269,7 @@ def test_nothing_of_the_users_is_touched_by_a_repair(library: Path, tmp_path: Pa
 
 def test_a_repair_waits_for_no_other_writer(library: Path) -> None:
     with write_lock(library):
-        assert "another process is writing" in {check.check: check.detail for check in examined(library)}["lock"]
+        assert "is writing to" in {check.check: check.detail for check in examined(library)}["lock"]
         with pytest.raises(LockedError):
             examined(library, repair=True)
 

@@ -125,7 +125,7 @@ def test_a_hostile_file_that_asks_ends_in_one_line(tmp_path: Path, words: str, r
 def test_a_bomb_on_the_command_line_is_refused_in_one_line(run: Run, tmp_path: Path) -> None:
     put(tmp_path, "note.txt", "a note")
     assert run("index", tmp_path / "note.txt", "--model", "mini", library=tmp_path / "lib").returncode == 0
-    side = 15_000
+    side = 16_000
     row = bytes(2 * side + 1)
     header = side.to_bytes(4, "big") * 2 + bytes([16, 0, 0, 0, 0])
     packer = zlib.compressobj(9)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
+from mmsearch.catalog import past_sqlite
 from mmsearch.catalog.opening import Fill, connect, mapped_errors
+from mmsearch.catalog.past_sqlite import Identity
 from mmsearch.errors import CatalogError
 
 _log = logging.getLogger("mmsearch")
@@ -27,20 +29,28 @@ class Database:
         self.file = file
         self._engine = connect(file, create=create, fill=fill)
         self._path = os.fspath(file)
-        self._identity = _identity(self._path)
+        self._identity = self._connected()
         self._closed = False
         self._warned: set[str] = set()
 
     def close(self) -> None:
         """Close every connection; none can be opened afterwards."""
-        self._closed = True
         self._engine.dispose()
+        if not self._closed:
+            past_sqlite.disconnected(self._identity)
+        self._closed = True
 
     def reopen(self) -> None:
         """Open new connections from now on, to the file that lies there now."""
         self._engine.dispose()
+        past_sqlite.disconnected(self._identity)
         self._engine = connect(self.file, create=False)
-        self._identity = _identity(self._path)
+        self._identity = self._connected()
+
+    def _connected(self) -> Identity:
+        identity = _identity(self._path) or (0, 0)  # it vanished within a moment: the first transaction will say so
+        past_sqlite.connected(identity)
+        return identity
 
     def _opened(self) -> Engine:
         if self._closed:

@@ -14,10 +14,11 @@ from mmsearch.catalog.catalog import Catalog
 from mmsearch.catalog.checking import open_as_it_is
 from mmsearch.catalog.database import Part
 from mmsearch.catalog.mending import count_tallies
+from mmsearch.catalog.past_sqlite import blocks_of
 from mmsearch.catalog.schema import metadata
 from mmsearch.catalog.seal import COPIED, copies_of
 from mmsearch.errors import CatalogError
-from mmsearch.files import sync_folder
+from mmsearch.files import open_new, sync_folder
 
 BEFORE_REPAIR = "catalog.sqlite.before-repair"
 """Where the catalog is copied to before a repair changes it; of several repairs, the last one's."""
@@ -41,7 +42,9 @@ def keep_copy(file: Path) -> Path:
             temporary = name.with_name(f".{name.name}.{os.getpid()}")
             name.unlink(missing_ok=True)
             if one.exists() and one.stat().st_size:
-                shutil.copyfile(one, temporary)
+                with open_new(temporary) as opened:
+                    for block in blocks_of(one):
+                        opened.write(block)
                 temporary.replace(name)
     except OSError as error:
         raise CatalogError(f"{copy} can't be written ({error.strerror or error}); nothing was changed") from error

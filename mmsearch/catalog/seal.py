@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import sqlite3
 import zlib
@@ -23,15 +22,15 @@ from pathlib import Path
 from typing import Any
 
 from mmsearch.catalog.checksums import checked
+from mmsearch.catalog.past_sqlite import blocks_of
 from mmsearch.catalog.schema import profile, root, setting, space
-from mmsearch.files import TEMPORARY, Layout, open_regular, read_bounded, remove_own, write_whole
+from mmsearch.files import TEMPORARY, Layout, read_bounded, remove_own, write_whole
 
 NAME = "catalog.seal"
 COPIED = (setting, profile, space, root)
 """The tables of which the seal keeps a copy: a model and its spaces, and where runs began."""
 _FORMAT = 1
 _MOST_BYTES = 2**24
-_BLOCK = 2**20
 _OWN = Layout(re.compile(rf"\.{re.escape(NAME)}\.\d+"))
 _BYTES = "base64:"
 
@@ -110,12 +109,9 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _measure(file: Path) -> tuple[int, int]:
     size, check = 0, 0
-    with open_regular(file) as opened:
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        while block := opened.read(_BLOCK):
-            size += len(block)
-            check = zlib.crc32(block, check)
+    for block in blocks_of(file):
+        size += len(block)
+        check = zlib.crc32(block, check)
     return size, check
 
 
