@@ -83,6 +83,8 @@ class Siege:
             if (now := _inventory(self._outside)) != before:
                 fought.problems.append(f"{command[0]}: outside, {sorted(before ^ now)[:3]} changed")
                 before = now
+            if ended.hung:
+                break  # the others would hang as well
         if digest_of(place.media) != self._digests[twist.base]:
             fought.problems.append("a file of the media changed")
         shutil.rmtree(place.root / "case", ignore_errors=True)

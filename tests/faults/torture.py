@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -130,7 +131,7 @@ def hostile(run: Run) -> Report:
     report, began = Report(), time.monotonic()
     names = [twist.name for twist in twists()][:: round(1 / run.share)]
     with servers(run.folder / "hostile", run.jobs) as started:
-        fought = run_all(started, lambda server, name: (name, server.fight(name)), names, lambda _: None)
+        fought = run_all(started, lambda server, name: (name, server.fight(name)), names, _tell_fought)
     report.add("hostile libraries", len(fought))
     report.add("commands refused in one line", sum(fields["refused"] for _, fields in fought))
     report.add("commands answered rightly all the same", sum(fields["answered"] for _, fields in fought))
@@ -139,6 +140,11 @@ def hostile(run: Run) -> Report:
     report.add("minutes", round((time.monotonic() - began) / 60, 1))
     report.problems += [f"{name}: {problem}" for name, fields in fought for problem in fields["problems"]]
     return report
+
+
+def _tell_fought(fought: tuple[str, dict[str, Any]]) -> None:
+    for problem in fought[1]["problems"]:
+        say(f"  {fought[0]}: {problem}")
 
 
 def beside(run: Run) -> Report:
