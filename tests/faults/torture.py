@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from client import Server, run_all, servers
 from fuzz import fuzz
 from hostile import twists
-from kills import Case, Result, cases
+from kills import Case, Result, cases, sample
 from load import load
 from operations import OPERATIONS
 from shim import Mode, missing
@@ -72,7 +72,7 @@ def say(line: str) -> None:
 
 
 def kills(run: Run) -> Report:
-    """Kill, and fail, at every I/O call of every operation, or at a share of the calls that are spread evenly."""
+    """Kill, and fail, at every I/O call of every operation, or at a share of the calls."""
     report, began = Report(), time.monotonic()
     calls, done, unfired = Counter[str](), Counter[str](), 0
     with servers(run.folder / "kills", run.jobs) as started:
@@ -82,7 +82,7 @@ def kills(run: Run) -> Report:
             trace = started[0].trace(operation.name)
             every = cases(operation.name, trace)
             calls[operation.name] = len(trace)
-            chosen = every[:: round(1 / run.share)] if run.share < 1 else every
+            chosen = sample(every, run.some(len(every)))
             results = run_all(started, Server.run, chosen, _tell)
             fired = [result for result in results if result.fired]
             unfired += len(results) - len(fired)
