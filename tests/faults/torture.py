@@ -151,9 +151,9 @@ def beside(run: Run) -> Report:
     """Ask with many threads while another process writes."""
     report = Report()
     loaded = load(run.folder / "load", LOAD_S * run.share)
-    report.add("answers equal to an exact one of the same revision", loaded.compared)
+    report.add("answers compared with an exact one of the same state", loaded.compared)
     report.add("answers while the library changed, asked again", loaded.changed)
-    report.add("revisions", len(loaded.revisions))
+    report.add("states", len(loaded.states))
     report.add("index runs of the other process", loaded.runs)
     report.problems += loaded.problems
     if not loaded.compared:

@@ -139,7 +139,7 @@ def share_statements() -> None:
         else:
             shared.append(self)
 
-    Engine.__init__ = begin  # type: ignore[method-assign,assignment]
+    Engine.__init__ = begin  # type: ignore[method-assign]
 
 
 def fork(
