@@ -16,19 +16,21 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 CATALOG = "catalog.sqlite"
-PLAIN, ADAPTED = "plain", "adapted"
+PLAIN, ADAPTED, NEW = "plain", "adapted", "new"
 Make = Callable[[Path, Path], None]
 """What changes a library; the second folder is somebody's own, and must stay as it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Twist:
-    """One hostile library: `base` is the good library that it was."""
+    """One hostile library or model folder: `base` is the good library that it was, or none yet."""
 
     name: str
     make: Make
@@ -423,6 +425,23 @@ def _spec(change: Callable[[dict[str, object]], object], library: Path, _outside
     file.write_text(json.dumps(change(json.loads(file.read_text("utf-8")))), "utf-8")
 
 
+# Model folders
+
+
+def models() -> Iterator[Twist]:
+    """Yield hostile model folders, each beside a library that isn't there yet."""
+    if find_spec("hostile_models") is None:
+        return
+    for name, make in import_module("hostile_models").hostile_models():
+        yield Twist(f"model: {name}", partial(_model, make), NEW)
+
+
+def _model(make: Callable[[Path], object], library: Path, _outside: Path) -> None:
+    folder = library.parent / "model"
+    folder.mkdir()
+    make(folder)
+
+
 def twists() -> list[Twist]:
-    """Return every hostile library."""
-    return [*replaced(), *catalogs(), *archives()]
+    """Return every hostile library and model folder."""
+    return [*replaced(), *catalogs(), *archives(), *models()]

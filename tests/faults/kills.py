@@ -12,7 +12,8 @@ import json
 import os
 import signal
 import sqlite3
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -78,6 +79,12 @@ def cases(operation: str, trace: str, *, every: bool = False) -> list[Case]:
             Case(operation, fault, letter, (at // 2 + number) % 2 == 0) for number, fault in enumerate(kills + errors)
         ]
     return found
+
+
+def sample(some: Sequence[Case], count: int) -> list[Case]:
+    """Return so many cases, the same ones each time, in their order."""
+    drawn = sorted(some, key=lambda case: zlib.crc32(str(case).encode()))[:count]
+    return sorted(drawn, key=lambda case: case.fault.at)
 
 
 @dataclass(slots=True)

@@ -1,8 +1,9 @@
 """Many threads ask one Library while another process indexes, forgets and changes files.
 
-An answer counts where the library's revision was the same before and after it, and its indexes were up to date: it must
-then be what a copy of the catalog of that very revision answers, whose vectors are compared one by one in NumPy. Where
-the library changed meanwhile, the query is asked again; such an answer need only be of files that were ever there.
+An answer counts where the library was in the same state before and after it, and its indexes were up to date: it must
+then be what a copy of the catalog in that very state answers, whose vectors are compared one by one in NumPy. Where
+the library changed meanwhile, the query is asked again. A state is the revision of the vectors, and which file holds
+which content.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections import OrderedDict
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -29,8 +31,10 @@ from mmsearch import Hit, Library, MMSearchError, Settings
 THREADS = 24
 TERMS = (*WORDS, "red", "green", "blue", "yellow", "a white lantern", "an orange tractor at the harbour")
 _KEPT = 16
-"""Of how many revisions the exact answers are kept."""
+"""Of how many states the exact answers are kept."""
 Answer = list[tuple[str, float]]
+State = tuple[int, int]
+"""The revision, and a digest of the media."""
 
 
 @dataclass(slots=True)
@@ -39,42 +43,41 @@ class Loaded:
 
     compared: int = 0
     changed: int = 0
-    revisions: set[int] = field(default_factory=set)
+    states: set[State] = field(default_factory=set)
     runs: int = 0
     seconds: float = 0.0
     problems: list[str] = field(default_factory=list)
 
 
 class Changed(Exception):
-    """The library isn't of the revision any more that was asked for."""
+    """The library isn't in the state any more that was asked for."""
 
 
 class Exact:
-    """Answers of copies of a catalog, by revision."""
+    """Answers of copies of a catalog, by state."""
 
     def __init__(self, library: Path, folder: Path) -> None:
         self._library = library
         self._folder = folder
         self._guard = threading.Lock()
-        self._known: OrderedDict[int, dict[str, Answer]] = OrderedDict()
+        self._known: OrderedDict[State, dict[str, Answer]] = OrderedDict()
 
-    def revision(self) -> int:
-        """Return the latest revision that is committed."""
+    def state(self) -> State:
+        """Return the state that is committed."""
         with closing(sqlite3.connect(self._library / "catalog.sqlite", timeout=30)) as catalog:
-            (token,) = catalog.execute("SELECT token FROM revision ORDER BY id DESC LIMIT 1").fetchone()
-        return int(token)
+            return _state(catalog)
 
-    def answers(self, revision: int) -> dict[str, Answer]:
-        """Return every term's answer in a revision. Raises `Changed` where it can't be copied any more."""
+    def answers(self, state: State) -> dict[str, Answer]:
+        """Return every term's answer in a state. Raises `Changed` where it can't be copied any more."""
         with self._guard:
-            if revision not in self._known:
-                self._known[revision] = self._copied(revision)
+            if state not in self._known:
+                self._known[state] = self._copied(state)
                 if len(self._known) > _KEPT:
                     self._known.popitem(last=False)
-            return self._known[revision]
+            return self._known[state]
 
-    def _copied(self, revision: int) -> dict[str, Answer]:
-        place = self._folder / str(revision)
+    def _copied(self, state: State) -> dict[str, Answer]:
+        place = self._folder / str(abs(hash(state)))
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         file = self._library / "catalog.sqlite"
@@ -83,9 +86,8 @@ class Exact:
             closing(sqlite3.connect(place / "catalog.sqlite")) as copy,
         ):
             source.backup(copy)
-            (token,) = copy.execute("SELECT token FROM revision ORDER BY id DESC LIMIT 1").fetchone()
-        if token != revision:
-            raise Changed
+            if _state(copy) != state:
+                raise Changed
         try:
             with mmsearch.open(place) as library:
                 compare_with_numpy(library)
@@ -181,7 +183,7 @@ def _ask(
                 loaded.changed += 1
                 continue
             loaded.compared += 1
-            loaded.revisions.add(before)
+            loaded.states.add(before)
             if not same(answer, expected):
                 loaded.problems.append(
                     f"{term}: {len(answer)} hits, {len(expected)} are right: "
@@ -189,7 +191,15 @@ def _ask(
                 )
 
 
-def _up_to_date(library: Library, exact: Exact) -> int | None:
-    """Return the library's revision, None where an index is behind it."""
-    revision = exact.revision()
-    return None if any(index.stale for index in library.status().indexes) else revision
+def _up_to_date(library: Library, exact: Exact) -> State | None:
+    """Return the library's state, None where an index is behind it."""
+    state = exact.state()
+    return None if any(index.stale for index in library.status().indexes) else state
+
+
+def _state(catalog: sqlite3.Connection) -> State:
+    catalog.execute("BEGIN")  # both are read in one transaction
+    (token,) = catalog.execute("SELECT token FROM revision ORDER BY id DESC LIMIT 1").fetchone()
+    media = catalog.execute("SELECT path, content_id FROM media ORDER BY path").fetchall()
+    catalog.rollback()
+    return int(token), zlib.crc32(repr(media).encode())

@@ -8,9 +8,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +107,8 @@ def write_media(media: Path) -> None:
     put(media, "b/broken.txt", bytes(100))
 
 
-def _new(place: Place) -> None:
+def prepare_new(place: Place) -> None:
+    """Leave media, and no library yet."""
     write_media(place.media)
     place.cache.mkdir(parents=True)
     place.library.mkdir()
@@ -186,6 +190,21 @@ def _old(place: Place) -> None:
     place.keep()
 
 
+def _rotten(place: Place) -> None:
+    """Leave a library of which a disk has changed a vector, a row and an index, and in which a file was left behind."""
+    _indexed(place)
+    with closing(sqlite3.connect(place.library / "catalog.sqlite")) as catalog:
+        catalog.execute("UPDATE embedding SET vector = zeroblob(128) WHERE view = 'visual' AND id % 2 = 0")
+        catalog.execute("UPDATE segment SET text = 'something else' WHERE text LIKE 'Note passage 7%'")
+        catalog.commit()
+    index = next(place.library.glob("indexes/*/*/audio/base-*.faiss"))
+    content = bytearray(index.read_bytes())
+    content[len(content) // 2] ^= 16
+    index.write_bytes(bytes(content))
+    index.with_name(f"{index.name}.tmp").write_bytes(bytes(100))
+    place.keep()
+
+
 def _checkpoint(place: Place) -> None:
     place.media.mkdir(parents=True)
     put(place.media, CHECKPOINT, bytes(100))
@@ -196,8 +215,9 @@ def _checkpoint(place: Place) -> None:
 
 
 PULL = ("model", "pull", "local-dir:{media}")
+DOCTOR = ("doctor", "--repair", "--library", "{library}", "--json")
 OPERATIONS = (
-    Operation("index, new library", _FIRST, _new),
+    Operation("index, new library", _FIRST, prepare_new),
     Operation("index, changed files", INDEX, _updated),
     Operation("query that catches up", ("query", "red", "--library", "{library}", "--json"), _behind),
     Operation(
@@ -215,6 +235,7 @@ OPERATIONS = (
     ),
     Operation("model pull (export)", PULL, _checkpoint, settle=PULL, query=""),
     Operation("first use of an old catalog", ("query", "red", "--library", "{library}", "--json"), _old),
+    *([Operation("doctor --repair", DOCTOR, _rotten)] if find_spec("mmsearch.doctor") else []),
 )
 
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hostile import ADAPTED, PLAIN, Twist
+from hostile import ADAPTED, NEW, PLAIN, Twist
 from kills import answer
 from media_maker import put
-from operations import Place, prepare_adapted, prepare_indexed
+from operations import Place, prepare_adapted, prepare_indexed, prepare_new
 from shim import CONNECTED
 from state import digest_of
 from victim import Ended, fork
@@ -29,6 +29,11 @@ COMMANDS = (
     ("status", "--library", "{library}", "--json"),
     ("index", "{media}/a", "--library", "{library}", "--json"),
     (*_ASK, "--library", "{library}"),
+)
+_MODEL = "local-dir:{library}/../model"
+MODEL_COMMANDS = (
+    ("model", "pull", _MODEL),
+    ("index", "{media}/a", "--library", "{library}", "--json", "--model", _MODEL),
 )
 
 
@@ -47,7 +52,7 @@ class Siege:
     """Good libraries below a folder, of which hostile ones are made."""
 
     def __init__(self, folder: Path) -> None:
-        self._places = {PLAIN: Place(folder / PLAIN), ADAPTED: Place(folder / ADAPTED)}
+        self._places = {base: Place(folder / base) for base in (PLAIN, ADAPTED, NEW)}
         self._answers: dict[str, object] = {}
         self._digests: dict[str, str] = {}
         self._outside = folder / "outside"
@@ -60,6 +65,8 @@ class Siege:
             assert said.code == 0, said
             self._answers[base] = answer(said)
             self._digests[base] = digest_of(place.media)
+        prepare_new(self._places[NEW])
+        self._digests[NEW] = digest_of(self._places[NEW].media)
         for name in ("canary", "deep/er/canary", "manifest.json", "1/canary", "visual/base-000001-000.faiss"):
             put(self._outside, name, "somebody's own")
 
@@ -71,7 +78,7 @@ class Siege:
         before = _inventory(self._outside)
         self._connected.unlink(missing_ok=True)
         os.environ[CONNECTED] = str(self._connected)
-        for number, command in enumerate(COMMANDS):
+        for number, command in enumerate(MODEL_COMMANDS if twist.base == NEW else COMMANDS):
             ended = fork([place.filled(command)], cache=place.cache)
             fought.cpu_s = max(fought.cpu_s, ended.cpu_s)
             fought.peak_bytes = max(fought.peak_bytes, ended.peak_bytes)
@@ -83,6 +90,8 @@ class Siege:
             if (now := _inventory(self._outside)) != before:
                 fought.problems.append(f"{command[0]}: outside, {sorted(before ^ now)[:3]} changed")
                 before = now
+            if ended.hung:
+                break  # the others would hang as well
         if digest_of(place.media) != self._digests[twist.base]:
             fought.problems.append("a file of the media changed")
         shutil.rmtree(place.root / "case", ignore_errors=True)
@@ -99,7 +108,7 @@ class Siege:
             yield f"it took {ended.cpu_s:.0f} s"
         if ended.peak_bytes > MOST_BYTES:
             yield f"it took {ended.peak_bytes / 2**30:.1f} GiB"
-        if said.loaded:
+        if said.loaded and twist.base != NEW:  # there, the user has named the model
             yield f"it loaded {said.loaded}"
         lines = said.err.splitlines()
         if said.code == 2:

@@ -132,10 +132,8 @@ def unnamed(library: Path) -> list[str]:
         profiles = connection.execute("SELECT id, name FROM profile").fetchall()
     numbers, adapted = {str(number) for number, _ in profiles}, {name.partition(":")[2] for _, name in profiles}
     for folder, known in (("indexes", numbers), ("adapted", adapted)):
-        place = library / folder
-        stray += [
-            f"{folder}/{file.name}" for file in (place.iterdir() if place.is_dir() else ()) if file.name not in known
-        ]
+        made = [file for file in library.glob(f"{folder}/*") if file.is_dir()]
+        stray += [f"{folder}/{file.name}" for file in made if file.name not in known]
     return sorted(stray)
 
 

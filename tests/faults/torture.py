@@ -19,13 +19,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from client import Server, run_all, servers
 from fuzz import fuzz
 from hostile import twists
-from kills import Case, Result, cases
+from kills import Case, Result, cases, sample
 from load import load
 from operations import OPERATIONS
 from shim import Mode, missing
@@ -71,7 +72,7 @@ def say(line: str) -> None:
 
 
 def kills(run: Run) -> Report:
-    """Kill, and fail, at every I/O call of every operation, or at a share of the calls that are spread evenly."""
+    """Kill, and fail, at every I/O call of every operation, or at a share of the calls."""
     report, began = Report(), time.monotonic()
     calls, done, unfired = Counter[str](), Counter[str](), 0
     with servers(run.folder / "kills", run.jobs) as started:
@@ -81,7 +82,7 @@ def kills(run: Run) -> Report:
             trace = started[0].trace(operation.name)
             every = cases(operation.name, trace)
             calls[operation.name] = len(trace)
-            chosen = every[:: round(1 / run.share)] if run.share < 1 else every
+            chosen = sample(every, run.some(len(every)))
             results = run_all(started, Server.run, chosen, _tell)
             fired = [result for result in results if result.fired]
             unfired += len(results) - len(fired)
@@ -130,7 +131,7 @@ def hostile(run: Run) -> Report:
     report, began = Report(), time.monotonic()
     names = [twist.name for twist in twists()][:: round(1 / run.share)]
     with servers(run.folder / "hostile", run.jobs) as started:
-        fought = run_all(started, lambda server, name: (name, server.fight(name)), names, lambda _: None)
+        fought = run_all(started, lambda server, name: (name, server.fight(name)), names, _tell_fought)
     report.add("hostile libraries", len(fought))
     report.add("commands refused in one line", sum(fields["refused"] for _, fields in fought))
     report.add("commands answered rightly all the same", sum(fields["answered"] for _, fields in fought))
@@ -141,13 +142,18 @@ def hostile(run: Run) -> Report:
     return report
 
 
+def _tell_fought(fought: tuple[str, dict[str, Any]]) -> None:
+    for problem in fought[1]["problems"]:
+        say(f"  {fought[0]}: {problem}")
+
+
 def beside(run: Run) -> Report:
     """Ask with many threads while another process writes."""
     report = Report()
     loaded = load(run.folder / "load", LOAD_S * run.share)
-    report.add("answers equal to an exact one of the same revision", loaded.compared)
+    report.add("answers compared with an exact one of the same state", loaded.compared)
     report.add("answers while the library changed, asked again", loaded.changed)
-    report.add("revisions", len(loaded.revisions))
+    report.add("states", len(loaded.states))
     report.add("index runs of the other process", loaded.runs)
     report.problems += loaded.problems
     if not loaded.compared:

@@ -31,7 +31,6 @@ import indexer.decode
 from indexer import workers
 from indexer.plan import Task
 from mmsearch import cli
-from mmsearch.catalog import schema
 from mmsearch.media import DecodeOptions
 from mmsearch.settings import Settings
 from mmsearch.spaces import decoding_needs
@@ -131,17 +130,16 @@ def warm_up(folder: Path) -> None:
 def share_statements() -> None:
     """Let every engine use the statements that another has compiled: half of what a small command takes."""
     shared: list[Engine] = []
-    make: Callable[..., Engine] = vars(schema)["create_engine"]
+    make = Engine.__init__
 
-    def create(*arguments: Any, **options: Any) -> Engine:  # noqa: ANN401  SQLAlchemy's own signature
-        engine = make(*arguments, **options)
+    def begin(self: Engine, *arguments: Any, **options: Any) -> None:  # noqa: ANN401  SQLAlchemy's own signature
+        make(self, *arguments, **options)
         if shared:
-            engine.dialect, engine._compiled_cache = shared[0].dialect, shared[0]._compiled_cache
-        elif "uri" not in engine.url.query:
-            shared.append(engine)
-        return engine
+            self.dialect, self._compiled_cache = shared[0].dialect, shared[0]._compiled_cache
+        else:
+            shared.append(self)
 
-    vars(schema)["create_engine"] = create
+    Engine.__init__ = begin  # type: ignore[method-assign]
 
 
 def fork(
