@@ -180,7 +180,7 @@ def test_an_own_space_is_not_reached_through_a_link(library: Path) -> None:
     (library / "adapted").mkdir()
     (library / "adapted" / folder.name).symlink_to(folder)
     repin(library, f"adapted:{folder.name}")
-    with mmsearch.open(library) as opened, pytest.raises((ModelError, LinkError), match="is a link|there is no space"):
+    with mmsearch.open(library) as opened, pytest.raises((ModelError, LinkError), match=r"is a link|there is no space"):
         opened.query("red car")
 
 
