@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test torture check bench clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -15,6 +15,9 @@ demo: $(VENV)/installed  ## index data/samples and search it in every direction
 
 test: $(VENV)/installed  ## run the tests, a module at a time on each of up to four cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+torture: $(VENV)/installed  ## kill it at every I/O call, feed it mutants and hostile libraries; half an hour on two cores
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/torture.py
 
 check: $(VENV)/installed  ## lint and types
 	$(BIN)/ruff check .

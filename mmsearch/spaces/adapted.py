@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shutil
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.errors import ModelError, one_line
-from mmsearch.files import read_bounded, sync_folder, unpack_arrays, write_whole
+from mmsearch.files import Layout, read_bounded, remove_own, sync_folder, unpack_arrays, write_whole
+from mmsearch.layout import ADAPTED, BUILDING, HEADS
 from mmsearch.spaces.base import FrontEnd, Prepared, Space, Vectors, normalise
 from mmsearch.spaces.onnx import OnnxSpace
 from mmsearch.spaces.spec import MOST_DIM, SPEC, AdaptedSpec, read_adapted_spec
@@ -35,6 +36,7 @@ _HEADS = "heads.npz"
 MOST_HIDDEN = 2048
 """The most hidden units of a head; `mmsearch adapt` gives it 128."""
 _NEEDED = {"w1", "b1", "w2", "b2"}
+_BEFORE = Layout(folders={re.compile("before"): HEADS})
 _CURVE = float(np.sqrt(2 / np.pi))
 
 
@@ -196,9 +198,8 @@ class Adapted:
         The caller sees that nobody else writes there. What processes that were killed have left is removed.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(".*"):
-            shutil.rmtree(left, ignore_errors=True)
-        building = Path(tempfile.mkdtemp(prefix=".", dir=folder))
+        remove_own(folder, folder, ADAPTED, lambda name: name.startswith(BUILDING))
+        building = Path(tempfile.mkdtemp(prefix=BUILDING, dir=folder))
         fingerprint = self.write_to(building)
         building.chmod(0o755)  # mkdtemp's are for their owner alone
         sync_folder(building)
@@ -206,7 +207,7 @@ class Adapted:
         if place.exists():  # the same heads, perhaps damaged since: a name can't be given to a second folder
             place.rename(building / "before")
         building.rename(place)
-        shutil.rmtree(place / "before", ignore_errors=True)
+        remove_own(place, folder, _BEFORE, lambda _: True)
         sync_folder(folder)
         return fingerprint
 

@@ -18,6 +18,7 @@ import errno
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 import zlib
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.errors import ModelError
-from mmsearch.files import open_regular
+from mmsearch.files import Layout, open_regular, remove_own
 from mmsearch.spaces.onnx import OnnxSpace
 from mmsearch.spaces.places import cache_folder, export_folder, remedy, slug, source_file
 from mmsearch.spaces.sources import CLAP, Checkpoint, architecture_of, find_checkpoint, is_local
@@ -145,8 +146,7 @@ def int8_tower(space: OnnxSpace) -> Path:
 def _build(folder: Path, fill: Callable[[Path], None]) -> None:
     """Fill a folder so that it is there as a whole or not at all; the caller holds the model's lock."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for left in folder.parent.glob(f".{folder.name}-*"):  # of a process that was killed: we hold the lock
-        shutil.rmtree(left, ignore_errors=True)
+    _remove_building(folder)  # of a process that was killed: we hold the lock
     building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         fill(building)
@@ -160,8 +160,15 @@ def _build(folder: Path, fill: Callable[[Path], None]) -> None:
         building.rename(folder)
         folder.chmod(0o755)  # mkdtemp's are for their owner alone
     finally:
-        for left in folder.parent.glob(f".{folder.name}-*"):
-            shutil.rmtree(left, ignore_errors=True)
+        _remove_building(folder)
+
+
+def _remove_building(folder: Path) -> None:
+    """Remove the folders in which a space was being built, or was put aside as torn; links in them stay."""
+    every = re.compile(".+")
+    within = Layout(every, {every: Layout(every)})
+    building = Layout(folders={re.compile(rf"\.{re.escape(folder.name)}-\w{{8}}"): within})
+    remove_own(folder.parent, folder.parent, building, lambda _: True)
 
 
 def load_towers(checkpoint: Checkpoint, wanted: str = "") -> tuple[Towers, dict[str, Any]]:

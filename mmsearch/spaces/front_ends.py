@@ -54,7 +54,7 @@ class Picture:
 
         if not isinstance(payload, Image.Image):
             raise TypeError(f"an image tower takes a picture, not {type(payload).__name__}")
-        picture = payload.convert("RGB")
+        picture = payload if payload.mode == "RGB" else payload.convert("RGB")
         filters = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
         picture = picture.resize(self._resized(*picture.size), filters[self.interpolation])
         return _centred(np.asarray(picture, dtype=np.uint8), self.size, self.fill)

@@ -134,6 +134,10 @@ class OnnxSpace:
         """Run a tower from another file from now on: one that computes the same, in another precision."""
         self._sessions[view] = _load(file, self._device, packed=True)
 
+    def load(self, view: View) -> None:
+        """Load the tower of a view, so that the first call that needs it doesn't wait. Raises `ModelError`."""
+        self._session(view)
+
     def _session(self, view: View) -> ort.InferenceSession:
         if view not in self._sessions:
             file = self.tower_file(view)

@@ -122,7 +122,7 @@ def _own_folder(name: str, own: Path | None) -> Path:
     fingerprint = name.removeprefix(ADAPTED)
     if own is not None and is_fingerprint(fingerprint):
         folder = own / fingerprint
-        if is_real_folder(folder, own.parent) and (folder / SPEC).is_file():
+        if is_real_folder(folder, own) and (folder / SPEC).is_file():
             return folder
     where = "outside its own library" if own is None else f"in {own}"
     raise ModelError(f"there is no space {name} {where}; name another model, or a folder: local-dir:DIR")
