@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mmsearch.search.items import read_item
+from mmsearch.media import DecodeOptions, decode
 from mmsearch.settings import Limits
-from mmsearch.spaces import Profile, embed, load_profile, normalise
+from mmsearch.spaces import Profile, decoding_needs, embed, load_profile, normalise
 from mmsearch.types import View
 
 Vectors = NDArray[np.float32]
@@ -120,7 +121,10 @@ class Embedder:
         return np.concatenate(parts)
 
     def _waves(self, file: Path) -> tuple[Any, ...]:
-        return read_item(file, self.profile, Limits()).views[View.AUDIO]
+        ends = [end for space in self.profile.spaces for end in space.front_ends.values()]
+        segments = decode(os.fsencode(file), (), DecodeOptions(Limits(), *decoding_needs(ends))).segments
+        audible = [segment for segment in segments if not segment.silent] or segments
+        return tuple(payload for segment in audible for payload in segment.views.get(View.AUDIO, ()))
 
     def _heard(self, files: Sequence[Path]) -> Vectors:
         space = self.profile.spaces[0]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 import mmsearch
 from mmsearch.catalog import Catalog
-from mmsearch.library import CATALOG
+from mmsearch.folder import CATALOG
 from mmsearch.spaces import load_profile
 from mmsearch.types import View
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.metrics import paired_bootstrap
-from mmsearch.search.items import read_item
+from mmsearch.search.items import read_items
 from mmsearch.settings import Limits
 from mmsearch.spaces import Profile, Space, embed, load_profile, normalise
 from mmsearch.training.measure import Figure, named, recalls
@@ -59,11 +59,12 @@ class Seen:
     def files(self, source: int, view: View) -> Vectors:
         """Return the view of every held-out file of a source, (n, dim); zeros where it has none."""
         if (source, view) not in self._kept:
-            found = []
+            found, empty = [], np.zeros((1, self.space.dim), np.float32)
             for row in self.held(source):
                 assert row.path is not None
-                payloads = read_item(row.path, self.profile, Limits()).views.get(view, ())
-                vectors = embed(self.space, view, payloads) if payloads else np.zeros((1, self.space.dim), np.float32)
+                (asked,) = read_items([row.path], self.profile, Limits())
+                has_view = view in asked.views
+                vectors = self.space.encode(view, asked.prepare(self.space, view)) if has_view else empty
                 found.append(normalise(vectors.mean(axis=0)))
             self._kept[source, view] = np.stack(found)
         return self._kept[source, view]

@@ -23,7 +23,8 @@ from speed import WORDS, make_photos
 
 import mmsearch
 from mmsearch.catalog import Catalog, NewContent, NewMedia, NewSegment
-from mmsearch.library import CATALOG, Library
+from mmsearch.folder import CATALOG
+from mmsearch.library import Library
 from mmsearch.search import calibration
 from mmsearch.search.query import make_query
 from mmsearch.spaces import Profile, load_profile, normalise

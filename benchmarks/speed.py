@@ -86,7 +86,8 @@ def _family(process_id: int) -> list[int]:
     return [process_id, *(p for child in set(children) for p in _family(int(child)))]
 
 
-def _proportional_mb(process_id: int) -> float:
+def proportional_mb(process_id: int) -> float:
+    """Return what a process and those below it hold in memory, what is shared in parts, in MiB."""
     total = 0
     for member in _family(process_id):
         try:
@@ -106,7 +107,7 @@ def timed(arguments: list[str], library: Path, *, memory: bool = False) -> tuple
 
     def watch() -> None:
         while not done.wait(0.05):
-            peak[0] = max(peak[0], _proportional_mb(process.pid))
+            peak[0] = max(peak[0], proportional_mb(process.pid))
 
     watcher = threading.Thread(target=watch, daemon=True)
     if memory and sys.platform == "linux":

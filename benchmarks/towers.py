@@ -31,7 +31,7 @@ from speed import RUNS, WORDS, make_photos, timed
 
 import mmsearch
 from mmsearch.catalog import Catalog, NewContent, NewMedia, NewSegment
-from mmsearch.library import CATALOG
+from mmsearch.folder import CATALOG
 from mmsearch.spaces import OnnxSpace, embed, int8_tower, load_profile, normalise
 from mmsearch.types import Modality, View
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer.workers import PreparedContent
 from mmsearch.errors import MMSearchError, one_line
+from mmsearch.sandbox.work import PreparedContent
 from mmsearch.spaces import Prepared, Profile, normalise
 from mmsearch.types import View
 
@@ -52,6 +52,7 @@ def _encode(profile: Profile, contents: Sequence[PreparedContent]) -> list[list[
 
 
 def _checked(segments: list[dict[tuple[str, View], NDArray[np.float32]]]) -> list[SegmentVectors] | str:
-    if all(np.isfinite(vector).all() for segment in segments for vector in segment.values()):
+    # What is all zeros after it was normalised has no direction, and so no cosine with anything.
+    if all(np.isfinite(vector).all() and vector.any() for segment in segments for vector in segment.values()):
         return list(segments)
     return "the tower gives no finite vector for it"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from indexer.scan import Entry
 from mmsearch.catalog import OF_A_PART, Catalog, FailureRow, MediaRow, NewMedia
-from mmsearch.errors import MediaError
+from mmsearch.errors import MediaError, why
 from mmsearch.media import by_name, content_digest, open_regular
 from mmsearch.settings import Limits
 from mmsearch.types import Failure, Modality, Stage
@@ -202,7 +202,7 @@ class Plan:
         except MediaError as error:
             reason = str(error)
         except OSError as error:
-            reason = f"can't be read: {(error.strerror or str(error)).lower()}; check the disk"
+            reason = f"can't be read: {why(error, 'check the disk')}"
         return Failure(path, Stage.READ, reason)
 
 

@@ -19,10 +19,10 @@ from indexer.gone import Gone
 from indexer.plan import Plan, Task, as_media
 from indexer.precision import with_precision
 from indexer.scan import Entry, Scan, look_at
-from indexer.workers import PreparedContent
 from mmsearch.catalog import Catalog, FailureRow, NewContent, NewSegment
 from mmsearch.errors import UsageError
 from mmsearch.media import DECODER_VERSION, find_sidecars
+from mmsearch.sandbox.work import PreparedContent
 from mmsearch.settings import Settings
 from mmsearch.spaces import Profile, for_indexing
 from mmsearch.types import Failure, IndexReport, Progress, Stage, View
@@ -36,7 +36,8 @@ _BATCH_BYTES = 16 * 2**20
 class IndexOptions:
     """What a run is asked to do: globs to leave out, folders that show nothing to prune, failures to try again.
 
-    `change` says that the library changes to the profile: all else it holds is embedded as well.
+    `change` says that the library changes to the profile: all else it holds is embedded as well. `again` are files that
+    are embedded again wherever they lie, for what the catalog held of them was damaged.
     """
 
     exclude: tuple[str, ...] = ()
@@ -44,6 +45,7 @@ class IndexOptions:
     retry: bool = False
     skip: Path | None = None
     change: bool = False
+    again: frozenset[bytes] = frozenset()
 
 
 def run(
@@ -96,7 +98,7 @@ class _Run:
 
     def go(self) -> IndexReport:
         began = time.monotonic()
-        run_id = self.catalog.start_run()
+        run_id = self.catalog.start_run(self.roots, self.options.exclude)
         if self.progress:
             self.total = sum(1 for _ in self._until_stopped(self._scan())) + self._count_elsewhere()
         first_new_id = self.catalog.next_media_id()
@@ -108,7 +110,7 @@ class _Run:
         self.failures += scan.failures
         if not self.stop.is_set():
             self._sweep(scan, first_new_id)
-        if self.options.change and not self.stop.is_set():
+        if (self.options.change or self.options.again) and not self.stop.is_set():
             self._index(self.plan.tasks(self._until_stopped(self._elsewhere())))
             if not self.stop.is_set():
                 self._index(self.plan.last_tasks())
@@ -135,26 +137,31 @@ class _Run:
             yield entry
 
     def _elsewhere(self) -> Iterator[Entry]:
-        """Yield what the profile lacks of all that the library holds, where it can be reached."""
+        """Yield the files to be embedded that no root shows, where they can be reached."""
         tried = {os.fsencode(failure.path) for failure in self.failures}
-        for row in self.catalog.lacking(self.profile.key):
-            if row.path in tried:
+        for path in self._paths_elsewhere():
+            if path in tried:
                 continue
-            folder = os.path.dirname(row.path)  # noqa: PTH120  paths are bytes here
+            folder = os.path.dirname(path)  # noqa: PTH120  paths are bytes here
             try:
-                entry = look_at(row.path, find_sidecars(row.path), str(os.stat(folder).st_dev))  # noqa: PTH116
-            except OSError:
+                entry = look_at(path, find_sidecars(path), str(os.stat(folder).st_dev))  # noqa: PTH116
+            except (OSError, ValueError):  # a damaged path may hold a NUL
                 continue  # the library says how many there are
             if entry is not None:
                 yield entry
 
-    def _count_elsewhere(self) -> int:
-        if not self.options.change:
-            return 0
+    def _paths_elsewhere(self) -> Iterator[bytes]:
+        """Yield the paths of what a change lacks, and of what was damaged and lies below none of the roots."""
         separator = os.fsencode(os.sep)
         below = tuple(root.rstrip(separator) + separator for root in self.roots)
-        rows = self.catalog.lacking(self.profile.key)
-        return sum(1 for row in rows if row.path not in self.roots and not row.path.startswith(below))
+        if self.options.change:
+            yield from (row.path for row in self.catalog.lacking(self.profile.key))
+        yield from (path for path in sorted(self.options.again) if not path.startswith(below))
+
+    def _count_elsewhere(self) -> int:
+        separator = os.fsencode(os.sep)
+        below = tuple(root.rstrip(separator) + separator for root in self.roots)
+        return sum(path not in self.roots and not path.startswith(below) for path in self._paths_elsewhere())
 
     def _index(self, tasks: Iterator[Task]) -> None:
         """Decode, encode and commit tasks, batch by batch."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from indexer.links import Identity, Links, Top, identity
 from mmsearch.catalog import stamp_of
-from mmsearch.errors import MediaError
-from mmsearch.media import HEAD_BYTES, by_name, find_sidecars, open_regular, resolve, sidecar_names
+from mmsearch.errors import MediaError, why
+from mmsearch.files import mtime_ns
+from mmsearch.media import HEAD_BYTES, SIDECAR_ENDINGS, by_name, find_sidecars, open_regular, resolve, sidecar_names
 from mmsearch.types import Failure, Stage
 
 _NEVER = frozenset(
@@ -44,7 +47,8 @@ class Entry:
 class Scan:
     """One walk over the roots. Iterate it once; what it noticed stands in its attributes afterwards.
 
-    Real folders are walked before linked ones and each only once, so that loops of links end.
+    Real folders are walked before linked ones and each only once, so that loops of links end. `Links` says which links
+    aren't followed; each of them is a failure, and what the catalog holds below it stays.
     """
 
     roots: Sequence[bytes]
@@ -58,7 +62,11 @@ class Scan:
     """Folders at or below which media were found."""
     incomplete: set[bytes] = field(default_factory=set)
     """Folders and files that couldn't be looked at, so that nothing there is known to be gone."""
-    _visited: set[tuple[int, int]] = field(default_factory=set)
+    _visited: set[Identity] = field(default_factory=set)
+    _links: Links = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._links = Links.of(self.roots, self.skip)
 
     def __iter__(self) -> Iterator[Entry]:
         """Yield the media below the roots, folder by folder, in byte order within each."""
@@ -73,17 +81,17 @@ class Scan:
 
     def _leave_out_the_library(self) -> None:
         if self.skip is not None and self.skip.exists():
-            own = _identity(self.skip.stat())
+            own = identity(self.skip.stat())
             roots = (os.stat(root) for root in self.roots if os.path.exists(root))  # noqa: PTH110, PTH116
-            if own not in map(_identity, roots):  # unless it is what is asked for
+            if own not in map(identity, roots):  # unless it is what is asked for
                 self._visited.add(own)
 
     def _walk(self) -> Iterator[Entry]:
         """Walk the real folders of all roots, then the linked ones."""
-        linked: list[tuple[bytes, bytes]] = []
+        linked: deque[tuple[Top, bytes]] = deque()
         for root in self.roots:
             if _is_folder(root):
-                yield from self._walk_below(root, root, linked)
+                yield from self._walk_root(root, linked)
             elif not os.path.lexists(root):
                 self._fail(root, "it vanished while the run began; run 'mmsearch index' again")
             elif reason := _refused(root):
@@ -91,7 +99,27 @@ class Scan:
             else:
                 yield from self._single(root)
         while linked:
-            yield from self._walk_below(*linked.pop(0), linked)
+            parent, link = linked.popleft()
+            try:
+                top = self._links.follow(link, parent)
+            except OSError as error:
+                self._unseen(link, error)
+                continue
+            if isinstance(top, Top):
+                yield from self._walk_below(top, linked)
+            else:
+                self._refuse(link, top)
+
+    def _walk_root(self, root: bytes, linked: deque[tuple[Top, bytes]]) -> Iterator[Entry]:
+        try:
+            top = self._links.top(root)
+        except OSError as error:
+            self._unseen(root, error)
+            return
+        if top.device in self._links.kernel:
+            self._refuse(root, "it shows the system's own state, which is no media; name another folder")
+            return
+        yield from self._walk_below(top, linked)
 
     def _single(self, root: bytes) -> Iterator[Entry]:
         folder, name = os.path.split(root)
@@ -101,20 +129,20 @@ class Scan:
             beside = [name, *map(os.path.basename, find_sidecars(root))]
         yield from self._media_in(folder, [name], beside, named=True)
 
-    def _walk_below(self, root: bytes, top: bytes, linked: list[tuple[bytes, bytes]]) -> Iterator[Entry]:
-        pending = [top]
+    def _walk_below(self, top: Top, linked: deque[tuple[Top, bytes]]) -> Iterator[Entry]:
+        pending = [top.path]
         while pending:
             folder = pending.pop()
-            listed = self._list(folder)
+            listed = self._list(folder, top)
             files, below = list[bytes](), list[bytes]()
             for entry in listed or ():
-                if self._excluded(root, entry.path, entry.name):
+                if self._excluded(top.root, entry.path, entry.name):
                     continue
                 try:
                     if not entry.is_dir():
                         files.append(entry.name)
                     elif entry.is_symlink():
-                        linked.append((root, entry.path))
+                        linked.append((top, entry.path))
                     else:
                         below.append(entry.path)
                 except OSError as error:
@@ -122,13 +150,19 @@ class Scan:
             yield from self._media_in(folder, files, files)
             pending += reversed(below)
 
-    def _list(self, folder: bytes) -> list[os.DirEntry[bytes]] | None:
+    def _list(self, folder: bytes, top: Top) -> list[os.DirEntry[bytes]] | None:
         """Return the sorted entries of a folder, or None where it was walked before or isn't to be walked."""
         try:
             status = os.stat(folder)  # noqa: PTH116  paths are bytes here
-            if _identity(status) in self._visited:
+            if identity(status) in self._visited:
                 return None
-            self._visited.add(_identity(status))
+            if self._links.is_above(status, top):
+                self._refuse(folder, "it is a folder above, mounted here again; it isn't walked")
+                return None
+            if self._links.is_state(status, top):
+                self.incomplete.add(folder)
+                return None
+            self._visited.add(identity(status))
             with os.scandir(folder) as entries:
                 listed = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
@@ -149,23 +183,32 @@ class Scan:
         self, folder: bytes, files: Sequence[bytes], beside: Sequence[bytes], *, named: bool = False
     ) -> Iterator[Entry]:
         """Yield the media among the files of a folder; `named` are taken whatever they are called."""
-        names = set(beside)
-        captions = {sidecar for name in names for sidecar in sidecar_names(name)}
+        written = {name for name in beside if name.endswith(SIDECAR_ENDINGS)}
+        captions = (
+            {sidecar for name in beside for sidecar in sidecar_names(name) if sidecar in written} if written else ()
+        )
         for name in files:
             modality = by_name(name)
             if not named and (modality is None or name in captions):
                 continue
-            sidecars = [s for s in sidecar_names(name) if s in names and _is_file(folder, s)]
+            sidecars = [s for s in sidecar_names(name) if s in captions and self._is_file(folder, s)]
             entry = self._entry(folder, name, sidecars)
             if entry is not None:
                 self._occupy(folder)
                 yield entry
 
+    def _is_file(self, folder: bytes, name: bytes) -> bool:
+        try:
+            status = os.stat(os.path.join(folder, name))  # noqa: PTH116, PTH118  paths are bytes here
+        except (OSError, ValueError):
+            return False
+        return stat.S_ISREG(status.st_mode) and status.st_dev not in self._links.kernel
+
     def _entry(self, folder: bytes, name: bytes, sidecars: Sequence[bytes]) -> Entry | None:
         path = os.path.join(folder, name)  # noqa: PTH118
         beside = [os.path.join(folder, sidecar) for sidecar in sidecars]  # noqa: PTH118
         try:
-            return look_at(path, beside, self.devices.get(folder))
+            return look_at(path, beside, self.devices.get(folder), self._links.kernel)
         except OSError as error:
             self._unseen(path, error)
             return None
@@ -176,21 +219,36 @@ class Scan:
             folder = os.path.dirname(folder)  # noqa: PTH120
 
     def _unseen(self, path: bytes, error: OSError) -> None:
-        """Note what couldn't be looked at: unless it just isn't there, nothing at or below it is known to be gone."""
-        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-            self.incomplete.add(path)
-            self._fail(path, f"it can't be looked at: {(error.strerror or str(error)).lower()}; check its permissions")
-        elif by_name(path) and os.path.islink(path):  # noqa: PTH114
-            self._fail(path, "a link that leads nowhere; mend or remove it")
+        """Note what couldn't be looked at: nothing at or below it is known to be gone.
+
+        That holds for what vanished since its folder was listed, too: under its new name it may have been missed. What
+        a link led to is gone, though, if the link leads nowhere.
+        """
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            if not os.path.lexists(path):
+                self.incomplete.add(path)
+            elif by_name(path) and os.path.islink(path):  # noqa: PTH114
+                self._fail(path, "a link that leads nowhere; mend or remove it")
+        else:
+            self._refuse(path, f"it can't be looked at: {why(error, 'check the disk')}")
+
+    def _refuse(self, path: bytes, reason: str) -> None:
+        self.incomplete.add(path)
+        self._fail(path, reason)
 
     def _fail(self, path: bytes, reason: str) -> None:
         self.failures.append(Failure(Path(os.fsdecode(path)), Stage.SCAN, reason))
 
 
-def look_at(path: bytes, sidecars: Sequence[bytes], device: str | None = None) -> Entry | None:
-    """Return a media file as it is now, None where it is a pipe, a socket or a device. Raises `OSError`."""
+def look_at(
+    path: bytes, sidecars: Sequence[bytes], device: str | None = None, kernel: Container[int] = ()
+) -> Entry | None:
+    """Return a media file as it is now, None where it is a pipe, a socket or a device. Raises `OSError`.
+
+    A file on a device of `kernel` is none either: what it shows isn't stored, and some of them have no end.
+    """
     status = os.stat(path)  # noqa: PTH116  paths are bytes here
-    if not stat.S_ISREG(status.st_mode):
+    if not stat.S_ISREG(status.st_mode) or status.st_dev in kernel:
         return None
     stamps = [os.stat(sidecar) for sidecar in sidecars]  # noqa: PTH116
     return Entry(
@@ -201,15 +259,6 @@ def look_at(path: bytes, sidecars: Sequence[bytes], device: str | None = None) -
         sidecars=tuple(sidecars),
         sidecar_stamp=";".join(f"{s.st_size}:{s.st_mtime_ns}" for s in stamps),
     )
-
-
-def mtime_ns(status: os.stat_result) -> int:
-    """Return a file's time of change in nanoseconds, within the 64 bits that a catalog holds (years 1677 to 2262)."""
-    return min(max(status.st_mtime_ns, -(2**63)), 2**63 - 1)
-
-
-def _identity(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
 
 
 def _is_folder(path: bytes) -> bool:
@@ -224,7 +273,3 @@ def _refused(path: bytes) -> str | None:
     except (MediaError, OSError):
         return None if by_name(path) else "not a file that can be read"
     return None if known else "not a kind of file that mmsearch knows; see the README for the list"
-
-
-def _is_file(folder: bytes, name: bytes) -> bool:
-    return os.path.isfile(os.path.join(folder, name))  # noqa: PTH113, PTH118  paths are bytes here

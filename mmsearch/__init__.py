@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mmsearch.settings import Limits, Settings
     from mmsearch.types import (
         AdaptReport,
+        Check,
         Failure,
         Gain,
         Hit,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AdaptReport",
     "CatalogError",
+    "Check",
     "Failure",
     "Gain",
     "Hit",

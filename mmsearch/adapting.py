@@ -5,7 +5,6 @@ LIBRARY/adapted/FINGERPRINT/    spec.json, heads.npz: `adapted:FINGERPRINT`, whe
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,8 @@ from numpy.typing import NDArray
 
 from mmsearch.catalog import Catalog, StoredContent
 from mmsearch.errors import LibraryError, UsageError
+from mmsearch.layout import ADAPTED as ADAPTED_LAYOUT
+from mmsearch.layout import OwnFolder
 from mmsearch.spaces import ADAPTED, Adapted, AdaptedSpace, HeadWeights, Profile, load_profile
 from mmsearch.types import AdaptReport, Progress, View
 
@@ -28,6 +29,19 @@ _Report = Callable[[Progress], None]
 def adapted_folder(library: Path) -> Path:
     """Return where a library keeps the spaces that it was adapted to."""
     return library / "adapted"
+
+
+def adapted_place(catalog: Catalog, library: Path) -> OwnFolder:
+    """Return that folder with what mmsearch keeps in it."""
+    return OwnFolder(adapted_folder(library), ADAPTED_LAYOUT, catalog.library_id)
+
+
+def check_adapted(catalog: Catalog, library: Path) -> None:
+    """Raise `LinkError` where a link is in the way of a space that a profile of the library names."""
+    place = adapted_place(catalog, library)
+    for row in catalog.profiles():
+        if row.name.startswith(ADAPTED):
+            place.check(place.path / row.name.removeprefix(ADAPTED))
 
 
 def adapt_profile(
@@ -66,7 +80,9 @@ def adapt_profile(
         background=outcome.background,
         gained={gain.direction: [gain.metric, gain.before, gain.after] for gain in outcome.gains},
     )
+    catalog.library_id(make=True)
     try:
+        adapted_place(catalog, library).prepare()
         name = ADAPTED + made.write(adapted_folder(library))
     except OSError as error:
         raise LibraryError(
@@ -166,11 +182,10 @@ def called_off_on_failure(new: Catalog) -> Iterator[None]:
 
 def tidy(catalog: Catalog, library: Path) -> None:
     """Remove the spaces of profiles that the catalog no longer knows. The caller holds the lock."""
-    folder = adapted_folder(library)
     known = {row.name.removeprefix(ADAPTED) for row in catalog.profiles()}
-    for entry in folder.iterdir() if folder.is_dir() else ():
-        if entry.name not in known:
-            shutil.rmtree(entry, ignore_errors=True)
+    place = adapted_place(catalog, library)
+    place.remove(place.path, lambda name: name not in known)
+    place.remove_temporary()
 
 
 def _teller(progress: _Report | None) -> Callable[[int, int], None] | None:

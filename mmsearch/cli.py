@@ -7,17 +7,20 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mmsearch import listing, output
 from mmsearch.arguments import QueryCommand
-from mmsearch.errors import MMSearchError
-from mmsearch.library import CATALOG, Library, default_folder
+from mmsearch.errors import MMSearchError, why
+from mmsearch.folder import LibraryFolder
+from mmsearch.library import Library
 from mmsearch.paths import expand
+from mmsearch.printable import printable
+from mmsearch.search.items import warm_for
 from mmsearch.search.query import Query, parse_file, parse_term
 from mmsearch.settings import Settings, default_workers
 from mmsearch.spaces import known_models, pull_model
@@ -88,12 +91,10 @@ def index(
     settings = Settings(workers=workers or default_workers(), batch=batch, device=device, precision=precision)
     missing = [path for path in paths if not os.path.lexists(expand(path))]
     if missing:  # before a library is made for nothing
-        raise typer.BadParameter(
-            f"{output.printable(missing[0])} doesn't exist; nothing was changed", param_hint="PATH"
-        )
-    folder = expand(library) if library else default_folder()
-    new = not (folder / CATALOG).is_file()
-    with Library(folder, model if new else "auto", settings=settings) as opened, _stop_on_ctrl_c() as stop:
+        raise typer.BadParameter(f"{printable(missing[0])} doesn't exist; nothing was changed", param_hint="PATH")
+    folder = LibraryFolder(library)
+    new = not folder.has_catalog
+    with Library(folder.path, model if new else "auto", settings=settings) as opened, _stop_on_ctrl_c() as stop:
         with output.progress_bar(quiet=json) as progress:
             report = opened.index(
                 *paths,
@@ -153,6 +154,7 @@ def query(
     ]
     kinds = frozenset(modalities or ())
     request = Query(tuple(asked), k, kinds, rerank, cut=not everything, explain=explain)
+    warm_for((term.item for term in asked), Settings().limits)
     with Library(library, create=False) as opened:
         answer = opened.answer(request)
         outdated = 0 if json or paths or nul else opened.outdated()
@@ -212,7 +214,7 @@ def train(
     from mmsearch.training.run import train_recipe  # torch, which no other command needs
 
     folder = train_recipe(expand(recipe), expand(out) if out else None, output.note)
-    output.say(f"{output.printable(folder)} is ready; --model takes it")
+    output.say(f"{printable(folder)} is ready; --model takes it")
 
 
 @app.command()
@@ -229,6 +231,22 @@ def status(library: LibraryOption = None, json: JsonOption = False) -> None:
     """Say what the library holds, and what couldn't be indexed."""
     with Library(library, create=False) as opened:
         output.show_status(opened.status(), opened.failures(), as_json=json)
+
+
+@app.command()
+def doctor(
+    library: LibraryOption = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what can be mended.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Check everything that the library consists of. Exit code 2 where something is wrong and isn't mended."""
+    from mmsearch.doctor import examine  # no query pays for it
+
+    folder = LibraryFolder(library).path
+    checks = examine(folder, lambda: Library(folder, create=False), repair=repair)
+    output.show_checks(checks, as_json=json)
+    if not all(check.ok for check in checks):
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -279,33 +297,54 @@ def _stop_on_ctrl_c() -> Iterator[threading.Event]:
 
 
 def main() -> None:
-    """Run the command line: exit codes 0, 1 (nothing found), 2 (any failure), 130 (Ctrl-C)."""
+    """Run the command line: exit codes 0, 1 (`query` found nothing), 2 (any failure), 130 (Ctrl-C)."""
     output.prepare_streams()
+    code = _run()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # whoever read it has gone
+            stream.flush()
+    # Everything is closed and written; taking FAISS and onnxruntime down again would cost a query 0.15 s more.
+    os._exit(code)
+
+
+def _run() -> int:
+    """Run a command and return its exit code; whatever goes wrong is one line on stderr."""
     try:
-        code: Any = app(prog_name="mmsearch", standalone_mode=False)
+        code = app(prog_name="mmsearch", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read us has enough; what Python would still flush has nowhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        return _unread()
     except (KeyboardInterrupt, typer.Abort):
-        code = 130
-    except typer.Exit as leave:
-        code = leave.exit_code
+        return 130
     except MMSearchError as error:
-        code = _failed(error, str(error))
-    except SystemExit as leave:  # how typer answers a broken pipe, though some of the answer was read
-        code = 0 if isinstance(leave.__context__, BrokenPipeError) else leave.code
+        return _failed(error, str(error))
+    except SystemExit as leave:
+        return _left(leave)
+    except MemoryError as error:
+        return _failed(error, "the memory is used up; close other programs, or use --workers 1 or a smaller --batch")
     except OSError as error:
-        named = f"{error.filename}: " if error.filename else ""
-        code = _failed(error, f"{named}{(error.strerror or str(error)).lower()}; mend that and run it again")
+        named = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        return _failed(error, named + why(error))
     except Exception as error:
-        code = _failed(
-            error, _usage_error(error) or f"unexpected {type(error).__name__}: {error}; MMSEARCH_DEBUG=1 shows where"
-        )
-    sys.stderr.flush()
-    # Everything is closed and written; taking FAISS and onnxruntime down again would cost a query 0.15 s more.
-    os._exit(code if isinstance(code, int) else 0)
+        unexpected = f"unexpected {type(error).__name__}: {error}; MMSEARCH_DEBUG=1 shows where"
+        return _failed(error, _usage_error(error) or unexpected)
+    return code if isinstance(code, int) else 0
+
+
+def _unread() -> int:
+    """Whoever read stdout has enough of it: what Python would still flush goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _left(leave: SystemExit) -> int:
+    """Return the exit code for a `SystemExit`. A library's own code 1 would mean that nothing was found."""
+    if isinstance(leave.__context__, BrokenPipeError):  # how typer answers one
+        return _unread()
+    if leave.code is None or leave.code == 0:
+        return 0
+    said = leave.code if isinstance(leave.code, str) else f"a library ended the program with exit code {leave.code}"
+    return _failed(leave, said)
 
 
 def _usage_error(error: Exception) -> str | None:
@@ -319,10 +358,11 @@ def _usage_error(error: Exception) -> str | None:
     return f"{words or 'a command is missing'}; see '{command} --help'"
 
 
-def _failed(error: Exception, message: str) -> int:
-    if os.environ.get("MMSEARCH_DEBUG") == "1":
-        raise error
-    output.warn(message)
+def _failed(error: BaseException, message: str) -> int:
+    with suppress(OSError):  # nobody reads stderr
+        if os.environ.get("MMSEARCH_DEBUG") == "1":
+            output.show_traceback(error)
+        output.warn(message)
     return 2
 
 

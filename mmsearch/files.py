@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-TEMPORARY = re.compile(r"\..+\.\d+")
-"""The names under which `write_whole` writes: a killed process leaves one behind."""
+TEMPORARY = re.compile(r"\..+\.\d+|.+\.tmp")
+"""The names under which files are written before they get their own: a killed process leaves one behind."""
 _OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
@@ -109,14 +109,18 @@ def unpack_array(raw: bytes) -> NDArray[Any]:
 # Writing
 
 
-def write_whole(file: Path, content: bytes) -> None:
-    """Write a file under a temporary name, sync it and give it its own. Raises `OSError`, and leaves nothing then."""
+def write_whole(file: Path, content: bytes, *, sync: bool = True) -> None:
+    """Write a file under a temporary name, sync it and give it its own. Raises `OSError`, and leaves nothing then.
+
+    Without `sync` a crash of the machine may leave it torn: for what is checked when it is read, and soon made again.
+    """
     temporary = file.with_name(f".{file.name[:200]}.{os.getpid()}")
     try:
         with open_new(temporary) as opened:
             opened.write(content)
             opened.flush()
-            os.fsync(opened.fileno())
+            if sync:
+                os.fsync(opened.fileno())
         temporary.replace(file)
     except OSError:
         temporary.unlink(missing_ok=True)
@@ -179,6 +183,40 @@ def is_real_folder(folder: Path, root: Path) -> bool:
     return folder != root or root.is_dir()
 
 
+def is_link(path: Path) -> bool:
+    """Return whether a name stands for a link, or for one of Windows' junctions."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISLNK(status.st_mode) or _is_junction(status)
+
+
+def find_foreign(folder: Path, root: Path, layout: Layout) -> Path | None:
+    """Return what may not be used of a folder below `root`: a link on the way to it, or in the place of a file.
+
+    `layout` is that of `root`, which itself may be a link. None where there is nothing of that kind; what doesn't
+    exist yet is fine.
+    """
+    place = root
+    for part in folder.relative_to(root).parts:
+        place, below = place / part, layout.below(part)
+        if not os.path.lexists(place):
+            return None
+        if below is None or not _is_folder(place):
+            return place
+        layout = below
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                named = layout.files is not None and layout.files.fullmatch(entry.name)
+                if named and not entry.is_file(follow_symlinks=False):
+                    return folder / entry.name
+    except OSError:  # nothing is there; or whoever reads it gets this error
+        return None
+    return None
+
+
 def remove_own(folder: Path, root: Path, layout: Layout, unwanted: Callable[[str], bool]) -> list[Path]:
     """Remove what mmsearch made in a folder below `root`, and what is `unwanted` of it by its name; return what went.
 
@@ -191,11 +229,7 @@ def remove_own(folder: Path, root: Path, layout: Layout, unwanted: Callable[[str
 
 
 def _removed(folder: Path, layout: Layout, unwanted: Callable[[str], bool]) -> Iterator[Path]:
-    try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208  names are matched, not walked
-    except OSError:
-        return
-    for name in names:
+    for name in _names(folder):
         place = folder / name
         if not unwanted(name):
             continue
@@ -210,6 +244,37 @@ def _removed(folder: Path, layout: Layout, unwanted: Callable[[str], bool]) -> I
                 yield place
 
 
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))  # noqa: PTH208  names are matched, not walked
+    except OSError:
+        return []
+
+
+def temporary_files(folder: Path, root: Path, layout: Layout) -> Iterator[Path]:
+    """Yield what killed processes left half-written below a folder of a layout: files under temporary names."""
+    if layout.files is not None and is_real_folder(folder, root):
+        for name in _names(folder):
+            if TEMPORARY.fullmatch(name) and layout.files.fullmatch(name) and _is_file(folder / name):
+                yield folder / name
+    for name, below in subfolders(folder, root, layout):
+        yield from temporary_files(folder / name, root, below)
+
+
+def remove_temporary(folder: Path, root: Path, layout: Layout) -> None:
+    """Remove those files; what can't be removed stays."""
+    for file in list(temporary_files(folder, root, layout)):
+        with suppress(OSError):
+            file.unlink()
+
+
+def subfolders(folder: Path, root: Path, layout: Layout) -> Iterator[tuple[str, Layout]]:
+    """Yield the names and layouts of those folders in a folder that a layout knows; links are left out."""
+    for name in _names(folder):
+        if (below := layout.below(name)) is not None and is_real_folder(folder / name, root):
+            yield name, below
+
+
 def size_of(folder: Path) -> int:
     """Return how many bytes the files below a folder take; links and what vanishes meanwhile are left out."""
     total = 0
@@ -220,6 +285,11 @@ def size_of(folder: Path) -> int:
                 status = os.lstat(Path(place, name))
                 total += status.st_size if stat.S_ISREG(status.st_mode) else 0
     return total
+
+
+def mtime_ns(status: os.stat_result) -> int:
+    """Return a file's time of change in nanoseconds, within the 64 bits that a catalog holds (years 1677 to 2262)."""
+    return min(max(status.st_mtime_ns, -(2**63)), 2**63 - 1)
 
 
 def _is_folder(path: Path) -> bool:
@@ -235,8 +305,11 @@ def _has_mode(path: Path, holds: Callable[[int], bool]) -> bool:
         status = path.lstat()
     except OSError:
         return False
-    junction = getattr(status, "st_file_attributes", 0) & stat.FILE_ATTRIBUTE_REPARSE_POINT  # Windows' links of folders
-    return holds(status.st_mode) and not junction
+    return holds(status.st_mode) and not _is_junction(status)
+
+
+def _is_junction(status: os.stat_result) -> bool:
+    return bool(getattr(status, "st_file_attributes", 0) & stat.FILE_ATTRIBUTE_REPARSE_POINT)
 
 
 def _irregular(path: Path | bytes | str) -> IrregularFileError:

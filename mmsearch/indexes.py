@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.catalog import Catalog, Ids
-from mmsearch.errors import LibraryError, one_line
+from mmsearch.errors import LibraryError, LinkError, one_line
+from mmsearch.layout import INDEX, INDEXES, OwnFolder
 from mmsearch.spaces import Profile, Space
 from mmsearch.types import IndexStatus, Modality, View
 from mmsearch.vectors import (
@@ -30,10 +30,13 @@ from mmsearch.vectors import (
     Stamp,
     VectorIndex,
     bitmap,
+    follow,
     has_gpu,
 )
+from mmsearch.vectors.store import tidy
 
 KIND = "flat-fp16"
+_NONE = np.empty(0, np.int64)
 _log = logging.getLogger("mmsearch")
 GPU_ROWS = 100_000
 """A smaller index is searched in a few milliseconds on the CPU, and isn't worth a GPU's memory."""
@@ -84,8 +87,10 @@ class Indexes:
     ) -> None:
         self._catalog = catalog
         self.folder = folder
+        self._own = OwnFolder(folder, INDEXES, catalog.library_id)
         self._write_lock = write_lock
         self._on_gpu = on_gpu
+        self._warned = False
         self._guard = threading.Lock()
         self._writing = threading.Lock()
         self._places: dict[tuple[str, View], _Place] = {}
@@ -106,9 +111,13 @@ class Indexes:
             if held and held.stamp and held.revision == revision and held.index.is_intact():
                 self._move_to_gpu(held)
                 return held
-            held = place.held = self._reopened(space, view, held)
-            if held is None or held.stamp is None or held.revision != revision:
-                held = place.held = self._brought_up(space, view, held)
+            try:
+                held = place.held = self._reopened(space, view, held)
+                if held is None or held.stamp is None or held.revision != revision:
+                    held = place.held = self._brought_up(space, view, held)
+            except LinkError as error:  # what lies behind a link isn't even read
+                self._warn(error)
+                held = place.held = self._in_memory(space, view, held)
             return held
 
     def _place(self, space: Space, view: View) -> _Place:
@@ -147,8 +156,8 @@ class Indexes:
         began, revision = time.monotonic(), self._catalog.revision
         if held and (held.revision == revision or began - held.since <= STALE_S * max(1.0, 2 * held.took_s)):
             return held
-        before = held.index if held and isinstance(held.index, ExactIndex) else ExactIndex(space.dim, [])
-        index = before.following(self._live(space, view), self._fetch(space))
+        before = held.index if held and isinstance(held.index, FaissIndex) else FaissIndex(space.dim, [], _NONE)
+        index = follow(before, self._live(space, view), self._fetch(space))
         ended = time.monotonic()
         return _Held(index, revision, None, ended, ended - began)
 
@@ -168,8 +177,9 @@ class Indexes:
         """Bring every index of the profile to the catalog; the caller holds the lock.
 
         Every byte of them is checked, and a damaged one is rebuilt. Folders of indexes that no profile of the library
-        uses are removed.
+        uses are removed, and what killed processes left.
         """
+        self._prepare()
         self._tidy(profile)
         revision = self._catalog.revision
         for space in profile.spaces:
@@ -211,9 +221,22 @@ class Indexes:
             bitmaps[modalities] = bitmap(self._live(space, view, modalities)) if some else None
         return bitmaps[modalities]
 
+    def check(self, profile: Profile) -> None:
+        """Raise `LinkError` where a link is in the way of an index of the profile: see `mmsearch.layout`."""
+        for space in profile.spaces:
+            self._own.check(self._own_folder / _folder_name(space))
+            for view in space.front_ends:
+                self._store(space, view)
+
     def file(self, space: Space, view: View, name: str) -> Path:
-        """Return where something is kept that goes with an index, and goes when it goes."""
-        return self._own_folder / _folder_name(space) / f"{view.value}.{name}"
+        """Return where something is kept that goes with an index, and goes when it goes. Raises `LinkError`."""
+        folder = self._own_folder / _folder_name(space)
+        self._own.check(folder)
+        return folder / f"{view.value}.{name}"
+
+    def remove(self, file: Path) -> None:
+        """Remove what `file` said, if it is there."""
+        self._own.remove(file.parent, lambda name: name == file.name)
 
     def exact(self) -> Indexes:
         """Return what answers as these do by comparing with every vector of the catalog: the measure of them."""
@@ -227,13 +250,18 @@ class Indexes:
             for view in space.front_ends:
                 count = len(self._live(space, view))
                 if count:
-                    stale = self._store(space, view).revision() != revision
+                    try:
+                        stale = self._store(space, view).revision() != revision
+                    except LinkError as error:
+                        stale = True
+                        self._warn(error)
                     lines.append(IndexStatus(space.name, view, KIND, count, stale))
         return tuple(lines)
 
     def _catch_up(self, space: Space, view: View, revision: int) -> _Held:
         store = self._store(space, view)
         try:
+            self._prepare()
             held = store.revision()
             if held is not None and held != revision and not self._catalog.had_revision(held):
                 store.discard()  # it holds another catalog's vectors, or those of a state that was rolled back
@@ -241,10 +269,7 @@ class Indexes:
             if index is None:
                 index = store.catch_up(self._live(space, view), revision, self._fetch(space))
         except OSError as error:
-            raise LibraryError(
-                f"{error.filename or self.folder}: {error.strerror or error}; the catalog is whole, "
-                "so mend that and run 'mmsearch index' again"
-            ) from error
+            raise self._unwritable(error) from error
         return _Held(index, revision, store.stamp())
 
     def _fetch(self, space: Space) -> Callable[[Ids], tuple[Ids, NDArray[np.float32]]]:
@@ -258,20 +283,42 @@ class Indexes:
         return ids if not len(ids) or (ids[0] >= 0 and ids[-1] < MOST_ID) else ids[(ids >= 0) & (ids < MOST_ID)]
 
     def _store(self, space: Space, view: View) -> IndexStore:
-        return IndexStore(self._own_folder / _folder_name(space) / view.value, space.dim, self.folder.parent)
+        """Return the store of an index. Raises `LinkError` where a link is in its way."""
+        folder = self._own_folder / _folder_name(space) / view.value
+        self._own.check(folder)
+        return IndexStore(folder, space.dim, self.folder)
 
     @property
     def _own_folder(self) -> Path:
         return self.folder / str(self._catalog.profile_id)
 
+    def _prepare(self) -> None:
+        """Make the folder of all indexes and mark it as this library's. Raises `LibraryError`."""
+        self._catalog.library_id(make=True)
+        try:
+            self._own.prepare()
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> LibraryError:
+        return LibraryError(
+            f"{error.filename or self.folder}: {error.strerror or error}; the catalog is whole, "
+            "so mend that and run 'mmsearch index' again"
+        )
+
+    def _warn(self, error: LinkError) -> None:
+        if not self._warned:
+            _log.warning("searching without an index, from the catalog's own vectors: %s", error)
+            self._warned = True
+
     def _tidy(self, profile: Profile) -> None:
         used = {str(row.id) for row in self._catalog.profiles()} | {self._own_folder.name}
         own = {_folder_name(space) for space in profile.spaces}
-        for folder, names in ((self.folder, used), (self._own_folder, own)):
-            with suppress(OSError):  # what can't be removed yet, as it is mapped by a reader, is in nobody's way
-                for entry in folder.iterdir() if folder.is_dir() else ():
-                    if entry.is_dir() and entry.name not in names:
-                        shutil.rmtree(entry, ignore_errors=True)
+        self._own.remove(self.folder, lambda name: name not in used)
+        self._own.remove(self._own_folder, lambda name: name not in own)
+        self._own.remove_temporary()
+        for folder in self._own.folders(INDEX):
+            tidy(folder, self.folder)
 
 
 class _ExactIndexes(Indexes):
@@ -282,7 +329,7 @@ class _ExactIndexes(Indexes):
         place, revision = self._place(space, view), self._catalog.revision
         with place.guard:
             if place.held is None or place.held.revision != revision:
-                index = ExactIndex(space.dim, []).following(self._live(space, view), self._fetch(space))
+                index = ExactIndex.read(space.dim, self._live(space, view), self._fetch(space))
                 place.held = _Held(index, revision, None)
             return place.held
 

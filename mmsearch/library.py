@@ -6,38 +6,31 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
-from mmsearch.adapting import adapt_profile, adapted_folder, called_off_on_failure, convert, tidy
+from mmsearch.adapting import adapt_profile, adapted_folder, called_off_on_failure, check_adapted, convert, tidy
 from mmsearch.catalog import Catalog, ProfileRow
+from mmsearch.catalog.seal import kept_seal, seal
 from mmsearch.errors import CatalogError, LibraryError, ModelError, NoLibraryError, UsageError
-from mmsearch.files import size_of
+from mmsearch.folder import LibraryFolder
 from mmsearch.indexes import Indexes
-from mmsearch.locking import LOCK_WAIT_S, write_lock
+from mmsearch.locking import BRIEF
 from mmsearch.paths import expand
 from mmsearch.search.answer import Answer
 from mmsearch.search.calibration import Calibration
 from mmsearch.search.encode import embed_items
 from mmsearch.search.engine import Engine
+from mmsearch.search.items import warm_for
 from mmsearch.search.query import Query, make_query
 from mmsearch.settings import Limits, Settings
 from mmsearch.spaces import Profile, Vectors, load_profile, resolve_name
-from mmsearch.types import AdaptReport, Failure, Hit, IndexReport, Modality, Progress, Stage, Status, Term
+from mmsearch.status import describe
+from mmsearch.types import AdaptReport, Check, Failure, Hit, IndexReport, Modality, Progress, Stage, Status, Term
 
-CATALOG = "catalog.sqlite"
 _log = logging.getLogger(__name__)
-
-
-def default_folder() -> Path:
-    """Return the library that is meant where none is named: `$MMSEARCH_LIBRARY`, else one in the user's data folder."""
-    if named := os.environ.get("MMSEARCH_LIBRARY"):
-        return Path(named)
-    import platformdirs  # a library that is named needs none of this
-
-    return platformdirs.user_data_path("mmsearch", appauthor=False) / "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,36 +62,43 @@ class Library:
         Raises `NoLibraryError` where there is none, `ModelError` for an unknown model or for one that differs from an
         existing library's: only `index` changes that.
         """
-        self.folder = expand(folder) if folder is not None else default_folder()
-        try:
-            str(self.folder).encode()
-        except UnicodeEncodeError:
-            raise UsageError(f"{self.folder} isn't valid UTF-8, which FAISS needs; choose another --library") from None
+        self._place = LibraryFolder(folder)
+        self.folder = self._place.path
         self._settings = settings or Settings()
         self._guard = threading.Lock()
-        new: Profile | None = None
-        if not (self.folder / CATALOG).is_file():
+        self._model, self._create = model, create
+        first: Profile | None = None
+        if not self._place.has_catalog:
             if not create:
                 raise NoLibraryError(
                     f"there is no library in {self.folder}; make one with 'mmsearch index PATH --library {self.folder}'"
                 )
-            new = self._load(model)  # what can't be used makes no library
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise LibraryError(f"{self.folder} can't be made: {error.strerror}; choose another --library") from error
-        self._catalog = Catalog(self.folder / CATALOG, create=create)
+            first = self._load(model)  # what can't be used makes no library
+            self._place.make()
+        named = (first.name, first.pins) if first else None
+        self._catalog = Catalog(self._place.catalog, create=create, first=named)
+        self._place.remember()
         try:
             current = self._catalog.current
-            if current is None:  # it is new, or whoever made it came no further
-                new = new or self._load(model)
-                current = self._catalog.set_profile(new.name, new.pins)
-            self._refuse_another(model)
+            if current is not None:  # else an older version made it and came no further: see `_first`
+                self._refuse_another(model)
             # That of an existing library is loaded when it is asked: one that can't be any more may be changed.
-            self._known = self._see(current, new) if new else None
+            self._known = self._see(current, first) if first and current is not None else None
         except BaseException:
             self.close()
             raise
+
+    def _first(self, asked: Profile | None = None) -> int:
+        """Return the id of the profile that answers. A library without any gets the one that is named first."""
+        current = self._catalog.current
+        if current is None:
+            if not self._create:
+                raise CatalogError(
+                    f"{self._place.catalog} has no model yet; run 'mmsearch index PATH --library {self.folder}'"
+                )
+            new = asked or self._load(self._model)
+            current = self._catalog.set_profile(new.name, new.pins)
+        return current
 
     def _load(self, model: str | Path) -> Profile:
         """Return a model's profile as it is made today. Raises `ModelError`."""
@@ -114,9 +114,9 @@ class Library:
 
     def _row(self, profile_id: int | None = None) -> ProfileRow:
         """Return what the catalog knows of a profile, or of the one that answers."""
-        row = self._catalog.beside(profile_id or self._catalog.current or 1).profile
+        row = self._catalog.beside(profile_id or self._first()).profile
         if row is None:
-            raise CatalogError(f"{self.folder / CATALOG} lacks its profile; run 'mmsearch index' to make it anew")
+            raise CatalogError(f"{self._place.catalog} lacks its model; run 'mmsearch doctor --repair'")
         return row
 
     def _see(self, profile_id: int, loaded: Profile | None = None) -> Seen:
@@ -125,6 +125,7 @@ class Library:
         if loaded is not None and (loaded.name, loaded.pins) == (row.name, row.pins):
             profile = loaded
         else:
+            check_adapted(self._catalog, self.folder)
             try:
                 profile = load_profile(row.name, self._settings.device, row.pins, adapted_folder(self.folder))
             except ModelError as error:
@@ -133,12 +134,12 @@ class Library:
                     "changes it)"
                 ) from error
         on_gpu = self._settings.device != "cpu"
-        indexes = Indexes(catalog, self.folder / "indexes", lambda: self._lock(0.0), on_gpu=on_gpu)
+        indexes = Indexes(catalog, self.folder / "indexes", lambda: self._place.lock(BRIEF, 0.0), on_gpu=on_gpu)
         return Seen(catalog, profile, indexes, Engine(catalog, profile, indexes, self._settings.limits))
 
     def seen(self) -> Seen:
         """Return the library as the profile sees it that answers now: any process may have changed that."""
-        current, known = self._catalog.current or 1, self._known
+        current, known = self._first(), self._known
         if known is not None and known.catalog.profile_id == current:
             return known
         with self._guard:  # of several threads, one loads it
@@ -174,22 +175,27 @@ class Library:
         Raises `UsageError` for a path that doesn't exist, `LockedError` while another process writes, `ModelError`.
         """
         from indexer import IndexOptions, find_roots, run  # the way back; only training knows the indexer, too
+        from mmsearch.catalog.upkeep import mend_if_broken
 
         if not paths:
             raise UsageError("nothing to index; name at least one file or folder")
         roots = [expand(path) for path in paths]
         find_roots(roots)
         asked = None if model in (None, "auto") else self._load(model)
-        with self._lock():
+        with self._place.lock("index"):
+            self._first(asked)
+            again = mend_if_broken(self._catalog)
             switched_to = None if asked else self._switch_if_due()
             new = self._begin_change(asked) if asked else None
             seen = new or self.seen()
-            options = IndexOptions(tuple(exclude), prune, retry, self.folder, change=new is not None)
+            seen.indexes.check(seen.profile)
+            options = IndexOptions(tuple(exclude), prune, retry, self.folder, new is not None, frozenset(again))
             report = run(seen.catalog, seen.profile, roots, self._settings, options, progress, stop)
             report = replace(report, switched_to=switched_to)
             if new and not report.interrupted:
                 report = self._switch(new, report, prune=prune)
             self._clean_up(prune=prune and not report.interrupted, measure=not report.interrupted)
+            seal(self._catalog.file)
         return report
 
     def adapt(self, progress: Callable[[Progress], None] | None = None) -> AdaptReport:
@@ -199,8 +205,9 @@ class Library:
         of what the heads gain there lies above 0, everything stays as it is. Nothing is decoded again, and the old
         vectors stay. Raises `UsageError` where there is too little to learn from, `LockedError`.
         """
-        with self._lock():
+        with self._place.lock("adapt"), kept_seal(self._catalog.file):
             seen = self.seen()
+            seen.indexes.check(seen.profile)
             report, adapted = adapt_profile(seen.catalog, seen.profile, self.folder, progress)
             if adapted is not None:
                 new = self._see(self._catalog.begin_change(adapted.name, adapted.pins), adapted)
@@ -257,6 +264,7 @@ class Library:
             _log.warning("%s", error)
             return
         dropped = seen.catalog.drop_others() if prune else 0
+        self._place.tidy()
         tidy(seen.catalog, self.folder)
         seen.indexes.catch_up(seen.profile)
         if measure:
@@ -288,6 +296,7 @@ class Library:
 
     def answer(self, query: Query) -> Answer:
         """Return the hits of a query, and how many were hidden or cut."""
+        warm_for((term.item for term in query.terms), self._settings.limits)
         tried: Seen | None = None
         while True:
             seen = self.seen()
@@ -314,7 +323,7 @@ class Library:
         Raises `UsageError`, before anything changes, where the library holds nothing at a path.
         """
         roots = [os.path.abspath(os.fsencode(expand(path))) for path in paths]  # noqa: PTH100
-        with self._lock():
+        with self._place.lock("forget"), kept_seal(self._catalog.file):
             known: list[bytes] = []
             for root in roots:
                 media = [row.path for row in self._catalog.media_under(root)]
@@ -323,6 +332,8 @@ class Library:
                     raise UsageError(f"the library holds nothing at {os.fsdecode(root)}; nothing was changed")
                 known += media + failed
             removed = self._catalog.remove(known)
+            for root in roots:
+                self._catalog.forget_roots(root)
             self._catalog.drop_orphans()
             self._clean_up(prune=False)
         return removed
@@ -330,29 +341,24 @@ class Library:
     def status(self) -> Status:
         """Return what the library holds, and the state of its indexes."""
         row = self._row()
-        catalog = self._catalog.beside(row.id)
-        change = catalog.change
-        others = [other for other in catalog.profiles() if other.id != row.id]
         try:
             seen: Seen | None = self.seen()
         except ModelError as error:  # what the library holds can be said all the same
             _log.warning("%s", error)
             seen = None
-        return Status(
-            library=self.folder.absolute(),
-            profile=row.name,
-            media=catalog.count_media(),
-            segments=catalog.count_segments(),
-            failures=len(catalog.failures_under()),
-            indexes=seen.indexes.status(seen.profile) if seen else (),
-            bytes=size_of(self.folder),
-            outdated=catalog.count_outdated(seen.profile.key) if seen else 0,
-            unfinished=catalog.count_unfinished(),
-            changing_to=next((other.name for other in others if other.id == change), None),
-            changed=catalog.beside(change).count_whole() if change is not None else 0,
-            kept_models=tuple(other.name for other in others if other.id != change),
-            precision=catalog.precision,
-        )
+        loaded = (seen.profile, seen.indexes) if seen else None
+        return describe(self.folder, self._catalog.beside(row.id), row, loaded)
+
+    def doctor(self, *, repair: bool = False) -> list[Check]:
+        """Check all that the library consists of; `repair` mends what can be mended, and raises `LockedError`."""
+        from mmsearch.doctor import examine
+
+        opened = partial(Library, self.folder, create=False, settings=self._settings)
+        checks = examine(self.folder, opened, repair=repair, settings=self._settings)
+        if repair:  # the catalog may be another file now
+            self._catalog.reopen()
+            self._known = None
+        return checks
 
     def outdated(self) -> int:
         """Return how many files were embedded by another version of the model, and aren't found until indexed again."""
@@ -373,9 +379,6 @@ class Library:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def _lock(self, wait_s: float = LOCK_WAIT_S) -> AbstractContextManager[None]:
-        return write_lock(self.folder, wait_s)
 
 
 def open(path: str | Path | None = None, model: str | Path = "auto", *, settings: Settings | None = None) -> Library:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mmsearch import thumbnails
-from mmsearch.output import clock, count, print_json, printable, warn
+from mmsearch.output import clock, count, print_json, warn
+from mmsearch.printable import printable
 from mmsearch.search.answer import Answer
 from mmsearch.types import Hit, Why
 
@@ -38,11 +39,15 @@ def show_json(hits: Sequence[Hit]) -> None:
 
 
 def show_paths(hits: Sequence[Hit], *, nul: bool) -> None:
-    """Print the bytes of each hit's path, and nothing else.
+    """Print the bytes of each hit's path, and nothing else; on a terminal, what could steer it is escaped.
 
     A line ends with the moment of the hit, as a media fragment (`#t=725,731`, https://www.w3.org/TR/media-frags/).
     What ends with `nul` goes to programs that open files, and is a path and no more.
     """
+    if sys.stdout.isatty():
+        for hit in hits:
+            sys.stdout.write(printable(hit.path) + ("\0" if nul else f"{_fragment(hit)}\n"))
+        return
     lines = (os.fsencode(hit.path) + (b"\0" if nul else f"{_fragment(hit)}\n".encode()) for hit in hits)
     sys.stdout.buffer.write(b"".join(lines))
     sys.stdout.buffer.flush()
@@ -105,7 +110,7 @@ def _where(hit: Hit) -> list[tuple[str, str]]:
     """Return where a hit is and what it says, each with its style."""
     moment = ""
     if hit.start_s is not None and hit.end_s is not None:
-        moment = f"  {clock(hit.start_s)}-{clock(math.ceil(hit.end_s))}"
+        moment = f"  {clock(hit.start_s)}-{clock(math.ceil(hit.end_s) if math.isfinite(hit.end_s) else hit.end_s)}"
     parts = [(printable(_short(hit.path)) + moment, "")]
     if hit.text:
         text = " ".join(hit.text.split())

@@ -5,16 +5,19 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmsearch.printable import printable
 from mmsearch.spaces import ModelInfo
-from mmsearch.types import AdaptReport, Failure, IndexReport, Progress, Status
+from mmsearch.types import AdaptReport, Check, Failure, IndexReport, Progress, Status
 
 if TYPE_CHECKING:
     from mmsearch.evaluate import Evaluation
@@ -30,6 +33,13 @@ class _Teller(logging.Handler):
         warn(record.getMessage())
 
 
+class _Escaped(logging.Formatter):
+    """Formats what libraries log, tracebacks included, so that no word in it can steer the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().format(record).splitlines()))
+
+
 def prepare_streams() -> None:
     """Make both streams take any text, and keep what libraries log or warn about off the terminal."""
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115  None where the caller closed it
@@ -39,6 +49,8 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
     debugging = os.environ.get("MMSEARCH_DEBUG") == "1"
     logging.basicConfig(level=logging.DEBUG if debugging else logging.ERROR)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(_Escaped(logging.BASIC_FORMAT))
     told = logging.getLogger("mmsearch")  # what takes long is said, once it begins
     told.addHandler(_Teller())
     told.setLevel(logging.INFO)
@@ -74,11 +86,10 @@ def note(line: str) -> None:
     sys.stderr.flush()
 
 
-def printable(text: str | Path) -> str:
-    """Return a text that can't steer a terminal: control characters and undecodable bytes are escaped."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii") for c in str(text)
-    )
+def show_traceback(error: BaseException) -> None:
+    """Print to stderr where an error was raised."""
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        note(line)
 
 
 @contextmanager
@@ -98,7 +109,7 @@ def progress_bar(
         bars.MofNCompleteColumn(),
         bars.TextColumn("{task.fields[rate]}"),
         bars.TimeRemainingColumn(),
-        bars.TextColumn("{task.fields[note]}"),
+        bars.TextColumn("{task.fields[note]}", markup=False),  # a file may be called "[red]" or "[/]"
         console=Console(stderr=True),
         transient=True,
     ) as bar:
@@ -108,7 +119,7 @@ def progress_bar(
             speed = bar.tasks[0].speed
             failed = f", {state.failed:,} failed" if state.failed else ""
             if state.under_way is not None:
-                failed += f", {printable(state.under_way.name)[-40:]} {clock(state.until_s)}"
+                failed += f", {printable(state.under_way.name[-40:])} {clock(state.until_s)}"
             bar.update(
                 task,
                 completed=state.done,
@@ -161,7 +172,9 @@ def show_report(report: IndexReport, standing: int, *, as_json: bool, pruned: bo
 
 
 def clock(seconds: float) -> str:
-    """Return seconds as a clock shows them: 02:05, 1:02:05."""
+    """Return seconds as a clock shows them: 02:05, 1:02:05; "?" where they are no number."""
+    if not math.isfinite(seconds):
+        return "?"
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"
@@ -289,6 +302,19 @@ def _triple(interval: Interval) -> list[float]:
 def _interval(interval: Interval, sign: str = "") -> str:
     value, low, high = (f"{number:{sign}.3f}" for number in _triple(interval))
     return f"{value} [{low}, {high}]"
+
+
+def show_checks(checks: Sequence[Check], *, as_json: bool) -> None:
+    """Print what the doctor has checked, a line each, and in the end what to do."""
+    if as_json:
+        for check in checks:
+            print_json({"check": check.check, "ok": check.ok, "detail": check.detail, "repaired": check.repaired})
+        return
+    for check in checks:
+        state = "mended" if check.repaired else "ok" if check.ok else "WRONG"
+        say(f"{state:<7} {check.check:<15} {check.detail}")
+    if wrong := sum(not check.ok for check in checks):
+        warn(f"{count(wrong, 'check')} failed; 'mmsearch doctor --repair' mends what can be mended")
 
 
 def show_models(models: Sequence[ModelInfo]) -> None:

@@ -14,6 +14,8 @@ class Limits:
 
     pixels: int = 250_000_000
     """Largest picture, width times height. Cameras reach 200 million."""
+    picture_bytes: int = 5 * 2**28
+    """Most memory that decoding a picture may take: a WebP of 80 million pixels, a PNG or TIFF of 250 million."""
     frame_pixels: int = 8_192 * 4_608
     """Largest frame of a video: what is larger needs more memory than a worker may take."""
     duration_s: float = 48 * 3600.0
@@ -24,16 +26,33 @@ class Limits:
     """Largest picture file."""
     passages: int = 20_000
     """Most passages of one text that are indexed."""
+    segments: int = 25_000
+    """Most segments of one sound or video: 48 hours of sound are 21,600."""
+    segment_bytes: int = 1_000
+    """Beyond the first `free_segments` a file holds at least so many bytes for each segment: what is smaller was made
+    to cost time. Speech at the lowest rate of any codec here takes six times as much."""
+    free_segments: int = 1_000
     decode_s: float = 60.0
     """Longest time to decode one file, or one part of a long sound or video."""
-    worker_bytes: int = 2 * 2**30
-    """Address space of one decoding process."""
+    file_s: float = 3600.0
+    """Longest time that all parts of a sound or video may take together; a film takes minutes."""
+    query_s: float = 45.0
+    """Longest time to decode the files of one query, so that it is answered within a minute."""
+    run_bytes: int = 1_500_000_000
+    """Memory that decoding may take in all processes of an index run together, and for one file at most.
+
+    An idle process (some 40 MB), the main one with its model, and results that wait there come on top.
+    """
 
     def file_bytes(self, modality: Modality | None) -> int:
         """Return the largest file of a kind that is read at all; sounds and videos are read in parts, however long."""
         if modality in (Modality.AUDIO, Modality.VIDEO):
             return 2**63
         return self.text_bytes if modality is Modality.TEXT else self.image_bytes
+
+    def most_segments(self, size_bytes: int) -> int:
+        """Return how many segments of a sound or video of this size are indexed."""
+        return min(self.segments, self.free_segments + size_bytes // self.segment_bytes)
 
 
 def default_workers() -> int:

@@ -6,14 +6,19 @@ import base64
 import io
 import os
 from enum import Enum
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from mmsearch.errors import MediaError
 from mmsearch.media import open_regular
 from mmsearch.settings import Limits
 from mmsearch.types import Hit, Modality
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 _HEIGHT_PX = 120
+_LIMITS = Limits(pixels=120_000_000, picture_bytes=2**28, frame_pixels=4_096 * 2_304)
+"""What a thumbnail may cost: it isn't worth what indexing is."""
 _KITTY_CHUNK = 4096  # https://sw.kovidgoyal.net/kitty/graphics-protocol/
 
 
@@ -53,22 +58,27 @@ def escape(hit: Hit, how: Protocol) -> str:
 
 
 def _png(hit: Hit) -> bytes | None:
+    picture = picture_of(hit)
+    if picture is None:
+        return None
+    picture.thumbnail((4 * _HEIGHT_PX, _HEIGHT_PX))
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    return out.getvalue()
+
+
+def picture_of(hit: Hit) -> Image | None:
+    """Return what a hit shows, None where there is nothing to see. Raises `MediaError`; large files have no thumbnail.
+
+    This is the only place where thumbnails decode a file.
+    """
     if hit.modality not in (Modality.IMAGE, Modality.VIDEO):
         return None
     with open_regular(str(hit.path)) as file:
         if hit.modality is Modality.IMAGE:
             from mmsearch.media.image import read_image
 
-            picture, _ = read_image(file, Limits(), _HEIGHT_PX)
-        else:
-            from mmsearch.media.video import frame_at
+            return read_image(file, _LIMITS, _HEIGHT_PX)[0]
+        from mmsearch.media.video import frame_at
 
-            middle_s = ((hit.start_s or 0.0) + (hit.end_s or 0.0)) / 2
-            shown = frame_at(file, middle_s, _HEIGHT_PX, Limits())
-            if shown is None:
-                return None
-            picture = shown
-    picture.thumbnail((4 * _HEIGHT_PX, _HEIGHT_PX))
-    out = io.BytesIO()
-    picture.save(out, "PNG")
-    return out.getvalue()
+        return frame_at(file, ((hit.start_s or 0.0) + (hit.end_s or 0.0)) / 2, _HEIGHT_PX, _LIMITS)

@@ -98,6 +98,16 @@ class IndexReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """One check of `mmsearch doctor`, with its finding in a line. `repaired`: it found a fault, and that is mended."""
+
+    check: str
+    ok: bool
+    detail: str
+    repaired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Gain:
     """What adapting gained in a direction, such as "text→visual", on pairs that were held out.
 

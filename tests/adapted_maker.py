@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import mmsearch
 from mmsearch.catalog import Catalog, NewContent, NewMedia, NewSegment
-from mmsearch.library import CATALOG
+from mmsearch.folder import CATALOG
 from mmsearch.metrics import Interval
 from mmsearch.spaces import Adapted, HeadWeights, Space, embed, load_profile, normalise
 from mmsearch.types import Gain, Modality, View

@@ -55,3 +55,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         )
 
     return call
+
+
+def children(parent: int | None = None) -> list[int]:
+    """Return the living processes that a process has started, this one by default."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                state, owner = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+            except OSError:
+                continue
+            if int(owner) == (parent or os.getpid()) and state != "Z":
+                found.append(int(folder.name))
+    return found

@@ -6,6 +6,19 @@ import json
 import sqlite3
 from pathlib import Path
 
+_TO_3 = """
+DROP TABLE root;
+DROP TABLE tally;
+ALTER TABLE setting DROP COLUMN checksum;
+ALTER TABLE profile DROP COLUMN checksum;
+ALTER TABLE revision DROP COLUMN checksum;
+ALTER TABLE space DROP COLUMN checksum;
+ALTER TABLE embedded DROP COLUMN checksum;
+ALTER TABLE media DROP COLUMN checksum;
+ALTER TABLE failure DROP COLUMN checksum;
+ALTER TABLE run DROP COLUMN checksum;
+PRAGMA user_version = 3;
+"""
 _TO_2 = """
 DROP INDEX revision_by_profile;
 ALTER TABLE revision DROP COLUMN profile_id;
@@ -32,9 +45,12 @@ PRAGMA user_version = 1;
 
 
 def downgrade(file: Path, version: int) -> None:
-    """Rewrite a closed catalog that only its first profile was ever used with."""
+    """Rewrite a closed catalog; below version 3, one that only its first profile was ever used with."""
     connection = sqlite3.connect(file)
     try:
+        connection.executescript(_TO_3)
+        if version == 3:
+            return
         others = connection.execute("SELECT count(*) FROM embedded WHERE profile_id != 1").fetchone()[0]
         assert others == 0
         connection.executescript(_TO_2)

@@ -43,7 +43,8 @@ class Shelf:
     def add(self, *names: str, modality: Modality = Modality.IMAGE) -> None:
         contents = []
         for name in names:
-            vector = np.random.default_rng(list(name.encode())).standard_normal(self.space.dim).astype(np.float32)
+            drawn = np.random.default_rng(list(name.encode())).standard_normal(self.space.dim)
+            vector = np.asarray(drawn / np.linalg.norm(drawn), np.float32)
             segment = NewSegment(None, None, None, {(self.space_id, View.VISUAL): vector})
             media = NewMedia(name.encode(), 1, 1, "", "0")
             contents.append(NewContent(name.encode(), modality, [segment], [media]))

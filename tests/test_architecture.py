@@ -14,12 +14,25 @@ from conftest import REPOSITORY
 import mmsearch
 
 LAYERS = [
-    {"mmsearch.types", "mmsearch.errors", "mmsearch.files", "mmsearch.paths", "mmsearch.resample", "mmsearch.metrics"},
+    {
+        "mmsearch.types",
+        "mmsearch.errors",
+        "mmsearch.files",
+        "mmsearch.layout",
+        "mmsearch.paths",
+        "mmsearch.printable",
+        "mmsearch.resample",
+        "mmsearch.metrics",
+        "mmsearch.memory",
+    },
     {"mmsearch.settings", "mmsearch.locking"},
+    {"mmsearch.folder"},
     {"mmsearch.media", "mmsearch.spaces", "mmsearch.catalog", "mmsearch.vectors", "mmsearch.search.scoring"},
+    {"mmsearch.sandbox"},
     {"mmsearch.training"},
     {"mmsearch.indexes", "mmsearch.adapting"},
     {"mmsearch.search"},
+    {"mmsearch.doctor", "mmsearch.status"},
     {"mmsearch.library"},
     {"mmsearch.judged"},
     {"mmsearch.evaluate"},
@@ -31,7 +44,7 @@ LAYERS = [
 ]
 STAGES = ("query", "items", "encode", "scoring", "calibration", "routes", "retrieve", "rank", "confidence", "answer")
 """The modules of a query, in the order in which its data flows through them."""
-INDEXER_MAY = {"types", "errors", "settings", "media", "spaces", "catalog", "vectors"}
+INDEXER_MAY = {"types", "errors", "files", "settings", "media", "spaces", "catalog", "vectors", "sandbox"}
 SEAMS = {
     "sqlalchemy": {"mmsearch/catalog"},
     "faiss": {"mmsearch/vectors/faiss_index.py"},
@@ -39,7 +52,7 @@ SEAMS = {
     "onnxruntime": {"mmsearch/spaces/onnx.py", "mmsearch/spaces/export.py"},
     "tokenizers": {"mmsearch/spaces/front_ends.py", "mmsearch/spaces/openclip.py", "mmsearch/training/vocabulary.py"},
     "huggingface_hub": {"mmsearch/spaces/hub.py"},
-    "transformers": {"mmsearch/spaces/clap.py", "mmsearch/training/teachers.py"},
+    "transformers": {"mmsearch/spaces/clap.py", "mmsearch/spaces/openclip.py", "mmsearch/training/teachers.py"},
     "ai_edge_litert": {"mmsearch/training/teachers.py"},
     "timm": {"mmsearch/training/towers.py"},
     "librosa": {"mmsearch/training/towers.py"},
@@ -51,19 +64,23 @@ SEAMS = {
     "soundfile": {"mmsearch/media/sound.py"},
     "soxr": {"mmsearch/resample.py"},
     "pi_heif": {"mmsearch/media/image.py"},
-    "pebble": {"indexer/decode.py", "indexer/workers.py"},
-    "filelock": {"mmsearch/locking.py", "mmsearch/spaces/cache.py"},
-    "platformdirs": {"mmsearch/library.py", "mmsearch/spaces/cache.py"},
+    "subprocess": {"mmsearch/sandbox/process.py", "mmsearch/spaces/trial.py"},
+    "multiprocessing": set(),
+    "filelock": {"mmsearch/spaces/cache.py"},
+    "platformdirs": {"mmsearch/folder.py", "mmsearch/spaces/places.py"},
     "typer": {"mmsearch/cli.py", "mmsearch/arguments.py"},
     "rich": {"mmsearch/output.py", "mmsearch/listing.py"},
     "PIL": {
         "mmsearch/media/image.py",
+        "mmsearch/media/large.py",
         "mmsearch/media/frames.py",
         "mmsearch/media/video.py",
         "mmsearch/spaces/front_ends.py",
         "mmsearch/spaces/hashing.py",
+        "mmsearch/spaces/trial.py",
         "mmsearch/training/augment.py",
         "mmsearch/training/frozen.py",
+        "mmsearch/thumbnails.py",
         "mmsearch/types.py",
     },
 }
@@ -136,13 +153,13 @@ def test_the_indexer_sees_only_the_rooms_below_the_engine() -> None:
                 assert imported.split(".")[1] in INDEXER_MAY, f"{name} imports {imported}"
 
 
-def test_only_the_library_and_the_store_of_training_know_the_indexer() -> None:
+def test_only_the_library_its_doctor_and_the_store_of_training_know_the_indexer() -> None:
     knows = [
         name
         for file, name in modules()
         if name.startswith("mmsearch") and any(one.split(".")[0] == "indexer" for one in imports(file))
     ]
-    assert knows == ["mmsearch.library", "mmsearch.training.store"]
+    assert knows == ["mmsearch.doctor.examination", "mmsearch.library", "mmsearch.training.store"]
 
 
 @pytest.mark.parametrize("package", sorted(SEAMS))
@@ -168,7 +185,7 @@ def loaded_by(code: str) -> set[str]:
 
 def test_importing_mmsearch_loads_no_model_runtime_and_no_index() -> None:
     assert not loaded_by("import mmsearch") & (
-        HEAVY | {"faiss", "onnxruntime", "tokenizers", "PIL", "indexer", "pebble"}
+        HEAVY | {"faiss", "onnxruntime", "tokenizers", "PIL", "indexer", "subprocess"}
     )
 
 
@@ -178,7 +195,7 @@ def test_a_text_query_loads_nothing_it_does_not_need(tmp_path: Path) -> None:
         library.index(tmp_path / "note.txt")
     code = f"library = mmsearch.open({str(tmp_path / 'library')!r})\nhits = library.query('red car')"
     loaded = loaded_by(f"import mmsearch\n{code}\nassert hits[0].path.name == 'note.txt'")
-    assert not loaded & (HEAVY | {"PIL", "indexer", "pebble"})
+    assert not loaded & (HEAVY | {"PIL", "indexer"})
     assert {"faiss", "onnxruntime"} <= loaded
 
 

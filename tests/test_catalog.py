@@ -69,7 +69,8 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def vector(seed: int) -> Vector:
-    return np.random.default_rng(seed).standard_normal(DIM).astype(np.float32)
+    drawn = np.random.default_rng(seed).standard_normal(DIM)
+    return np.asarray(drawn / np.linalg.norm(drawn), np.float32)
 
 
 def rounded(*vectors: Vector) -> Vector:
@@ -624,10 +625,28 @@ def test_a_reader_sees_each_commit_of_a_writer_as_it_ends(held: Catalog, space: 
     assert len(reader.embedding_ids(space, View.VISUAL)) == 1
 
 
-def test_a_vector_of_the_wrong_length_is_an_error(held: Catalog, space: int) -> None:
-    photo(held, "/a.jpg")
-    with pytest.raises(CatalogError, match="a vector has the wrong length"):
-        held.vectors(np.asarray([1]), DIM + 1)
+@pytest.mark.parametrize(
+    "damaged",
+    [np.full(DIM, np.nan), np.full(DIM, np.inf), np.zeros(DIM), np.full(DIM, 9.0), np.eye(DIM + 1)[0]],
+    ids=["NaN", "infinite", "zero", "long", "of another length"],
+)
+def test_a_damaged_vector_is_left_out_and_spoils_no_other(
+    held: Catalog, space: int, damaged: Vector, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(4):
+        photo(held, f"/{number}.jpg", number)
+    held.commit([content("bad", segment({(1, View.VISUAL): damaged}), at=["/bad.jpg"])], "key")
+    ids = held.embedding_ids(space, View.VISUAL)
+    good, vectors = held.vectors(ids, DIM)
+    assert good.tolist() == ids.tolist()[:4]
+    assert np.isfinite(vectors).all() and len(vectors) == 4
+    assert held.sample(space, View.VISUAL, 100, DIM).shape == (4, DIM)
+    segments = list(held.segments_of(ids.tolist()).values())
+    together = held.embeddings_of(segments, space, DIM)
+    assert (len(together.vectors), len(together.views), sorted(together.ids.tolist())) == (4, 4, good.tolist())
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{held.file} holds damaged vectors, which are left out; run 'mmsearch index' to mend it"
+    ]
 
 
 # SQLite's alone
@@ -749,7 +768,7 @@ def test_a_database_damaged_in_its_middle_is_an_error_that_names_it(file: Path) 
 
 def test_a_foreign_database_is_an_error_that_names_it(tmp_path: Path) -> None:
     asked(tmp_path / "x.sqlite", "CREATE TABLE media (name TEXT)", "PRAGMA user_version = 1")
-    with pytest.raises(CatalogError, match=r"x\.sqlite: "):
+    with pytest.raises(CatalogError, match=r"x\.sqlite isn.t a catalog of mmsearch"):
         list(Catalog(tmp_path / "x.sqlite").media_under(b"/"))
 
 

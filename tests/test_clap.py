@@ -463,7 +463,7 @@ def pickled(content: object) -> Callable[[Path], None]:
 FAULTS: dict[str, tuple[Sequence[Callable[[Path], None]], str]] = {
     "no config": ([without("config.json")], r"config\.json can't be loaded .*No such file.*download"),
     "config cut": ([cut("config.json", 0.5)], r"config\.json can't be loaded"),
-    "config a list": ([holding("config.json", b"[1]")], r"config\.json describes no model, not a CLAP"),
+    "config a list": ([holding("config.json", b"[1]")], r"config\.json can't be loaded \(it is no JSON obj"),
     "another model": ([changed("config.json", "model_type", value="clip")], r"config\.json describes clip, not a CLAP"),
     "config of nonsense": (
         [changed("config.json", "text_config", "hidden_size", value="wide")],

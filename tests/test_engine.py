@@ -599,7 +599,7 @@ def test_a_file_of_bytes_by_chance_is_no_calibration(crowd: Library, tmp_path: P
 
 
 def test_a_picture_and_a_sound_ask_for_clips_that_look_like_the_one_and_sound_like_the_other() -> None:
-    picture, sound, words = QueryItem({View.VISUAL: ()}), QueryItem({View.AUDIO: ()}), QueryItem({View.TEXT: ()})
+    picture, sound, words = (QueryItem(frozenset({view})) for view in (View.VISUAL, View.AUDIO, View.TEXT))
     both = Encoder([Term("a"), Term("b")], [picture, sound])
     assert [both.query_views(view) for view in (View.VISUAL, View.AUDIO)] == [{View.VISUAL}, {View.AUDIO}]
     assert both.query_views(View.TEXT) == {View.VISUAL, View.AUDIO}

@@ -37,9 +37,10 @@ from mmsearch.spaces import (
     resolve_name,
 )
 from mmsearch.spaces import cache as exports
-from mmsearch.spaces.cache import cache_folder, export_model, find_export, is_whole
+from mmsearch.spaces.cache import export_model, find_export, is_whole
 from mmsearch.spaces.cuda import CudaSpace
 from mmsearch.spaces.openclip import load_open_clip
+from mmsearch.spaces.places import cache_folder
 from mmsearch.spaces.sources import OPEN_CLIP, Checkpoint, canonical
 from mmsearch.types import View
 
@@ -121,6 +122,9 @@ def test_another_checkpoint_in_the_same_place_is_another_space(folder: Path, tmp
     assert after.key != before.key
     assert load_profile(before.name, pins=before.pins).key == before.key
     shutil.rmtree(cache_folder() / "spaces")
+    with pytest.raises(ModelError, match="isn't ready on this machine; if you trust it, run 'mmsearch model pull"):
+        load_profile(before.name, pins=before.pins)
+    export_model(before.name)
     with pytest.raises(ModelError, match="no longer what this library was embedded with; put the old checkpoint back"):
         load_profile(before.name, pins=before.pins)
 
@@ -214,17 +218,27 @@ def test_a_space_folder_that_was_replaced_is_refused(folder: Path, tmp_path: Pat
     profile = load_profile(str(moved))
     shutil.rmtree(moved)
     shutil.copytree(export_model(name(make_clip(tmp_path / "other", seed=1))), moved)
+    with pytest.raises(
+        ModelError, match="has changed since you last used it; if you trust it, run 'mmsearch model pull"
+    ):
+        load_profile(profile.name, pins=profile.pins)
+    load_profile(str(moved))
     with pytest.raises(ModelError, match="no longer what this library was embedded with"):
         load_profile(profile.name, pins=profile.pins)
 
 
-def test_a_library_answers_again_after_its_cache_was_deleted(folder: Path, cache: Path, tmp_path: Path) -> None:
+def test_a_library_answers_again_after_its_cache_was_deleted_and_its_model_pulled(
+    folder: Path, cache: Path, tmp_path: Path
+) -> None:
     (tmp_path / "note.txt").write_text("a red car")
     with mmsearch.open(tmp_path / "library", model=name(folder)) as library:
         library.index(tmp_path / "note.txt")
     with mmsearch.open(tmp_path / "library") as library:
         assert library.status().segments == 1
         shutil.rmtree(cache)
+        with pytest.raises(ModelError, match="isn't ready on this machine; if you trust it, run 'mmsearch model pull"):
+            library.query("red car")
+        list(pull_model(name(folder)))
         assert [hit.path.name for hit in library.query("red car")] == ["note.txt"]
 
 
@@ -241,8 +255,8 @@ def test_a_library_whose_model_is_gone_says_what_it_holds_and_changes(
     shutil.rmtree(folder)
     with mmsearch.open(tmp_path / "library") as library:
         assert library.status().segments == 3
-        assert "isn't a folder" in caplog.text
-        with pytest.raises(ModelError, match=r"isn't a folder.*index PATH --model OTHER --library"):
+        assert "isn't ready on this machine" in caplog.text
+        with pytest.raises(ModelError, match=r"isn't ready on this machine.*index PATH --model OTHER --library"):
             library.query("red car")
         (notes / "2.txt").unlink()
         assert library.forget(notes / "2.txt") == 1
@@ -380,6 +394,18 @@ def torch_pickled(folder: Path) -> None:
     torch.save({"state_dict": Trap()}, folder / "open_clip_pytorch_model.bin")
 
 
+def described(section: str = "vision_cfg", **changes: object) -> Callable[[Path], object]:
+    """Return what changes the configuration of a tower."""
+
+    def change(folder: Path) -> None:
+        file = folder / "open_clip_config.json"
+        config = json.loads(file.read_text())
+        config["model_cfg"][section] |= changes
+        file.write_text(json.dumps(config))
+
+    return change
+
+
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "half a download": (cut, r"open_clip_model\.safetensors can't be loaded: it is damaged or half a download"),
     "another file": (garble, r"open_clip_model\.safetensors can't be loaded: it is damaged"),
@@ -391,7 +417,21 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "no configuration": (lambda f: (f / "open_clip_config.json").unlink(), r"holds no model: neither open_clip_conf"),
     "no folder": (shutil.rmtree, r"isn't a folder; give the one that holds the model"),
     "no JSON": (lambda f: (f / "open_clip_config.json").write_text("{"), r"open_clip_config\.json can't be read"),
-    "a list": (lambda f: (f / "open_clip_config.json").write_text("[]"), r"isn't a model's configuration"),
+    "a list": (
+        lambda f: (f / "open_clip_config.json").write_text("[]"),
+        r"open_clip_config\.json can't be read \(it is no JSON object",
+    ),
+    "a million layers": (described(layers=10**6), r"open_clip_config\.json can't be used \(layers is more than 256\)"),
+    "a tower of terabytes": (described(layers=200, width=2**15), r"describes a larger model than its weights are"),
+    "a picture of terabytes": (described(image_size=10**7), r"can't be used \(image_size is more than 4,096\)"),
+    "code of its own": (
+        described("text_cfg", tokenizer_kwargs={"trust_remote_code": True}),
+        r"tokenizer_kwargs has options that mmsearch doesn't hand on",
+    ),
+    "code beside it": (
+        lambda f: (f / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["trap.Trap", null]}}'),
+        r"tokenizer_config\.json can't be used \(auto_map would run code that comes with the model\)",
+    ),
     "an unknown tower": (
         lambda f: (f / "open_clip_config.json").write_text('{"model_cfg": {"embed_dim": 8, "vision_cfg": {}}}'),
         r"can't be built .*mend its open_clip_config\.json",

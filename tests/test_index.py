@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 
 import mmsearch
 from indexer import scan as scan_module
+from indexer.links import Top
 from mmsearch import CatalogError, IndexReport, Library, LockedError, Modality, ModelError, Settings, UsageError, View
 
 COLOURS = ["red", "green", "blue", "yellow", "orange", "purple", "brown", "black"]
@@ -178,8 +179,8 @@ def test_a_folder_whose_device_changed_and_shows_nothing_is_kept(
 ) -> None:
     listed = scan_module.Scan._list
 
-    def on_a_disk(self: scan_module.Scan, folder: bytes) -> list[os.DirEntry[bytes]] | None:
-        names = listed(self, folder)
+    def on_a_disk(self: scan_module.Scan, folder: bytes, top: Top) -> list[os.DirEntry[bytes]] | None:
+        names = listed(self, folder, top)
         if os.path.basename(folder) == b"red" and names:  # noqa: PTH119
             self.devices[folder] = "another disk"
         return names
@@ -253,7 +254,11 @@ def test_an_open_reader_sees_a_finished_run(library: Library, photos: Path) -> N
 
 
 def test_one_writer_at_a_time(library: Library, photos: Path) -> None:
-    with mmsearch.open(library.folder) as other, other._lock(0), pytest.raises(LockedError, match="another process"):
+    with (
+        mmsearch.open(library.folder) as other,
+        other._place.lock("index"),
+        pytest.raises(LockedError, match=r"PID \d+"),
+    ):
         library.index(photos)
 
 

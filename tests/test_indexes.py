@@ -16,7 +16,7 @@ from shelf import Shelf, open_shelf
 
 from mmsearch.spaces import Profile
 from mmsearch.types import Modality, View
-from mmsearch.vectors import ExactIndex, FaissIndex, IndexStore, bitmap, generation
+from mmsearch.vectors import FaissIndex, IndexStore, bitmap, generation
 from mmsearch.vectors.base import Fetch
 
 Ids = NDArray[np.int64]
@@ -89,7 +89,8 @@ def test_before_the_first_index_only_what_is_new_is_read_from_the_catalog(
     assert shelf.found() == [2, 3]
     assert asked == [[1, 2], [3]]
     shelf.lock.held = False
-    assert isinstance(shelf.indexes.get(shelf.space, View.VISUAL), FaissIndex)
+    shelf.indexes.get(shelf.space, View.VISUAL)
+    assert len(list(shelf.folder.rglob("base-*"))) == 1
 
 
 def test_an_index_that_goes_while_another_process_rebuilds_it_still_answers(shelf: Shelf) -> None:
@@ -155,7 +156,7 @@ def test_an_index_cut_short_while_it_is_open_costs_no_answer(
     shelf.lock.held = locked
     index = shelf.indexes.get(shelf.space, View.VISUAL)
     assert index.search(query, 1)[1].tolist() == [[2]]
-    assert isinstance(index, ExactIndex if locked else FaissIndex)
+    assert file.exists() is locked  # it was rebuilt under another name, or is left to who holds the lock
 
 
 def test_an_embedding_with_an_id_that_no_catalog_gives_is_not_indexed(shelf: Shelf) -> None:

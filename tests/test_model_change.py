@@ -29,12 +29,12 @@ from sqlalchemy import Connection
 import mmsearch
 from indexer import plan
 from indexer.encode import SegmentVectors, encode
-from indexer.workers import PreparedContent
 from mmsearch import IndexReport, Library, ModelError, Progress, Settings, UsageError, View
 from mmsearch.catalog import Catalog, profiles
 from mmsearch.catalog.database import Database
-from mmsearch.library import CATALOG
+from mmsearch.folder import CATALOG
 from mmsearch.media import content_digest
+from mmsearch.sandbox.work import PreparedContent
 from mmsearch.search.retrieve import Retriever
 from mmsearch.spaces import Profile, load_profile
 from mmsearch.vectors import IndexStore
@@ -375,13 +375,13 @@ def test_pruning_drops_the_vectors_and_indexes_of_the_old_model(library: Library
     library.index(media, model=NEW)
     want = answers(library)
     size = library.status().bytes
-    folders = {entry.name for entry in (library.folder / "indexes").iterdir()}
+    folders = {entry.name for entry in (library.folder / "indexes").iterdir() if entry.is_dir()}
     assert folders == {"1", "2"}
     report = library.index(media / "photos", prune=True)
     assert counts(report) == (0, 0, 0, 0, 0)
     assert library.status().bytes < size - 163 * 64 * 2  # the old vectors, if there were nothing else
     assert counted(library.folder, "PRAGMA freelist_count") == 0
-    assert {entry.name for entry in (library.folder / "indexes").iterdir()} == {"2"}
+    assert {entry.name for entry in (library.folder / "indexes").iterdir() if entry.is_dir()} == {"2"}
     for table in ("segment", "embedded", "space", "revision"):
         assert counted(library.folder, f"SELECT count(*) FROM {table} WHERE profile_id != 2") == 0
     assert counted(library.folder, "SELECT count(*) FROM profile") == 1
@@ -773,7 +773,7 @@ def test_a_library_of_an_older_version_keeps_its_answers_and_may_change(
     with mmsearch.open(library.folder) as later:
         assert answers(later) == before
         assert counts(later.index(media)) == (0, 0, 0, 0, 0)
-        assert {entry.name for entry in (later.folder / "indexes").iterdir()} == {"1"}
+        assert {entry.name for entry in (later.folder / "indexes").iterdir() if entry.is_dir()} == {"1"}
         assert later.index(media, model=NEW).switched_to == NEW
         assert answers(later) == fresh(tmp_path / "fresh", NEW, media)
 

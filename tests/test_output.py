@@ -18,7 +18,8 @@ from clip_maker import Pictures, Tones, clip
 from media_maker import BLUE, GREEN, RED
 from PIL import Image
 
-from mmsearch import output, thumbnails
+from mmsearch import thumbnails
+from mmsearch.printable import printable
 from mmsearch.types import Hit, Modality, View
 
 
@@ -101,8 +102,8 @@ def test_the_thumbnail_of_a_video_is_the_frame_of_the_moment(tmp_path: Path) -> 
 
 
 def test_control_characters_are_escaped() -> None:
-    assert output.printable("a\x1b[31m\nb\x7f\u202ec\udce9") == r"a\x1b[31m\nb\x7f\u202ec\udce9"
-    assert output.printable("Příliš žluťoučký 猫") == "Příliš žluťoučký 猫"
+    assert printable("a\x1b[31m\nb\x7f\u202ec\udce9") == r"a\x1b[31m\nb\x7f\u202ec\udce9"
+    assert printable("Příliš žluťoučký 猫") == "Příliš žluťoučký 猫"
 
 
 def on_a_terminal(command: list[str], environment: dict[str, str]) -> str:

@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 
 import mmsearch
 from indexer import decode as decode_module
-from indexer.workers import Crew, PreparedContent
 from mmsearch import Library, Settings, View
 from mmsearch.catalog import Catalog
 from mmsearch.errors import MediaError, ReadError
-from mmsearch.library import CATALOG
+from mmsearch.folder import CATALOG
 from mmsearch.media import DecodeOptions, decode
 from mmsearch.media import clip as clip_module
+from mmsearch.sandbox.pool import Sandbox
+from mmsearch.sandbox.work import PreparedContent
 from mmsearch.settings import Limits
 from mmsearch.spaces import load_profile
 from mmsearch.types import Stage
@@ -133,7 +134,7 @@ def test_kills_in_the_middle_of_long_files_change_nothing_in_the_end(
     for _ in range(5):
         command = [sys.executable, "-m", "mmsearch", *arguments, "--library", str(tmp_path / "killed")]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(chance.uniform(1.0, 3.0))
+        time.sleep(chance.uniform(0.3, 2.0))
         process.send_signal(signal.SIGKILL)
         killed += process.wait() == -signal.SIGKILL
     assert killed > 0
@@ -141,11 +142,11 @@ def test_kills_in_the_middle_of_long_files_change_nothing_in_the_end(
     assert_same(moments(tmp_path / "killed"), clean)
 
 
-class BreakingCrew(Crew):
+class BreakingSandbox(Sandbox):
     """Decodes the first part of everything; any later one is a failure of the decoder."""
 
-    def result(self, future: Future[PreparedContent]) -> PreparedContent:
-        content = super().result(future)
+    def take(self, future: Future[PreparedContent], wait_s: float | None = None) -> PreparedContent:
+        content = super().take(future, wait_s)
         if content.segments and (content.segments[0].start_s or 0) > 0:
             raise MediaError("this part can't be decoded; replace it")
         return content
@@ -154,7 +155,7 @@ class BreakingCrew(Crew):
 @pytest.fixture
 def breaking(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with monkeypatch.context() as patch:
-        patch.setattr(decode_module, "Crew", BreakingCrew)
+        patch.setattr(decode_module, "Sandbox", BreakingSandbox)
         yield
 
 
@@ -176,7 +177,7 @@ def test_a_file_that_failed_in_part_is_read_anew_when_asked(
 ) -> None:
     with mmsearch.open(tmp_path / "library", model="hashing") as library:
         with monkeypatch.context() as patch:
-            patch.setattr(decode_module, "Crew", BreakingCrew)
+            patch.setattr(decode_module, "Sandbox", BreakingSandbox)
             library.index(long_media)
         report = library.index(long_media, retry=True)
         assert (report.added, report.updated, report.failed) == (0, 2, 0)
@@ -307,14 +308,14 @@ def cut_matroska(tmp_path: Path) -> bytes:
     return raw[: len(raw) * 2 // 3]
 
 
-class VanishingCrew(Crew):
+class VanishingSandbox(Sandbox):
     """Loses the file of every later part, as a network drive may, the first time."""
 
     lost = False
 
-    def result(self, future: Future[PreparedContent]) -> PreparedContent:
-        content = super().result(future)
-        if content.segments and (content.segments[0].start_s or 0) > 0 and not VanishingCrew.lost:
+    def take(self, future: Future[PreparedContent], wait_s: float | None = None) -> PreparedContent:
+        content = super().take(future, wait_s)
+        if content.segments and (content.segments[0].start_s or 0) > 0 and not VanishingSandbox.lost:
             raise ReadError("no such file or directory; check the disk")
         return content
 
@@ -322,13 +323,13 @@ class VanishingCrew(Crew):
 def test_a_drive_that_vanishes_half_way_through_costs_nothing_for_good(
     long_media: Path, clean: dict[Moment, NDArray[np.float32]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decode_module, "Crew", VanishingCrew)
+    monkeypatch.setattr(decode_module, "Sandbox", VanishingSandbox)
     with mmsearch.open(tmp_path / "library", model="hashing") as library:
         report = library.index(long_media)
         assert report.failed == 2
         assert {failure.stage for failure in report.failures} == {Stage.READ}
         assert library.status().unfinished == 2
-        monkeypatch.setattr(VanishingCrew, "lost", True)
+        monkeypatch.setattr(VanishingSandbox, "lost", True)
         report = library.index(long_media)
         assert (report.added, report.failed) == (2, 0)
         assert library.failures() == []

@@ -209,7 +209,7 @@ def test_the_engine_searches_for_thirty_contents_and_deeper_where_views_are_summ
 
 @pytest.mark.parametrize(("cross", "first"), [(2.8, 0), (3.2, 1)])
 def test_a_view_of_another_modality_is_one_deviation_behind(tmp_path: Path, cross: float, first: int) -> None:
-    picture = QueryItem({View.VISUAL: (np.zeros((8, 8, 3), np.uint8),)})
+    picture = QueryItem(frozenset({View.VISUAL}))
     encoder = Encoder([Term(tmp_path / "a.png")], [picture])
 
     class Own(Encoder):

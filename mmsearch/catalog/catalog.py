@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
@@ -11,18 +12,20 @@ from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, Select, bindparam, func, insert, or_, select, update
 
+from mmsearch.catalog.checksums import checked, delete_rows
 from mmsearch.catalog.copying import Copier
 from mmsearch.catalog.database import Database
 from mmsearch.catalog.embeddings import EmbeddingReader
-from mmsearch.catalog.profiles import ProfileKeeper, count_media, media_rows
-from mmsearch.catalog.rows import FailureRow, Known, MediaRow, NewContent, NewMedia
-from mmsearch.catalog.schema import content, embedded, failure, media, profile, run, space
+from mmsearch.catalog.profiles import ProfileKeeper, as_media_row, begin, count_media, media_rows
+from mmsearch.catalog.rows import FailureRow, Known, MediaRow, NewContent, NewMedia, check_types
+from mmsearch.catalog.schema import content, embedded, failure, media, profile, root, run, space
 from mmsearch.catalog.writing import (
     PART,
     carry_failures,
     drop_orphans,
     forget_failures,
     insert_contents,
+    note_roots,
     parts,
     point,
     raise_every_revision,
@@ -30,7 +33,7 @@ from mmsearch.catalog.writing import (
     record_failures,
     take_out,
 )
-from mmsearch.types import Modality
+from mmsearch.types import Modality, Stage
 
 _SOME: BindParameter[Any] = bindparam("some", expanding=True)
 
@@ -41,8 +44,10 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
     Reads may run beside one writer; the library's lock sees that there is one.
     """
 
-    def __init__(self, file: Path, *, create: bool = False) -> None:
-        super().__init__(Database(file, create=create), 1)  # the first profile's id, before it is registered
+    def __init__(self, file: Path, *, create: bool = False, first: tuple[str, Sequence[str]] | None = None) -> None:
+        """Open a catalog. With `create`, a missing one is made, with `first`, the name and pins of its profile."""
+        database = Database(file, create=create, fill=lambda connection: begin(connection, first))
+        super().__init__(database, 1)  # the first profile's id, before it is registered
         self.profile_id = self.current or self.profile_id
 
     def beside(self, profile_id: int) -> Catalog:
@@ -51,9 +56,18 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
         other.profile_id = profile_id
         return other
 
+    @property
+    def file(self) -> Path:
+        """The catalog's file."""
+        return self._database.file
+
     def close(self) -> None:
         """Close every connection; the catalog can't be used afterwards."""
         self._database.close()
+
+    def reopen(self) -> None:
+        """Open new connections from now on: there may be another file in the place of this one."""
+        self._database.reopen()
 
     def shrink(self) -> None:
         """Give the space of what was deleted back to the disk, which takes as much again meanwhile."""
@@ -65,7 +79,7 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
         if known is not None:
             return known
         with self._write() as connection:
-            row = {"name": name, "fingerprint": fingerprint, "dim": dim, "profile_id": self.profile_id}
+            row = checked(space, {"name": name, "fingerprint": fingerprint, "dim": dim, "profile_id": self.profile_id})
             return int(connection.execute(insert(space).values(row).returning(space.c.id)).scalar_one())
 
     # Media and contents
@@ -75,7 +89,9 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
         with self._read() as connection:
             query = media_rows(self.profile_id).where(media.c.path.in_(_SOME))
             return {
-                row.path: MediaRow(*row) for part in parts(paths) for row in connection.execute(query, {"some": part})
+                row.path: as_media_row(row)
+                for part in parts(paths)
+                for row in connection.execute(query, {"some": part})
             }
 
     def media_under(self, root: bytes) -> Iterator[MediaRow]:
@@ -86,7 +102,7 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
         query = below.order_by(media.c.path).limit(PART)
         while True:
             with self._read() as connection:
-                rows = [MediaRow(*row) for row in connection.execute(query, {"last": last})]
+                rows = [as_media_row(row) for row in connection.execute(query, {"last": last})]
             yield from rows
             if len(rows) < PART:
                 return
@@ -114,7 +130,8 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
         columns = (content.c.hash, content.c.id, content.c.modality, embedded.c.resume_s)
         query = select(*columns).join_from(content, embedded).where(content.c.hash.in_(_SOME), *mine)
         with self._read() as connection:
-            rows = (row for part in parts(hashes) for row in connection.execute(query, {"some": part}))
+            rows = [row for part in parts(hashes) for row in connection.execute(query, {"some": part})]
+            check_types(rows, bytes, int, str, (float, None))
             return {row.hash: Known(row.id, Modality(row.modality), row.resume_s) for row in rows}
 
     def commit(
@@ -162,7 +179,7 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
         query = _failures().where(failure.c.path.in_(_SOME))
         with self._read() as connection:
             rows = (row for part in parts(paths) for row in connection.execute(query, {"some": part}))
-            return {row.path: FailureRow(*row) for row in rows}
+            return {row.path: _failure_row(row) for row in rows}
 
     def failures_under(self, root: bytes | None = None) -> list[FailureRow]:
         """Return the recorded failures at a path or below a folder, or all of them, by path."""
@@ -171,22 +188,40 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
             first, end = _span(root)
             query = query.where(or_(failure.c.path == root, (failure.c.path > first) & (failure.c.path < end)))
         with self._read() as connection:
-            return [FailureRow(*row) for row in connection.execute(query)]
+            return [_failure_row(row) for row in connection.execute(query)]
 
     def forget_failures(self, paths: Iterable[bytes]) -> None:
         """Delete the failures of paths; what the library holds of them stays."""
         with self._write() as connection:
             forget_failures(connection, paths)
 
-    def start_run(self) -> int:
-        """Note that a run began; return its id."""
+    def start_run(self, roots: Iterable[bytes] = (), exclude: Sequence[str] = ()) -> int:
+        """Note that a run began at these files and folders, leaving out some globs; return its id."""
+        row = checked(run, {"started": _now(), "ended": None, "report": None})
         with self._write() as connection:
-            return int(connection.execute(insert(run).values(started=_now()).returning(run.c.id)).scalar_one())
+            note_roots(connection, roots, exclude)
+            return int(connection.execute(insert(run).values(row).returning(run.c.id)).scalar_one())
 
     def end_run(self, run_id: int, report: str) -> None:
         """Note that a run ended, with its report as JSON."""
+        mine = run.c.id == run_id
         with self._write() as connection:
-            connection.execute(update(run).where(run.c.id == run_id).values(ended=_now(), report=report))
+            started = connection.execute(select(run.c.started).where(mine)).scalar_one()
+            row = checked(run, {"started": started, "ended": _now(), "report": report})
+            connection.execute(update(run).where(mine).values(row))
+
+    def roots(self) -> list[tuple[bytes, tuple[str, ...]]]:
+        """Return the files and folders that runs began at, by path, each with the globs that the last one left out."""
+        with self._read() as connection:
+            rows = connection.execute(select(root.c.path, root.c.exclude).order_by(root.c.path))
+            return [(row.path, tuple(json.loads(row.exclude))) for row in rows]
+
+    def forget_roots(self, folder: bytes) -> None:
+        """Forget that runs began at a path, or below it."""
+        first, end = _span(folder)
+        with self._write() as connection:
+            here = or_(root.c.path == folder, (root.c.path > first) & (root.c.path < end))
+            delete_rows(connection, root, here)
 
     # Counts
 
@@ -229,6 +264,11 @@ def _count_embedded(*where: ColumnElement[bool]) -> Select[int]:
 
 def _failures() -> Select[Any]:
     return select(failure.c.path, failure.c.stage, failure.c.reason, failure.c.stamp, failure.c.version)
+
+
+def _failure_row(row: Any) -> FailureRow:  # noqa: ANN401  a row has no common type
+    check_types([row], bytes, str, str, str, str)
+    return FailureRow(row.path, Stage(row.stage), row.reason, row.stamp, row.version)
 
 
 def _span(root: bytes) -> tuple[bytes, bytes]:

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, select
 
 from mmsearch.catalog.database import Part
 from mmsearch.catalog.embeddings import first_path
 from mmsearch.catalog.rows import StoredContent, StoredSegment, StoredVector
 from mmsearch.catalog.schema import content, embedded, embedding, segment
-from mmsearch.catalog.writing import raise_revision, replacing
+from mmsearch.catalog.writing import embedded_row, insert_segments, raise_revision, replacing
 from mmsearch.types import Modality, View
 
 _PAGE = 64
@@ -67,25 +67,22 @@ class Copier(Part):
         """Write contents as embedded by this profile, in one transaction, in place of what it has of them."""
         if not contents:
             return
-        done = [
-            {"content_id": one.id, "profile_id": self.profile_id, "key": embedded_by, "resume_s": None}
-            for one in contents
-        ]
         rows = [(one, piece) for one in contents for piece in one.segments]
         with self._write() as connection:
             before = (segment.c.content_id.in_([one.id for one in contents]), segment.c.profile_id == self.profile_id)
             connection.execute(delete(segment).where(*before))
+            sums = insert_segments(
+                connection,
+                [self._segment_row(one, piece) for one, piece in rows],
+                [[_vector_row(one.modality, vector) for vector in piece.vectors] for one, piece in rows],
+            )
+            done = [
+                embedded_row(
+                    one.id, one.hash, one.modality.value, self.profile_id, embedded_by, None, sums.get(one.id, 0)
+                )
+                for one in contents
+            ]
             connection.execute(replacing(embedded, ["content_id", "profile_id"], done[0]), done)
-            if rows:
-                returning = insert(segment).returning(segment.c.id, sort_by_parameter_order=True)
-                ids = connection.execute(returning, [self._segment_row(one, piece) for one, piece in rows]).scalars()
-                vectors = [
-                    _vector_row(segment_id, one.modality, vector)
-                    for segment_id, (one, piece) in zip(ids, rows, strict=True)
-                    for vector in piece.vectors
-                ]
-                if vectors:
-                    connection.execute(insert(embedding), vectors)
             raise_revision(connection, self.profile_id)
 
     def _segment_row(self, one: StoredContent, piece: StoredSegment) -> dict[str, Any]:
@@ -99,10 +96,9 @@ class Copier(Part):
         }
 
 
-def _vector_row(segment_id: int, modality: Modality, vector: StoredVector) -> dict[str, Any]:
+def _vector_row(modality: Modality, vector: StoredVector) -> dict[str, Any]:
     stored: NDArray[Any] = vector.vector.astype("<f2")
     return {
-        "segment_id": segment_id,
         "space_id": vector.space_id,
         "view": vector.view.value,
         "modality": modality.value,

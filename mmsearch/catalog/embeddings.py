@@ -10,14 +10,17 @@ from numpy.typing import NDArray
 from sqlalchemy import BindParameter, ScalarSelect, bindparam, func, select
 
 from mmsearch.catalog.database import Part
-from mmsearch.catalog.rows import CaptionRow, Embeddings, Ids, SegmentRow
+from mmsearch.catalog.rows import CaptionRow, Embeddings, Ids, SegmentRow, check_types
 from mmsearch.catalog.schema import content, embedding, media, revision, segment, space
 from mmsearch.catalog.writing import FIRST_DRAWS, parts
-from mmsearch.errors import CatalogError
 from mmsearch.types import Modality, View
 
 SAMPLE_FLOOR = 32
 """How many vectors a sample has at least, if there are so many."""
+NORM_TOLERANCE = 0.02
+"""How far a vector's length may be from 1: half precision takes less than a thousandth."""
+_VIEWS = frozenset(view.value for view in View)
+_MODALITIES = frozenset(modality.value for modality in Modality)
 _SOME: BindParameter[Any] = bindparam("some", expanding=True)
 
 
@@ -71,14 +74,15 @@ class EmbeddingReader(Part):
         return np.sort(ids)
 
     def vectors(self, ids: Ids, dim: int) -> tuple[Ids, NDArray[np.float32]]:
-        """Return those of the sorted ids that exist, and their vectors, (n, dim) float32."""
+        """Return those of the sorted ids whose vectors are there and sound, and these, (n, dim) float32."""
         query = select(embedding.c.id, embedding.c.vector).where(embedding.c.id.in_(_SOME))
         found: list[tuple[int, bytes]] = []
         with self._read() as connection:
             for part in parts(ids.tolist()):
                 found += [(row.id, row.vector) for row in connection.execute(query, {"some": part})]
         found.sort()
-        return np.asarray([row[0] for row in found], np.int64), self._unpack([row[1] for row in found], dim)
+        sound, vectors = self._unpack([row[1] for row in found], dim)
+        return np.asarray([row[0] for row in found], np.int64)[sound], vectors
 
     def embeddings_of(self, segment_ids: Iterable[int], space_id: int, dim: int) -> Embeddings:
         """Return every view of these segments in a space."""
@@ -87,12 +91,14 @@ class EmbeddingReader(Part):
         )
         with self._read() as connection:
             rows = [row for part in parts(segment_ids) for row in connection.execute(query, {"some": part})]
-        return Embeddings(
-            ids=np.asarray([row.id for row in rows], np.int64),
-            segment_ids=np.asarray([row.segment_id for row in rows], np.int64),
-            views=tuple(View(row.view) for row in rows),
-            vectors=self._unpack([row.vector for row in rows], dim),
-        )
+            rows = [row for row in rows if row.view in _VIEWS]
+            sound, vectors = self._unpack([row.vector for row in rows], dim)
+            return Embeddings(
+                ids=np.asarray([row.id for row in rows], np.int64)[sound],
+                segment_ids=np.asarray([row.segment_id for row in rows], np.int64)[sound],
+                views=tuple(View(rows[i].view) for i in np.flatnonzero(sound).tolist()),
+                vectors=vectors,
+            )
 
     def sample(self, space_id: int, view: View, size: int, dim: int) -> NDArray[np.float32]:
         """Return up to `size` vectors of a view, chosen by the hash of their content: (n, dim) float32.
@@ -108,7 +114,7 @@ class EmbeddingReader(Part):
             rows = connection.execute(ordered.where(embedding.c.draw < FIRST_DRAWS).limit(size)).all()
             if len(rows) < SAMPLE_FLOOR:
                 rows = connection.execute(ordered.limit(min(size, SAMPLE_FLOOR))).all()
-        return self._unpack([row.vector for row in rows], dim)
+        return self._unpack([row.vector for row in rows], dim)[1]
 
     def has_other(self, space_id: int, view: View, modalities: Iterable[Modality]) -> bool:
         """Return whether a view has embeddings of contents that are of none of these modalities."""
@@ -153,11 +159,12 @@ class EmbeddingReader(Part):
             .where(segment.c.id.in_(_SOME))
         )
         with self._read() as connection:
-            rows = (row for part in parts(segment_ids) for row in connection.execute(query, {"some": part}))
+            rows = [row for part in parts(segment_ids) for row in connection.execute(query, {"some": part})]
+            check_types(rows, int, int, None, (bytes, None), (float, None), (float, None), (str, None), bool)
             return {
                 row.id: SegmentRow(row.id, row.content_id, Modality(row.modality), *row[3:])
                 for row in rows
-                if row.path is not None  # a path removed while we read
+                if row.path is not None and row.modality in _MODALITIES  # a path removed while we read; a damaged row
             }
 
     def captions(self) -> list[CaptionRow]:
@@ -175,17 +182,39 @@ class EmbeddingReader(Part):
         )
         with self._read() as connection:
             rows = [row for row in connection.execute(query) if row.path is not None]
-        found: dict[int, CaptionRow] = {}
-        for row in sorted(rows, key=lambda row: (row.modality == Modality.VIDEO and row.of_a_moment, row.id)):
-            found.setdefault(row.content_id, CaptionRow(row.path, Modality(row.modality), row.text))
+            check_types(rows, int, int, None, str, bytes, bool)
+            found: dict[int, CaptionRow] = {}
+            for row in sorted(rows, key=lambda row: (row.modality == Modality.VIDEO and row.of_a_moment, row.id)):
+                found.setdefault(row.content_id, CaptionRow(row.path, Modality(row.modality), row.text))
         return sorted(found.values(), key=lambda row: row.path)
 
-    def _unpack(self, blobs: Sequence[bytes], dim: int) -> NDArray[np.float32]:
-        try:
-            return np.frombuffer(b"".join(blobs), "<f2").reshape(len(blobs), dim).astype(np.float32)
-        except ValueError as error:
-            file = self._database.file
-            raise CatalogError(f"{file}: a vector has the wrong length; rebuild with 'mmsearch index'") from error
+    def _unpack(self, blobs: Sequence[bytes], dim: int) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+        """Return which of n stored vectors are sound, (n,) bool, and those as (m, dim) float32.
+
+        One of NaN would be the best answer to everything, or make every score one; so what isn't of norm 1 is left out.
+        """
+        sizes = {len(blob) if isinstance(blob, bytes) else -1 for blob in blobs}
+        sound = np.ones(len(blobs), np.bool_)
+        if not sizes <= {2 * dim}:
+            sound = np.asarray([isinstance(blob, bytes) and len(blob) == 2 * dim for blob in blobs], np.bool_)
+            blobs = [blobs[i] for i in np.flatnonzero(sound).tolist()]
+        vectors = np.frombuffer(b"".join(blobs), "<f2").reshape(len(blobs), dim).astype(np.float32)
+        usable = has_unit_norm(vectors)
+        if not usable.all():
+            sound[np.flatnonzero(sound)[~usable]] = False
+            vectors = vectors[usable]
+        if not sound.all():
+            self._database.warn(
+                f"{self._database.file} holds damaged vectors, which are left out; run 'mmsearch index' to mend it"
+            )
+        return sound, vectors
+
+
+def has_unit_norm(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return of each row of (n, dim) whether it is finite and of norm 1, as well as half precision can hold that."""
+    squares = np.einsum("ij,ij->i", vectors, vectors)
+    low, high = (1 - NORM_TOLERANCE) ** 2, (1 + NORM_TOLERANCE) ** 2
+    return np.asarray((squares >= low) & (squares <= high), np.bool_)  # NaN and infinity are neither
 
 
 def first_path() -> ScalarSelect[Any]:

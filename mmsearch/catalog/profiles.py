@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,20 +16,21 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    literal,
     not_,
     select,
     update,
 )
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from mmsearch.catalog.checksums import checked
 from mmsearch.catalog.database import Part
-from mmsearch.catalog.rows import MediaRow, ProfileRow
+from mmsearch.catalog.rows import MediaRow, ProfileRow, check_types
 from mmsearch.catalog.schema import content, embedded, media, profile, revision, segment, setting, space
-from mmsearch.catalog.writing import PART, raise_revision, take_out
+from mmsearch.catalog.writing import PART, embedded_row, raise_revision, replacing, take_out
+from mmsearch.errors import CatalogError
 
-_ANSWERING, _NEXT = "profile", "change"
-"""The settings that hold the id of the profile that answers, and of the one that the library is changing to."""
+_ANSWERING, _NEXT, _LIBRARY = "profile", "change", "library"
+"""The settings that hold the id of the profile that answers, of the one that the library is changing to, and of it."""
 
 
 class ProfileKeeper(Part):
@@ -54,17 +56,41 @@ class ProfileKeeper(Part):
     def profiles(self) -> list[ProfileRow]:
         """Return every profile of which there may be vectors, by id."""
         with self._read() as connection:
-            rows = connection.execute(select(profile).order_by(profile.c.id))
-            return [ProfileRow(row.id, row.name, tuple(json.loads(row.pins)), row.precision) for row in rows]
+            rows = connection.execute(select(profile).order_by(profile.c.id)).all()
+            check_types(rows, int, str, str, str)
+            return [ProfileRow(row.id, row.name, self._pins(row.pins), row.precision) for row in rows]
+
+    def _pins(self, stored: str) -> tuple[str, ...]:
+        try:
+            return _pins(stored)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise CatalogError(
+                f"{self._database.file}: what its model is made from is damaged; run 'mmsearch doctor --repair'"
+            ) from error
 
     def set_profile(self, name: str, pins: Sequence[str]) -> int:
         """Make a new library's profile the one that answers, unless one does already; return the id of that."""
         with self._write(at_once=True) as connection:
             known = _setting(connection, _ANSWERING)
             if known is None:
-                known = _add(connection, name, pins)
+                # A library that lost this setting goes on with the profile it has.
+                few = connection.execute(select(profile.c.id).limit(2)).scalars().all()
+                if len(few) > 1:
+                    raise CatalogError(f"{self._database.file} lacks a setting; run 'mmsearch doctor --repair'")
+                known = few[0] if few else _add(connection, name, pins)
                 _set(connection, _ANSWERING, known)
             return known
+
+    def library_id(self, *, make: bool = False) -> str:
+        """Return the library's random id; one of an older version has none, "", until it is to `make` it."""
+        query = select(setting.c.value).where(setting.c.key == _LIBRARY)
+        with self._read() as connection:
+            known = connection.execute(query).scalar()
+        if known is None and make:
+            with self._write(at_once=True) as connection:
+                _add_id(connection)
+                known = connection.execute(query).scalar()
+        return "" if known is None else str(known)
 
     @property
     def precision(self) -> str:
@@ -76,7 +102,10 @@ class ProfileKeeper(Part):
         """Keep what was chosen for the numbers in the profile's towers."""
         with self._write() as connection:
             mine = profile.c.id == self.profile_id
-            connection.execute(update(profile).where(mine).values(precision=precision))
+            known = connection.execute(select(profile.c.name, profile.c.pins).where(mine)).first()
+            if known is not None:
+                row = checked(profile, {"name": known.name, "pins": known.pins, "precision": precision})
+                connection.execute(update(profile).where(mine).values(**row))
 
     # From one to another
 
@@ -100,7 +129,7 @@ class ProfileKeeper(Part):
         while True:
             with self._read() as connection:
                 page = connection.execute(query.order_by(media.c.id).limit(PART), {"last": last})
-                rows = [MediaRow(*row) for row in page]
+                rows = [as_media_row(row) for row in page]
             yield from rows
             if len(rows) < PART:
                 return
@@ -146,11 +175,18 @@ class ProfileKeeper(Part):
     def _mark_never_embedded(self) -> None:
         """Give contents that only others have embedded a row of this profile, by which they are out of date."""
         own = (embedded.c.content_id == content.c.id, embedded.c.profile_id == self.profile_id)
-        never = select(content.c.id, literal(self.profile_id), literal("")).where(
-            ~select(embedded.c.id).where(*own).correlate(content).exists()
-        )
-        with self._write() as connection:
-            connection.execute(insert(embedded).from_select(["content_id", "profile_id", "key"], never))
+        never = ~select(embedded.c.id).where(*own).correlate(content).exists()
+        page = select(content.c.id, content.c.hash, content.c.modality).where(never).limit(PART)
+        while True:
+            with self._write() as connection:
+                rows = [
+                    embedded_row(row.id, row.hash, row.modality, self.profile_id, "", None, 0)
+                    for row in connection.execute(page)
+                ]
+                if rows:
+                    connection.execute(insert(embedded), rows)
+            if len(rows) < PART:
+                return
 
     def _drop(self, other: int) -> None:
         """First what says that a content is embedded, then what was made of it, at last the profile."""
@@ -192,6 +228,14 @@ def media_rows(profile_id: int) -> Select[Any]:
     return select(*columns).select_from(_media_of(profile_id))
 
 
+def as_media_row(row: Sequence[Any]) -> MediaRow:
+    """Return a row of that query. Raises `TypeError` where mmsearch didn't write it."""
+    media = MediaRow(*row)
+    if type(media.path) is not bytes or type(media.device) is not str or type(media.sidecars) is not str:
+        raise TypeError("a path isn't of bytes, or its state not of text")
+    return media
+
+
 def count_media(profile_id: int) -> Select[int]:
     """Return the query for the number of media, with what a profile has embedded of them to compare with."""
     return select(func.count()).select_from(_media_of(profile_id))
@@ -207,17 +251,41 @@ def _lacks(embedded_by: str) -> Any:  # noqa: ANN401  an SQL condition has no co
     return not_(whole)
 
 
+def begin(connection: Connection, first: tuple[str, Sequence[str]] | None) -> None:
+    """Write what a new catalog begins with: the library's id and, of the profile that answers, name and pins."""
+    _add_id(connection)
+    if first is not None:
+        _add_first(connection, *first)
+
+
+def _add_id(connection: Connection) -> None:
+    statement = upsert(setting).values(checked(setting, {"key": _LIBRARY, "value": secrets.token_hex(16)}))
+    connection.execute(statement.on_conflict_do_nothing())
+
+
+def _add_first(connection: Connection, name: str, pins: Sequence[str]) -> int:
+    known = _add(connection, name, pins)
+    _set(connection, _ANSWERING, known)
+    return known
+
+
+def _pins(stored: str) -> tuple[str, ...]:
+    pins = json.loads(stored)
+    if not isinstance(pins, list) or not all(isinstance(pin, str) for pin in pins):
+        raise ValueError("a profile's pins are no list of names")
+    return tuple(pins)
+
+
 def _setting(connection: Connection, key: str) -> int | None:
     value = connection.execute(select(setting.c.value).where(setting.c.key == key)).scalar()
     return None if value is None else int(value)
 
 
 def _set(connection: Connection, key: str, profile_id: int) -> None:
-    statement = upsert(setting).values(key=key, value=str(profile_id))
-    changed = {"value": statement.excluded["value"]}
-    connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_=changed))
+    row = checked(setting, {"key": key, "value": str(profile_id)})
+    connection.execute(replacing(setting, ["key"], row), row)
 
 
 def _add(connection: Connection, name: str, pins: Sequence[str]) -> int:
-    row = {"name": name, "pins": json.dumps(list(pins))}
+    row = checked(profile, {"name": name, "pins": json.dumps(list(pins)), "precision": ""})
     return int(connection.execute(insert(profile).values(row).returning(profile.c.id)).scalar_one())

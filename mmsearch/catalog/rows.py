@@ -19,6 +19,18 @@ OF_A_PART = (Stage.DECODE, Stage.ENCODE)
 """The stages of a failure that, at a file which the catalog holds, is one of a part of its content."""
 
 
+def check_types(rows: Sequence[Sequence[Any]], *kinds: type | tuple[type | None, ...] | None) -> None:
+    """Raise `TypeError` unless each column of the rows is of its kinds; None checks nothing.
+
+    SQLite stores a value of any type in any column, and a catalog may come from anyone.
+    """
+    for column, kind in zip(zip(*rows, strict=True), kinds, strict=False):  # without rows, there are no columns
+        if kind is not None:
+            wanted = {type(None) if one is None else one for one in (kind if isinstance(kind, tuple) else (kind,))}
+            if odd := set(map(type, column)) - wanted:
+                raise TypeError(f"a value is of the type {min(one.__name__ for one in odd)}")
+
+
 @dataclass(frozen=True, slots=True)
 class MediaRow:
     """A path of the library: which content it names, and what its file looked like when it was indexed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,8 +13,17 @@ from sqlalchemy import Connection, Table, delete, insert, select
 from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from mmsearch.catalog.checksums import (
+    MODULUS,
+    checked,
+    count_in,
+    delete_rows,
+    embedded_checksum,
+    embedding_checksum,
+    segment_checksum,
+)
 from mmsearch.catalog.rows import OF_A_PART, FailureRow, NewContent, NewMedia
-from mmsearch.catalog.schema import content, embedded, embedding, failure, media, profile, revision, segment
+from mmsearch.catalog.schema import content, embedded, embedding, failure, media, profile, revision, root, segment
 
 PART = 5_000
 FIRST_DRAWS = 2**31
@@ -27,17 +37,12 @@ def insert_contents(connection: Connection, contents: Sequence[NewContent], prof
 
     A part that isn't the first of its content is added to it instead, if it is the one that comes next.
     """
-    unique = _expected(connection, contents, profile_id)
+    unique, begun = _expected(connection, contents, profile_id)
     rows = [{"hash": digest, "modality": new.modality.value} for (digest, _), new in unique.items()]
     if not rows:
         return
     inserted = replacing(content, ["hash"], rows[0]).returning(content.c.hash, content.c.id)
     ids = {row.hash: row.id for row in connection.execute(inserted, rows)}
-    done = [
-        {"content_id": ids[digest], "profile_id": profile_id, "key": embedded_by, "resume_s": new.resume_s}
-        for (digest, _), new in unique.items()
-    ]
-    connection.execute(replacing(embedded, ["content_id", "profile_id"], done[0]), done)
     for part in parts(ids[digest] for digest, from_s in unique if from_s == 0):
         mine = (segment.c.content_id.in_(part), segment.c.profile_id == profile_id)
         connection.execute(delete(segment).where(*mine))
@@ -53,44 +58,113 @@ def insert_contents(connection: Connection, contents: Sequence[NewContent], prof
         }
         for new, _, piece in owners
     ]
-    segment_ids: Sequence[int] = ()
-    if segments:
-        returning = insert(segment).returning(segment.c.id, sort_by_parameter_order=True)
-        segment_ids = connection.execute(returning, segments).scalars().all()
     vectors = [
-        {
-            "segment_id": segment_id,
-            "space_id": space_id,
-            "view": view.value,
-            "modality": new.modality.value,
-            "draw": _draw(new.hash, new.from_s, number),
-            "vector": vector.astype("<f2").tobytes(),
-        }
-        for segment_id, (new, number, piece) in zip(segment_ids, owners, strict=True)
-        for (space_id, view), vector in piece.vectors.items()
+        [
+            {
+                "space_id": space_id,
+                "view": view.value,
+                "modality": new.modality.value,
+                "draw": _draw(new.hash, new.from_s, number),
+                "vector": vector.astype("<f2").tobytes(),
+            }
+            for (space_id, view), vector in piece.vectors.items()
+        ]
+        for new, number, piece in owners
     ]
-    if vectors:
-        connection.execute(insert(embedding), vectors)
+    sums = insert_segments(connection, segments, vectors)
+    done: list[dict[str, Any]] = []
+    for (digest, from_s), new in unique.items():
+        base = 0 if from_s == 0 else begun[digest]
+        begun[digest] = base if base is None else (base + sums.pop(ids[digest], 0)) % MODULUS
+        state = (ids[digest], digest, new.modality.value, profile_id, embedded_by, new.resume_s)
+        done.append(embedded_row(*state, begun[digest]))
+    connection.execute(replacing(embedded, ["content_id", "profile_id"], done[0]), done)
     named = [new for new in contents if new.hash in ids]
     point(connection, {name: ids[new.hash] for new in named for name in new.names})
     forget_failures(connection, (name.path for new in named if new.from_s == 0 for name in new.names))
 
 
+def insert_segments(
+    connection: Connection, segments: Sequence[dict[str, Any]], vectors: Sequence[Sequence[dict[str, Any]]]
+) -> dict[int, int]:
+    """Write segments, each with its embeddings; return the sum of their checksums by content.
+
+    The ids are given here and not by SQLite, for they are part of what the checksums cover.
+    """
+    sums: dict[int, int] = {}
+    rows: list[dict[str, Any]] = []
+    next_vector = _next_id(connection, embedding)
+    for number, (row, own) in enumerate(zip(segments, vectors, strict=True), _next_id(connection, segment)):
+        row["id"] = number
+        share = segment_checksum(row)
+        for vector in own:
+            vector["id"], vector["segment_id"] = next_vector + len(rows), number
+            share += embedding_checksum(vector)
+            rows.append(vector)
+        sums[row["content_id"]] = (sums.get(row["content_id"], 0) + share) % MODULUS
+    if segments:
+        connection.execute(insert(segment), segments)
+    if rows:
+        connection.execute(insert(embedding), rows)
+    return sums
+
+
+def _next_id(connection: Connection, table: Table) -> int:
+    """Return the id above all that a table ever gave: one that is given again would bring back what it once stood for.
+
+    The transaction has to have written already, so that nobody else takes the same.
+    """
+    newest = f"SELECT max(ifnull((SELECT seq FROM sqlite_sequence WHERE name = '{table.name}'), 0), ifnull(max(id), 0))"
+    return int(connection.exec_driver_sql(f"{newest} FROM {table.name}").scalar_one()) + 1
+
+
+def embedded_row(
+    content_id: int,
+    digest: bytes,
+    modality: str,
+    profile_id: int,
+    embedded_by: str,
+    resume_s: float | None,
+    made: int | None,
+) -> dict[str, Any]:
+    """Return the row by which a profile has embedded a content, whose hash and modality are given for its checksum.
+
+    `made` is the sum of the checksums of its segments and embeddings: None where those of an older catalog aren't
+    recorded yet.
+    """
+    head = embedded_checksum(content_id, digest, modality, profile_id, embedded_by, resume_s)
+    return {
+        "content_id": content_id,
+        "profile_id": profile_id,
+        "key": embedded_by,
+        "resume_s": resume_s,
+        "checksum": None if made is None else (made + head) % MODULUS,
+    }
+
+
 def _expected(
     connection: Connection, contents: Sequence[NewContent], profile_id: int
-) -> dict[tuple[bytes, float], NewContent]:
-    """Return what is to be written: of a content that two tasks met under two names, each part once and in order."""
+) -> tuple[dict[tuple[bytes, float], NewContent], dict[bytes, int | None]]:
+    """Return what is to be written: of a content that two tasks met under two names, each part once and in order.
+
+    Also returns, of contents that were begun, the sum of the checksums of what was made of them.
+    """
     known: dict[bytes, float | None] = {}
+    begun: dict[bytes, int | None] = {}
+    columns = (content.c.id, content.c.hash, content.c.modality, embedded.c.key, embedded.c.resume_s)
     for part in parts(new.hash for new in contents if new.from_s):
-        begun = (content.c.hash.in_(part), embedded.c.profile_id == profile_id)
-        stored = select(content.c.hash, embedded.c.resume_s).join_from(content, embedded).where(*begun)
-        known |= {row.hash: row.resume_s for row in connection.execute(stored)}
+        mine = (content.c.hash.in_(part), embedded.c.profile_id == profile_id)
+        stored = select(*columns, embedded.c.checksum).join_from(content, embedded).where(*mine)
+        for row in connection.execute(stored):
+            known[row.hash] = row.resume_s
+            head = embedded_checksum(row.id, row.hash, row.modality, profile_id, row.key, row.resume_s)
+            begun[row.hash] = None if row.checksum is None else (row.checksum - head) % MODULUS
     wanted: dict[tuple[bytes, float], NewContent] = {}
     for new in contents:
         if new.from_s == 0 or known.get(new.hash) == new.from_s:
             known[new.hash] = new.resume_s
             wanted[new.hash, new.from_s] = new
-    return wanted
+    return wanted, begun
 
 
 def replacing(table: Table, unique: Sequence[str], columns: Iterable[str]) -> Insert:
@@ -117,8 +191,6 @@ def _draw(digest: bytes, from_s: float, number: int) -> int:
 
 def point(connection: Connection, names: Mapping[NewMedia, int]) -> None:
     """Make paths name contents."""
-    if not names:
-        return
     rows = [
         {
             "path": name.path,
@@ -130,7 +202,20 @@ def point(connection: Connection, names: Mapping[NewMedia, int]) -> None:
         }
         for name, content_id in names.items()
     ]
-    connection.execute(replacing(media, ["path"], rows[0]), rows)
+    _put(connection, media, rows)
+
+
+def _put(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows of a table that has a tally, each in place of what stands under its path; the last one counts."""
+    by_path = {row["path"]: checked(table, row) for row in rows}
+    if not by_path:
+        return
+    replaced: list[int | None] = []
+    for part in parts(by_path):
+        replaced += connection.execute(select(table.c.checksum).where(table.c.path.in_(part))).scalars()
+    count_in(connection, table, replaced, [row["checksum"] for row in by_path.values()])
+    whole = list(by_path.values())
+    connection.execute(replacing(table, ["path"], whole[0]), whole)
 
 
 def carry_failures(connection: Connection, names: Mapping[NewMedia, int]) -> None:
@@ -155,19 +240,28 @@ def carry_failures(connection: Connection, names: Mapping[NewMedia, int]) -> Non
 
 def record_failures(connection: Connection, failures: Sequence[FailureRow]) -> None:
     """Write failures, each in place of an earlier one of the same path."""
-    if not failures:
-        return
     rows = [
         {"path": f.path, "stage": f.stage, "reason": _storable(f.reason), "stamp": f.stamp, "version": f.version}
         for f in failures
     ]
-    connection.execute(replacing(failure, ["path"], rows[0]), rows)
+    _put(connection, failure, rows)
+
+
+def note_roots(connection: Connection, paths: Iterable[bytes], exclude: Sequence[str]) -> None:
+    """Remember where a run begins, and what it leaves out."""
+    globs = json.dumps(list(exclude))
+    held: dict[bytes, str] = {}
+    wanted = list(paths)
+    for part in parts(wanted):
+        stored = select(root.c.path, root.c.exclude).where(root.c.path.in_(part))
+        held |= {row.path: row.exclude for row in connection.execute(stored)}
+    _put(connection, root, [{"path": path, "exclude": globs} for path in wanted if held.get(path) != globs])
 
 
 def forget_failures(connection: Connection, paths: Iterable[bytes]) -> None:
     """Delete the failures of paths."""
     for part in parts(paths):
-        connection.execute(delete(failure).where(failure.c.path.in_(part)))
+        delete_rows(connection, failure, failure.c.path.in_(part))
 
 
 def drop_orphans(connection: Connection) -> int:
@@ -180,14 +274,14 @@ def take_out(connection: Connection, paths: Iterable[bytes]) -> int:
     """Delete paths and their failures; return how many were media."""
     removed = 0
     for part in parts(paths):
-        removed += connection.execute(delete(media).where(media.c.path.in_(part))).rowcount
+        removed += delete_rows(connection, media, media.c.path.in_(part))
         forget_failures(connection, part)
     return removed
 
 
 def raise_revision(connection: Connection, profile_id: int) -> None:
     """Note that a profile's embeddings changed: no other state of it, nor of any other, goes by the same number."""
-    row = {"token": secrets.randbits(62) + 1, "profile_id": profile_id}
+    row = checked(revision, {"token": secrets.randbits(62) + 1, "profile_id": profile_id})
     newest = int(connection.execute(insert(revision).values(row).returning(revision.c.id)).scalar_one())
     past = (revision.c.id <= newest - REVISIONS, revision.c.profile_id == profile_id)
     connection.execute(delete(revision).where(*past))

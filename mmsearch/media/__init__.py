@@ -3,13 +3,14 @@
 from mmsearch.media.decode import DECODER_VERSION, Decoded, DecodeOptions, decode, open_regular
 from mmsearch.media.digest import content_digest, find_sidecars
 from mmsearch.media.kinds import EXTENSIONS, HEAD_BYTES, by_name, resolve
-from mmsearch.media.sidecar import sidecar_names
+from mmsearch.media.sidecar import SIDECAR_ENDINGS, sidecar_names
 from mmsearch.media.text import sentences
 
 __all__ = [
     "DECODER_VERSION",
     "EXTENSIONS",
     "HEAD_BYTES",
+    "SIDECAR_ENDINGS",
     "DecodeOptions",
     "Decoded",
     "by_name",

@@ -18,6 +18,7 @@ from mmsearch.errors import MediaError
 from mmsearch.media.frames import Block, Frame, picture_of
 from mmsearch.media.shots import MAX_SHOT_S, MIN_SHOT_S, STANDS_S, ShotCutter
 from mmsearch.media.sound import HOP_S, WINDOW_S, SoundFile, Track, is_silent, windows
+from mmsearch.media.stretches import Stretch
 from mmsearch.media.subtitles import Cue, said
 from mmsearch.media.video import SeekMissedError, Video
 from mmsearch.types import Segment, View
@@ -47,12 +48,16 @@ _CUT_SHORT = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the towers ask: the least side of a picture in pixels, the rate of a sound, and how words are cut."""
+    """What the towers ask: the least side of a picture in pixels, the rate of a sound, and how words are cut.
+
+    With `joins`, a long stretch in which nothing happens is one segment, and a part ends only after it.
+    """
 
     side: int
     rate_hz: int
     passages: Callable[[str], tuple[str, ...]]
     longest_s: float
+    joins: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +76,23 @@ class Part:
 
 def read_sound(sound: SoundFile, lines: Sequence[Cue], asked: Asked, from_s: float = 0.0) -> Part:
     """Read the part of a sound that begins at a window's start."""
-    track = sound.read(from_s, _PART_WINDOWS * HOP_S + WINDOW_S)
-    found, resume_s = _windows(track, from_s, lines, asked)
+    began, stretch, at_s = time.monotonic(), Stretch(), from_s
+    while True:
+        track = sound.read(at_s, _PART_WINDOWS * HOP_S + WINDOW_S)
+        found, resume_s = _windows(track, at_s, lines, asked)
+        whole = resume_s is None and stretch.joined is None
+        if not asked.joins or whole or not stretch.take(found):
+            break
+        found = []
+        if resume_s is None or resume_s > asked.longest_s or time.monotonic() - began > _PART_WALL_S:
+            break
+        at_s = resume_s
     damage = None
     if resume_s is None and sound.promised_s is not None:
         damage = _cut_short(track.end_s, sound.promised_s)
     elif resume_s is not None and resume_s > asked.longest_s:
         resume_s, damage = None, _too_long(asked.longest_s)
-    return Part(tuple(found), sound.promised_s or track.end_s, resume_s, damage)
+    return Part(stretch.before(found), sound.promised_s or track.end_s, resume_s, damage)
 
 
 def read_clip(open_clip: Callable[[], Video], lines: Sequence[Cue], asked: Asked, from_s: float = 0.0) -> Part:
@@ -110,30 +124,45 @@ class _Reading:
     found: list[Segment] = field(default_factory=list)
     step_s: float = 1.0
     cutter: ShotCutter = field(default_factory=lambda: ShotCutter(0.0))
+    stretch: Stretch = field(default_factory=Stretch)
+    joined_s: float = 0.0
+    """How far the stretch at the beginning of the part reaches; what is found begins there."""
 
     def part(self, *, seek: bool) -> Part:
         """Read until a part is full, or to the end."""
         self.cutter = ShotCutter(self.from_s)
+        self.joined_s = self.from_s
         self.step_s = 1.0 if (self.video.promised_s or math.inf) > _SHORT_S else 0.5
         for event in self.video.events(self.from_s, seek=seek):
             self.began = self.began or time.monotonic()  # what had to be read to come here doesn't count
             self._take(event)
-            if self._emit() and (self._until_s - self.from_s >= PART_S or self._lasts()):
+            full = self._emit() and (self._until_s - self.joined_s >= PART_S or self._lasts())
+            if full and not self._joins(self._until_s):
                 return self._stop(self._until_s)
-            if self.track is not None and self.track.end_s - self._seen_s > _TAIL_S + WINDOW_S + HOP_S:
-                return self._sound_goes_on()
+            behind = self.track is not None and self.track.end_s - self._seen_s > _TAIL_S + WINDOW_S + HOP_S
+            if behind and (part := self._sound_goes_on()) is not None:
+                return part
         return self._finish()
+
+    def _joins(self, until_s: float | None) -> bool:
+        """Return whether nothing happens in what was found: then reading goes on until something does."""
+        if not self.asked.joins or until_s is None or until_s > self.asked.longest_s or self._lasts():
+            return False
+        if self.stretch.take(self.found):
+            self.found, self.joined_s = [], until_s
+            return True
+        return self.stretch.goes_on(self.found)
 
     def _lasts(self) -> bool:
         return time.monotonic() - self.began > _PART_WALL_S
 
     @property
     def _until_s(self) -> float:
-        return self.found[-1].end_s or self.from_s if self.found else self.from_s
+        return self.found[-1].end_s or self.joined_s if self.found else self.joined_s
 
     @property
     def _seen_s(self) -> float:
-        return self.last.end_s if self.last is not None else self.from_s
+        return self.last.end_s if self.last is not None else self.joined_s
 
     def _is_looked_at(self, frame: Frame) -> bool:
         """Return whether a frame is the first after the middle of a step of time."""
@@ -213,10 +242,15 @@ class _Reading:
         if self.track is not None and (not self.found or self.track.end_s - self._until_s >= MIN_SHOT_S):
             more, resume_s = _windows(self.track, self._until_s, self.lines, self.asked)
             self.found += more
+            while resume_s is not None and self._joins(resume_s) and not self.found:
+                self.found, resume_s = _windows(self.track, resume_s, self.lines, self.asked)
         return self._stop(resume_s)
 
-    def _sound_goes_on(self) -> Part:
-        """Let the last frame stand while sound goes on; where there is none any more, take windows of the sound."""
+    def _sound_goes_on(self) -> Part | None:
+        """Let the last frame stand while sound goes on; where there is none any more, take windows of the sound.
+
+        Returns None where there is nothing to see in the whole file and nothing to hear so far.
+        """
         assert self.track is not None
         for frame in self.video.drain():
             self._take(frame)
@@ -229,13 +263,19 @@ class _Reading:
             self._emit(at_end=True)
             if not self.found:
                 self._end_pictures()
-        if self._until_s > self.from_s:
+        if self._until_s > self.joined_s:
             return self._stop(self._until_s)
-        self.found, resume_s = _windows(self.track, self.from_s, self.lines, self.asked)
+        self.found, resume_s = _windows(self.track, self.joined_s, self.lines, self.asked)
+        if not self.video.has_pictures and self._joins(resume_s) and not self.found:
+            self.track.forget(self.joined_s)
+            return None
         return self._stop(resume_s)
 
     def _stop(self, resume_s: float | None) -> Part:
-        if self.from_s == 0 and not self.found:
+        if self.asked.joins and (resume_s is not None or self.stretch.joined is not None):
+            self.found = [] if self.stretch.take(self.found) else self.found
+        segments = self.stretch.before(self.found)
+        if self.from_s == 0 and not segments:
             raise MediaError(f"{self.video.damage or 'no picture and no sound in it can be decoded'}; replace it")
         heard_s = self.track.end_s if self.track is not None else 0.0
         promised_s = self.video.promised_s
@@ -245,7 +285,7 @@ class _Reading:
         elif resume_s is None and damage is None and self.video.says_its_length and promised_s:
             damage = _cut_short(max(self._seen_s, self.video.pictures_end_s, heard_s), promised_s)
         length_s = promised_s or max(self._seen_s, heard_s)
-        return Part(tuple(self.found), length_s, resume_s, damage, self.video.has_pictures)
+        return Part(segments, length_s, resume_s, damage, self.video.has_pictures)
 
 
 def _windows(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmsearch import files
-from mmsearch.errors import MediaError, ReadError
+from mmsearch.errors import MediaError, ReadError, why
 from mmsearch.media import kinds
 from mmsearch.media.sidecar import has_times, read_sidecar
 from mmsearch.media.subtitles import Cue, cues
@@ -38,6 +38,8 @@ class DecodeOptions:
     """What the towers ask of decoding.
 
     The least picture side in pixels, the longest passage in tokens and how it is counted, and the rate of sounds.
+    `joins` makes one segment of a long stretch of a sound or clip in which nothing happens; what asks needs its first
+    part only, and no more is read for it without.
     """
 
     limits: Limits
@@ -45,6 +47,7 @@ class DecodeOptions:
     max_tokens: int
     count_tokens: CountTokens
     sample_rate_hz: int
+    joins: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ def open_regular(path: bytes | str) -> io.BufferedReader:
     except files.IrregularFileError:
         raise MediaError("not a regular file") from None
     except OSError as error:
-        raise ReadError(f"{(error.strerror or str(error)).lower()}; check the file and its permissions") from None
+        raise ReadError(why(error, "check the file")) from None
 
 
 def decode(path: bytes, sidecars: Sequence[bytes], options: DecodeOptions, from_s: float = 0.0) -> Decoded:
@@ -94,7 +97,7 @@ def decode(path: bytes, sidecars: Sequence[bytes], options: DecodeOptions, from_
                 case _:
                     raise MediaError("not a kind of file that mmsearch knows; see the README for the list")
     except OSError as error:
-        raise ReadError(f"can't be read: {(error.strerror or str(error)).lower()}; check the disk") from error
+        raise ReadError(f"can't be read: {why(error, 'check the disk')}") from error
 
 
 def _decode_picture(file: io.BufferedReader, sidecars: Sequence[bytes], options: DecodeOptions) -> Decoded:
@@ -156,7 +159,13 @@ def _decode_clip(
 
     captions, lines, failures = _beside(sidecars, options)
     most_s = options.limits.duration_s
-    asked = Asked(options.side, options.sample_rate_hz, lambda words: _first_passages(words, options, _SAID), most_s)
+    asked = Asked(
+        options.side,
+        options.sample_rate_hz,
+        lambda words: _first_passages(words, options, _SAID),
+        most_s,
+        options.joins,
+    )
     part: Part | None = None
     if modality is Modality.AUDIO and file.read(4) in SoundFile.HEADS:
         file.seek(0)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Sequence
+from io import BufferedReader
 
 from mmsearch.errors import MediaError
 from mmsearch.media.decode import open_regular
@@ -12,6 +14,10 @@ from mmsearch.media.sidecar import sidecar_names
 
 DIGEST_BYTES = 20
 _READ_BYTES = 2**20
+_SIDECAR_BYTES = 32 * 2**20
+"""So much of a caption is read at most."""
+_VOID_BYTES, _VOID_SHARE, _PIECES = 2**30, 16, 4_096
+"""A file of a gigabyte or more of which less than a sixteenth was written, in its first pieces, is refused."""
 
 
 def content_digest(path: bytes, sidecars: Sequence[bytes]) -> bytes:
@@ -35,14 +41,44 @@ def find_sidecars(path: bytes) -> tuple[bytes, ...]:
 
 def _digest_or_nothing(path: bytes) -> bytes:
     try:
-        return _digest(path)
+        return _digest(path, _SIDECAR_BYTES)
     except (MediaError, OSError):
         return bytes(DIGEST_BYTES)
 
 
-def _digest(path: bytes) -> bytes:
+def _digest(path: bytes, most_bytes: int | None = None) -> bytes:
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     with open_regular(path) as file:
+        _refuse_a_void(file)
         while block := file.read(_READ_BYTES):
             digest.update(block)
+            if most_bytes is not None and file.tell() >= most_bytes:
+                break
     return digest.digest()
+
+
+def _refuse_a_void(file: BufferedReader) -> None:
+    """Refuse a large file that is all but empty: its holes would take hours to read, and hold no media.
+
+    Where a file system has no holes, or doesn't tell, everything counts as data. Raises `MediaError`.
+    """
+    size = os.fstat(file.fileno()).st_size
+    if size < _VOID_BYTES or not hasattr(os, "SEEK_DATA"):
+        return
+    data, at = 0, 0
+    for _ in range(_PIECES):
+        try:
+            at = os.lseek(file.fileno(), at, os.SEEK_DATA)
+            end = os.lseek(file.fileno(), at, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # no data behind this
+                break
+            data = size
+            break
+        data, at = data + end - at, end
+        if data * _VOID_SHARE >= size:
+            break
+    os.lseek(file.fileno(), 0, os.SEEK_SET)
+    if data * _VOID_SHARE < size:
+        written = f"{data / 2**20:,.1f} MB of its {size / 2**30:,.0f} GB"
+        raise MediaError(f"only {written} were ever written; finish the download, or remove it")

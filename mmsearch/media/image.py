@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 import struct
 import threading
-from typing import BinaryIO
+from collections.abc import Callable
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFile, IptcImagePlugin, UnidentifiedImageError
 from PIL.Image import Transpose
 
+from mmsearch import memory
 from mmsearch.errors import MediaError, one_line
+from mmsearch.media import large
 from mmsearch.settings import Limits
 
 _OPENING = threading.Lock()
@@ -21,6 +25,8 @@ _CAMERA_NOISE = re.compile(
 )
 _FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
 """What Pillow may open: its other plugins include an interpreter of PostScript."""
+_SPARE_BYTES = 2**24
+"""What reading a picture takes whatever its size."""
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -40,19 +46,23 @@ def read_image(file: BinaryIO, limits: Limits, side: int | None = None) -> tuple
     """Decode a picture and the descriptions it carries (EXIF, IPTC).
 
     `side` is the least width and height in pixels that the caller needs: a JPEG is then decoded at 1/2, 1/4 or 1/8 of
-    its scale as long as both sides stay above it (libjpeg's scaled inverse DCT). Of an animation, the first frame.
+    its scale as long as both sides stay above it (libjpeg's scaled inverse DCT), and so is any other picture of which
+    a whole copy in RGB would take more than `limits.picture_bytes`. Of an animation, the first frame.
     Returns an upright RGB picture, transparency laid over white. Raises `MediaError`.
     """
     try:
         image = _open(file, limits)
         with image:
-            descriptions = _descriptions(image)
+            full_size = image.size
             if side is not None:
                 image.draft("RGB", (side, side))
+            factor, needed_bytes = large.check(image, full_size, side, limits)
+            memory.reserve(_SPARE_BYTES + needed_bytes + _turned_bytes(image, factor))
+            descriptions = _descriptions(image)  # loads a PNG, of which tags may follow the pixels
             image.load()
             # Asked after loading: Pillow turns a TIFF upright by itself and then forgets the tag.
             turn = _UPRIGHT.get(image.getexif().get(_EXIF_ORIENTATION, 1))
-            rgb = _to_rgb(image)
+            rgb = large.converted(image, factor, _converter(image))
             return (rgb if turn is None else rgb.transpose(turn)), descriptions
     except MediaError:
         raise
@@ -90,23 +100,43 @@ def _open(file: BinaryIO, limits: Limits) -> ImageFile.ImageFile:
     return image
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """Return what makes RGB of a loaded picture, or of any band of it."""
     if image.mode.startswith("I") or image.mode == "F":
-        deep = image.mode.startswith("I;16")
-        return Image.fromarray(_to_8_bits(np.asarray(image), 65535.0 if deep else None)).convert("RGB")
+        full = 65535.0 if image.mode.startswith("I;16") else _full(image)
+        return lambda band: Image.fromarray(_to_8_bits(np.asarray(band), full)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGB", image.size, "white")
-        white.paste(rgba, mask=rgba.getchannel("A"))
-        return white
-    return image.convert("RGB")
+        return _over_white
+    return lambda band: band.convert("RGB")
 
 
-def _to_8_bits(values: np.ndarray, full: float | None) -> np.ndarray:
-    """Scale a 16-bit, 32-bit or float picture to 0..255: by its type's range where its values need it."""
+def _turned_bytes(image: Image.Image, factor: int) -> int:
+    """Return what the upright copy of a picture takes, where it has to be turned."""
+    turned = image.getexif().get(_EXIF_ORIENTATION, 1) in _UPRIGHT
+    return 4 * image.width * image.height // factor**2 if turned else 0
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    rgba = image.convert("RGBA")
+    white = Image.new("RGB", image.size, "white")
+    white.paste(rgba, mask=rgba.getchannel("A"))
+    return white
+
+
+def _full(image: Image.Image) -> float:
+    """Return the value that stands for white: of the ranges in use the least that holds all values."""
+    top = 0.0
+    rows = max(1, 2**20 // image.width)
+    for y in range(0, image.height, rows):
+        values = np.asarray(image.crop((0, y, image.width, min(y + rows, image.height))), np.float32)
+        finite = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+        top = max(top, float(finite.max(initial=0.0)))
+    return next((bound for bound in (1.0, 255.0, 65535.0) if top <= bound), top)
+
+
+def _to_8_bits(values: NDArray[Any], full: float) -> NDArray[np.uint8]:
+    """Scale a 16-bit, 32-bit or float picture to 0..255, of which `full` is the brightest."""
     values = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    top = float(values.max(initial=0.0))
-    full = full or next((bound for bound in (1.0, 255.0, 65535.0) if top <= bound), top)
     return np.clip(values * (255.0 / full), 0, 255).astype(np.uint8)
 
 

@@ -11,6 +11,8 @@ from mmsearch.types import Modality
 
 _LANGUAGES = b"en eng de deu ger fr fra fre cs ces cze es spa it ita pt por nl nld pl pol ru rus ja jpn zh zho ko kor"
 _SUBTITLES = (b".srt", b".vtt")
+SIDECAR_ENDINGS = (b".txt", b".json", *_SUBTITLES)
+"""How the name of every sidecar ends."""
 _KEYS = ("caption", "captions", "description", "title", "alt_text", "alt", "text")
 
 

@@ -15,10 +15,12 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.packet import Packet
 from av.stream import Discard, Disposition, Stream
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
+from mmsearch import memory
 from mmsearch.errors import MediaError
 from mmsearch.media.boxes import breaks_off
 from mmsearch.media.frames import Block, Frame, picture_of, samples_of, thumb_of, words_of
@@ -57,6 +59,8 @@ _BAD_SHARE = 0.02
 """Share of packets that may fail before it is worth a word: broadcasts begin and end with a few."""
 _BROKEN = (av.error.FFmpegError, ValueError, EOFError)
 """What PyAV raises on damaged data, FFmpeg's want of memory among them; Python's own is not."""
+_FRAMES_HELD = 8
+"""About how many frames are held while one thread decodes: those that others are built on, and the one that is seen."""
 
 
 class SeekMissedError(Exception):
@@ -107,13 +111,16 @@ class Video:
         self._aspect = float(pictures.sample_aspect_ratio or 1) or 1.0
         if context.width * context.height > self._limits.frame_pixels:
             raise MediaError(f"its frames are {context.width} x {context.height}; make them smaller")
+        frame_bytes = context.width * context.height * _bits_of(context.format) // 8
         if (self.promised_s or 0) > _LONG_S:
             context.thread_type = "AUTO"
-            context.thread_count = min(_THREADS, 2 * (os.cpu_count() or 1))
+            held = self._limits.run_bytes // 2 // max(1, frame_bytes)  # each thread holds one more
+            context.thread_count = max(1, min(_THREADS, 2 * (os.cpu_count() or 1), held - _FRAMES_HELD))
             # A quarter faster; frames made small lose next to nothing: cosines with filtered ones are 0.98 to 1.
             context.options = {"skip_loop_filter": "all"}
         else:
             context.thread_count = 1
+        memory.reserve((_FRAMES_HELD + context.thread_count) * frame_bytes)
         if (pictures.average_rate or 0) >= _SMOOTH_FPS:
             context.skip_frame = "NONREF"
         self._key_frames_only = _are_dense(pictures)
@@ -194,9 +201,11 @@ class Video:
     def drain(self) -> Iterator[Frame]:
         """Yield the frames that the decoder still holds, and what stood at the start if none came. Ends reading."""
         if self._pictures is not None:
-            with suppress(*_BROKEN):
+            try:
                 for frame in self._pictures.decode(None):
                     yield from self._stand(self._frame(frame))
+            except _BROKEN as error:  # the end of a broken file
+                _fault(error)
         if self._standing is not None:
             yield self._at_start(self._standing)
 
@@ -237,8 +246,8 @@ class Video:
         while True:
             try:
                 packet = next(packets, None)
-            except _BROKEN as error:  # want of memory too: a damaged size asks for any amount
-                self._broken = f"it is damaged ({reason(error)})"
+            except _BROKEN as error:
+                self._broken = _fault(error)
                 return
             if packet is None:
                 return
@@ -257,7 +266,9 @@ class Video:
     def _decode(self, packet: Packet[Any]) -> Iterator[Frame | Block | Cue]:
         try:
             found: list[Any] = list(packet.decode())
-        except _BROKEN:
+        except _BROKEN as error:
+            if isinstance(error, MemoryError):
+                self._broken = _fault(error)
             self._bad += 1
             return
         self._decoded += 1
@@ -325,6 +336,20 @@ def reason(error: Exception) -> str:
     """Return FFmpeg's word for what is wrong, in one line."""
     said = getattr(error, "strerror", None) or str(error)
     return " ".join(str(said).split())[:120].rstrip(".").lower() or type(error).__name__
+
+
+def _bits_of(layout: VideoFormat | None) -> int:
+    """Return how many bits a pixel takes in memory."""
+    return layout.padded_bits_per_pixel if layout is not None else 24
+
+
+def _fault(error: Exception) -> str:
+    """Return in words why a container can't be read on. Raises `MemoryError` where a larger share may help."""
+    if memory.is_short(error):
+        raise MemoryError from None
+    if isinstance(error, MemoryError):  # it asks for more than any file may have: a damaged size asks for any amount
+        return "a part of it needs more memory than one file may take"
+    return f"it is damaged ({reason(error)})"
 
 
 def _are_dense(pictures: VideoStream) -> bool:

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.catalog import Catalog
-from mmsearch.errors import MMSearchError, one_line
-from mmsearch.files import write_whole
+from mmsearch.errors import LinkError, MMSearchError, one_line
+from mmsearch.files import read_bounded, unpack_arrays, write_whole
 from mmsearch.indexes import Indexes
 from mmsearch.search.scoring import (
     Background,
@@ -37,6 +37,8 @@ LEAST_SEGMENTS = 100
 SAMPLE = 512
 """How many contents of a library its backgrounds are estimated from."""
 FORMAT = 3
+_MOST_BYTES = 2**25
+"""Larger than any file of the bank: 512 queries of 4,096 dimensions take 4 MiB."""
 _DEPTH = 48
 _KEPT = 7 / 8
 """As long as so much of a view's sample is what it was, it keeps its calibration: the best of 9/8 as many lies 0.03
@@ -81,10 +83,10 @@ class Calibration:
 
     def bank_scores(self, space: Space, view: View) -> BankScores | None:
         """Return what the bank finds in a view, None where it wasn't asked (yet) of a view of this size."""
-        file = self.indexes.file(space, view, "bank.npz")
         try:
-            asked = _asked(file, file.stat().st_mtime_ns)
-        except OSError:
+            file = self.indexes.file(space, view, "bank.npz")
+            asked = _asked(file, file.lstat().st_mtime_ns, space.dim)
+        except (LinkError, OSError):
             return None
         # A run that was killed before its end may have left a view much smaller or larger than it was measured.
         return asked if asked and asked.count / 2 < self.indexes.get(space, view).count < asked.count * 2 else None
@@ -110,10 +112,11 @@ class Calibration:
         if enough and space_id is not None and self.profile.space_for(View.TEXT, view) is space:
             sample = self.catalog.sample(space_id, view, SAMPLE, space.dim)
         if not len(sample):
-            file.unlink(missing_ok=True)
+            self.indexes.remove(file)
             return
         marks = np.asarray([zlib.crc32(row.tobytes()) for row in sample], np.int64)
-        known = (_read(file) or {}).get("marks", np.empty(0, np.int64))
+        stored = _read(file)
+        known = stored["marks"] if stored and "marks" in stored and _fit(stored, space.dim) else np.empty(0, np.int64)
         if len(np.intersect1d(known, marks)) < _KEPT * max(len(known), len(np.unique(marks))):
             self._ask(space, view, sample, marks, file)
 
@@ -150,14 +153,30 @@ class Calibration:
 
 
 @lru_cache(maxsize=32)
-def _asked(file: Path, _mtime_ns: int) -> BankScores | None:
+def _asked(file: Path, _mtime_ns: int, dim: int) -> BankScores | None:
     stored = _read(file)
-    if stored is None or not stored.keys() >= {"vectors", "stds", "numbers"}:
+    if stored is None or not _fit(stored, dim):
         return None
     mean, std, median, spread, count = stored["numbers"].tolist()
     return BankScores(
         stored["vectors"].astype(np.float32), stored["stds"], mean, std, Reach(median, spread), int(count)
     )
+
+
+def is_usable(file: Path, dim: int) -> bool:
+    """Return whether what a view's bank found can be read, and is of this dimension and finite."""
+    stored = _read(file)
+    return stored is not None and "marks" in stored and _fit(stored, dim)
+
+
+def _fit(stored: dict[str, NDArray[Any]], dim: int) -> bool:
+    """Return whether arrays are those of one measurement, and numbers that can be used."""
+    if not stored.keys() >= {"vectors", "stds", "numbers"}:
+        return False
+    vectors, stds, numbers = stored["vectors"], stored["stds"], stored["numbers"]
+    floats = all(array.dtype.kind == "f" and np.isfinite(array).all() for array in (vectors, stds, numbers))
+    shapes = vectors.ndim == 2 and vectors.shape[1] == dim and stds.shape == vectors.shape[:1] and numbers.shape == (5,)
+    return floats and shapes and len(stds) > 0 and bool((stds > 0).all()) and numbers[1] > 0 and numbers[3] > 0
 
 
 def item_distribution(sample: Vectors, space: Space, view: View) -> Background:
@@ -172,7 +191,7 @@ def _texts(space: Space) -> Vectors:
     digest = hashlib.blake2b("\n".join((space.fingerprint, *texts)).encode(), digest_size=16)
     file = cache_folder() / "banks" / f"{digest.hexdigest()}.npz"
     known = _read(file)
-    if known is not None and known["vectors"].shape == (len(texts), space.dim):
+    if known is not None and "vectors" in known and known["vectors"].shape == (len(texts), space.dim):
         return np.asarray(known["vectors"], np.float32)
     vectors = np.concatenate([embed(space, View.TEXT, texts[at : at + 64]) for at in range(0, len(texts), 64)])
     with suppress(OSError):  # without a cache it is done again another time
@@ -181,13 +200,12 @@ def _texts(space: Space) -> Vectors:
 
 
 def _read(file: Path) -> dict[str, NDArray[Any]] | None:
-    """Return the arrays of a file that `_write` wrote, None where it is missing, torn or of another format."""
+    """Return the arrays of a file of `_write`, None where it is missing, torn, too large or of another format."""
     try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-    except Exception:  # what zipfile and NumPy make of damage is of many classes
+        arrays = unpack_arrays(read_bounded(file, _MOST_BYTES, follow_links=False), file, _MOST_BYTES)
+    except (OSError, ValueError):
         return None
-    return arrays if arrays.get("format") == FORMAT else None
+    return arrays if np.array_equal(arrays.get("format", 0), FORMAT) else None
 
 
 def _write(file: Path, arrays: dict[str, NDArray[Any]]) -> None:

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from mmsearch.errors import ModelError, QueryError
-from mmsearch.search.items import QueryItem, read_item
+from mmsearch.search.items import QueryItem, read_items
 from mmsearch.settings import Limits
-from mmsearch.spaces import Profile, Space, Vectors, embed, normalise
+from mmsearch.spaces import OnnxSpace, Profile, Space, Vectors, normalise
 from mmsearch.types import Term, View
 
 
 @dataclass(slots=True)
 class Encoder:
-    """Encodes the terms of one query; each payload is encoded once per space, when it is first needed."""
+    """Encodes the terms of one query; each input is encoded once per space, when it is first needed."""
 
     terms: Sequence[Term]
     items: Sequence[QueryItem]
@@ -74,25 +74,33 @@ class Encoder:
     def _view(self, space: Space, n: int, view: View) -> Vectors:
         key = (space.name, n, view)
         if key not in self._encoded:
-            self._encoded[key] = normalise(embed(space, view, self.items[n].views[view]).mean(axis=0))
+            self._encoded[key] = normalise(space.encode(view, self.items[n].prepare(space, view)).mean(axis=0))
         return self._encoded[key]
+
+
+def load_tower(profile: Profile, view: View) -> None:
+    """Load the tower that encodes a view, so that the first input of it doesn't wait. Raises `ModelError`."""
+    space = profile.space_for(view)
+    if isinstance(space, OnnxSpace):
+        space.load(view)
 
 
 def embed_items(items: str | Path | Iterable[str | Path], profile: Profile, limits: Limits) -> Vectors:
     """Return (n, dim) float32, L2-normalised, in input order, by the profile's first space that takes every item."""
-    items = [items] if isinstance(items, str | Path) else items
-    query_items = [read_item(item, profile, limits) for item in items]
+    several = [items] if isinstance(items, str | Path) else list(items)
+    query_items = read_items(several, profile, limits, meanwhile=lambda view: load_tower(profile, view))
     views = {item.main for item in query_items}
     space = profile.space_for(*views)
     if space is None:
         raise ModelError(f"no space of the model {profile.name} takes {' and '.join(sorted(views))}; use model='mini'")
     if not query_items:
         return np.zeros((0, space.dim), np.float32)
-    # All payloads of one view go through its tower together; then each item is the mean of its own.
+    # All inputs of one view go through its tower together; then each item is the mean of its own.
     out = np.zeros((len(query_items), space.dim), np.float32)
     for view in views:
         rows = [i for i, item in enumerate(query_items) if item.main is view]
-        vectors = embed(space, view, [payload for i in rows for payload in query_items[i].views[view]])
-        ends = np.cumsum([len(query_items[i].views[view]) for i in rows])[:-1]
+        inputs = [query_items[i].prepare(space, view) for i in rows]
+        vectors = space.encode(view, [prepared for own in inputs for prepared in own])
+        ends = np.cumsum([len(own) for own in inputs])[:-1]
         out[rows] = [part.mean(axis=0) for part in np.split(vectors, ends)]
     return normalise(out)

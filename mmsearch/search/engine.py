@@ -6,14 +6,15 @@ from mmsearch.catalog import Catalog
 from mmsearch.indexes import Indexes
 from mmsearch.search.answer import LOOKED_AT, Answer, make_answer
 from mmsearch.search.calibration import Calibration
-from mmsearch.search.encode import Encoder
-from mmsearch.search.items import own_contents, read_item
+from mmsearch.search.encode import Encoder, load_tower
+from mmsearch.search.items import own_contents, read_items
 from mmsearch.search.query import Query
 from mmsearch.search.rank import Ranking, agree, choose_feedback, first_stage, own_first
 from mmsearch.search.retrieve import Retriever
 from mmsearch.search.routes import Router
 from mmsearch.settings import Limits
 from mmsearch.spaces import Profile
+from mmsearch.types import View
 
 DEEP = 500
 """The least number of contents to search every view for where scores of several views are summed."""
@@ -45,7 +46,8 @@ class Engine:
         return [ranking.candidates.rows[i].content_id for i in ranking.order[: query.k]]
 
     def _ranking(self, query: Query) -> Ranking:
-        items = [read_item(term.item, self._profile, self._limits) for term in query.terms]
+        asked = [term.item for term in query.terms]
+        items = read_items(asked, self._profile, self._limits, self._limits.query_s, self._load_for)
         encoder = Encoder(query.terms, items)
         routes = self._router.routes(encoder, query.views)
         own = own_contents(query, self.catalog)
@@ -57,6 +59,13 @@ class Engine:
             more = self._retriever.widened(candidates, query, routes, own, feedback.targets, LOOKED_AT)
             ranking = agree(first_stage(more, routes, joint_views), feedback)
         return own_first(ranking, own)
+
+    def _load_for(self, view: View) -> None:
+        """Load what a query by this view needs, while its file is decoded in another process."""
+        space = self._profile.space_for(view)
+        if space is not None and self.catalog.space_id(space.name, space.fingerprint, space.dim) is not None:
+            self._indexes.get(space, view)
+            load_tower(self._profile, view)
 
     def _collection_size(self, ranking: Ranking) -> int:
         """Return how many contents could be hits where that is few; else how many vectors the largest view has."""

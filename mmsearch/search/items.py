@@ -1,77 +1,150 @@
-"""Stage 1: texts and files → query items, each with the payloads of its views."""
+"""Stage 1: texts and files → query items, each with what the towers take of its views."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmsearch.catalog import Catalog
 from mmsearch.errors import MediaError, QueryError
-from mmsearch.media import DecodeOptions, content_digest, decode, find_sidecars
+from mmsearch.media import by_name, content_digest, find_sidecars
 from mmsearch.paths import expand
 from mmsearch.search.query import Query
 from mmsearch.settings import Limits
-from mmsearch.spaces import Profile, decoding_needs
-from mmsearch.types import View
+from mmsearch.spaces import Prepared, Profile, Space, decoding_needs
+from mmsearch.types import Modality, View
 
 if TYPE_CHECKING:
-    from mmsearch.types import Payload
+    from concurrent.futures import Future
+
+    from mmsearch.sandbox.work import PreparedContent
 
 _HASHED_BYTES = 2**28
 """A larger query file isn't hashed to find out whether the library holds a copy of it."""
+_LIKELY_VIEWS: Mapping[Modality | None, View] = {Modality.AUDIO: View.AUDIO, Modality.TEXT: View.TEXT}
+"""The main view of most files of a kind, where that isn't the visual one."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryItem:
-    """A text or a file of a query: for each of its views one payload or more, which are averaged.
+    """A text or a file of a query: for each of its views one input or more, which are averaged.
 
-    A longer text has several passages, a clip the frames of its shots and their sound.
+    A longer text has several passages, in `texts`. A file has `inputs`, which went through the front ends already: a
+    clip those of the frames of its shots, and of their sound.
     """
 
-    views: Mapping[View, tuple[Payload, ...]]
+    views: frozenset[View]
+    texts: tuple[str, ...] = ()
+    inputs: Mapping[tuple[str, View], tuple[Prepared, ...]] = field(default_factory=dict)
 
     def query_views(self, item_view: View) -> tuple[View, ...]:
         """Return the views that are compared with a view of the library: the same one if there is one, else all."""
-        return (item_view,) if item_view in self.views else tuple(self.views)
+        return (item_view,) if item_view in self.views else tuple(sorted(self.views))
 
     @property
     def main(self) -> View:
         """The view that stands for the whole where only one can: visual before audio before text."""
         return next(view for view in (View.VISUAL, View.AUDIO, View.TEXT) if view in self.views)
 
+    def prepare(self, space: Space, view: View) -> Sequence[Prepared]:
+        """Return what a space's tower takes of a view; the space has a tower for it."""
+        if self.texts:
+            return [space.front_ends[view](text) for text in self.texts]
+        return self.inputs[space.name, view]
 
-def read_item(item: str | Path, profile: Profile, limits: Limits) -> QueryItem:
-    """Return the query item of a text (str) or a file (Path).
+
+def read_items(
+    items: Sequence[str | Path],
+    profile: Profile,
+    limits: Limits,
+    within_s: float | None = None,
+    meanwhile: Callable[[View], None] = lambda _: None,
+) -> list[QueryItem]:
+    """Return the query items of texts (str) and files (Path).
 
     A str that is longer than the text tower takes is cut into passages. Captions and other text of a picture, a sound
-    or a clip are not part of the query, and of a long sound or clip only the first part is. Raises `QueryError` for an
-    empty text, `MediaError` naming the file.
+    or a clip are not part of the query, and of a long sound or clip only the first part is. Files are decoded in other
+    processes, several at a time; `within_s` is how long all of them may take together. `meanwhile` is called with the
+    likely view of the first one, for there is time to load what the answer needs. Raises `QueryError` for an empty
+    text, `MediaError` naming the file.
     """
-    ends = [end for space in profile.spaces for end in space.front_ends.values()]
-    options = DecodeOptions(limits, *decoding_needs(ends))
-    if isinstance(item, str):
-        if not item.strip():
-            raise QueryError("an empty text matches nothing; give some words")
-        from mmsearch.media.text import passages
+    reading = _Reading(profile, limits)
+    begun = {n: reading.begin(item) for n, item in enumerate(items) if isinstance(item, Path)}
+    until = None if within_s is None else time.monotonic() + within_s
+    if begun:
+        meanwhile(_LIKELY_VIEWS.get(by_name(str(items[min(begun)])), View.VISUAL))
+    return [
+        _read_text(item, profile) if isinstance(item, str) else reading.finish(item, begun[n], until)
+        for n, item in enumerate(items)
+    ]
 
-        found = tuple(passages(item, options.count_tokens, options.max_tokens))
-        return QueryItem({View.TEXT: found or (item,)})
-    try:
-        segments = decode(os.fsencode(expand(item)), (), options).segments
-    except MediaError as error:
-        raise MediaError(f"{item}: {error}") from error
+
+def warm_for(items: Iterable[str | Path], limits: Limits) -> None:
+    """Start the process that will decode the first file among these, so that it is ready when the model is."""
+    if (file := next((item for item in items if isinstance(item, Path)), None)) is not None:
+        from mmsearch.sandbox import shared  # texts need no other process
+
+        shared.warm_for(file, limits)
+
+
+def _read_text(text: str, profile: Profile) -> QueryItem:
+    if not text.strip():
+        raise QueryError("an empty text matches nothing; give some words")
+    from mmsearch.media.text import passages
+
+    ends = [end for space in profile.spaces for end in space.front_ends.values()]
+    _, max_tokens, count_tokens, _ = decoding_needs(ends)
+    return QueryItem(frozenset({View.TEXT}), tuple(passages(text, count_tokens, max_tokens)) or (text,))
+
+
+class _Reading:
+    """Reads files in the sandbox, for one model."""
+
+    def __init__(self, profile: Profile, limits: Limits) -> None:
+        self._profile, self._limits = profile, limits
+
+    def begin(self, file: Path) -> Future[PreparedContent]:
+        from mmsearch.sandbox.keeper import Job, Needs  # texts need none of this
+        from mmsearch.sandbox.shared import shared_sandbox
+        from mmsearch.sandbox.work import Request
+
+        ends = {(space.name, view): end for space in self._profile.spaces for view, end in space.front_ends.items()}
+        self._sandbox = shared_sandbox(self._limits)
+        path = os.path.abspath(os.fsencode(expand(file)))  # noqa: PTH100  the worker's folder is another
+        request = Request(path, joins=False)
+        return self._sandbox.submit(Job(request, Needs.of(ends, self._limits), self._limits.query_s))
+
+    def finish(self, file: Path, future: Future[PreparedContent], until: float | None) -> QueryItem:
+        try:
+            left_s = None if until is None else max(0.0, until - time.monotonic())
+            return _as_item(self._sandbox.take(future, left_s))
+        except TimeoutError:
+            future.cancel()
+            took = f"decoding took more than {self._limits.query_s:.0f} s"
+            raise MediaError(f"{file}: {took}; convert or shorten the file") from None
+        except MediaError as error:
+            raise type(error)(f"{file}: {error}") from error
+
+
+def _as_item(content: PreparedContent) -> QueryItem:
+    """Return a decoded file as a query item: what is seen and heard in it, and what is written only in a text."""
+    segments = content.segments
     audible = [segment for segment in segments if not segment.silent] or segments
-    visual = tuple(payload for segment in segments for payload in segment.views.get(View.VISUAL, ()))
-    audio = tuple(payload for segment in audible for payload in segment.views.get(View.AUDIO, ()))
-    if visual or audio:
-        silent = bool(visual) and all(segment.silent for segment in segments)
-        views = {View.VISUAL: visual, View.AUDIO: () if silent else audio}
-    else:
-        views = {View.TEXT: tuple(payload for segment in segments for payload in segment.views.get(View.TEXT, ()))}
-    return QueryItem({view: payloads for view, payloads in views.items() if payloads})
+    by_view = {View.VISUAL: segments, View.AUDIO: audible, View.TEXT: segments}
+    views = {view for view, its in by_view.items() if any(view in segment.views for segment in its)}
+    if View.VISUAL in views and all(segment.silent for segment in segments):
+        views.discard(View.AUDIO)
+    if len(views) > 1:
+        views.discard(View.TEXT)
+    keys = dict.fromkeys(key for segment in segments for key in segment.inputs if key[1] in views)
+    inputs = {
+        key: tuple(prepared for segment in by_view[key[1]] for prepared in segment.inputs.get(key, ())) for key in keys
+    }
+    return QueryItem(frozenset(views), inputs=inputs)
 
 
 def own_contents(query: Query, catalog: Catalog) -> list[int]:

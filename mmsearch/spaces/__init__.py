@@ -13,10 +13,12 @@ from mmsearch.spaces.base import (
     embed,
     normalise,
 )
-from mmsearch.spaces.cache import cache_folder, int8_tower
+from mmsearch.spaces.cache import int8_tower
 from mmsearch.spaces.models import ModelInfo, known_models
 from mmsearch.spaces.onnx import OnnxSpace
-from mmsearch.spaces.profiles import ADAPTED, Profile, for_indexing, load_profile, pull_model, resolve_name
+from mmsearch.spaces.opening import ADAPTED
+from mmsearch.spaces.places import cache_folder
+from mmsearch.spaces.profiles import Profile, for_indexing, load_profile, pull_model, resolve_name
 
 __all__ = [
     "ADAPTED",

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shutil
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -24,13 +24,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.errors import ModelError, one_line
-from mmsearch.files import sync_folder, write_whole
+from mmsearch.files import Layout, read_bounded, remove_own, sync_folder, unpack_arrays, write_whole
+from mmsearch.layout import ADAPTED, BUILDING, HEADS
 from mmsearch.spaces.base import FrontEnd, Prepared, Space, Vectors, normalise
 from mmsearch.spaces.onnx import OnnxSpace
+from mmsearch.spaces.spec import MOST_DIM, SPEC, AdaptedSpec, read_adapted_spec
 from mmsearch.types import View
 
 Weights = NDArray[np.float32]
-_SPEC, _HEADS = "spec.json", "heads.npz"
+_HEADS = "heads.npz"
+MOST_HIDDEN = 2048
+"""The most hidden units of a head; `mmsearch adapt` gives it 128."""
+_NEEDED = {"w1", "b1", "w2", "b2"}
+_BEFORE = Layout(folders={re.compile("before"): HEADS})
 _CURVE = float(np.sqrt(2 / np.pi))
 
 
@@ -67,7 +73,9 @@ class HeadWeights:
         return cls(none, none[:, 0], none.T, none[0])
 
     def check(self, dim: int) -> None:
-        """Raise `ValueError` where the shapes don't fit each other and the dimension."""
+        """Raise `ValueError` where the shapes don't fit each other and the dimension, or a number is none."""
+        if self.w1.ndim != 2 or self.w1.shape[0] > MOST_HIDDEN or self.w1.shape[1] > MOST_DIM:
+            raise ValueError("its heads are of other shapes than the spec says")
         hidden, entering = self.w1.shape
         shapes = (self.b1.shape, self.w2.shape, self.b2.shape)
         straight = (dim, entering) if self.skip is None else self.skip.shape
@@ -77,6 +85,8 @@ class HeadWeights:
             or (self.skip is None and entering != dim)
         ):
             raise ValueError("its heads are of other shapes than the spec says")
+        if not all(np.isfinite(array).all() for _, array in self.named(View.TEXT)):
+            raise ValueError("its heads hold what is no finite number")
 
 
 class AdaptedSpace:
@@ -88,32 +98,28 @@ class AdaptedSpace:
 
     def __init__(self, name: str, folder: Path, open_base: Callable[[str], Space]) -> None:
         self.name = name
-        try:
-            spec: dict[str, Any] = json.loads((folder / _SPEC).read_bytes())
-            self.dim = int(spec["dim"])
-            self._heads = _read_heads(folder / str(spec["heads"]["file"]), str(spec["heads"]["digest"]), self.dim)
-            towers = {View(view): (str(one["pin"]), str(one["fingerprint"])) for view, one in spec["towers"].items()}
-            self._background: Mapping[str, Sequence[float]] = dict(spec.get("background", {}))
-            if set(towers) != set(self._heads):
-                raise ValueError("it hasn't one head for each tower")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ModelError(f"{folder} is no whole adapted space ({one_line(error)}); run 'mmsearch adapt'") from error
-        self.profile = str(spec.get("profile", ""))
-        """The profile that was adapted."""
-        self.fingerprint = fingerprint_of(self.dim, towers, str(spec["heads"]["digest"]))
+        spec = read_adapted_spec(folder)
+        self.dim, self.profile, self._background = spec.dim, spec.profile, spec.background
+        """`profile` is the profile that was adapted."""
+        self.fingerprint = fingerprint_of(spec.dim, spec.towers, spec.heads_digest)
         self.pin = name if name.endswith(self.fingerprint) else f"{name}#{self.fingerprint}"
-        opened = {pin: open_base(pin) for pin in sorted({pin for pin, _ in towers.values()})}
-        self._towers = {view: opened[pin] for view, (pin, _) in towers.items()}
+        opened = {pin: open_base(pin) for pin in sorted({pin for pin, _ in spec.towers.values()})}
+        self._towers = {view: opened[pin] for view, (pin, _) in spec.towers.items()}
         self.front_ends: Mapping[View, FrontEnd] = {}
-        for view, (pin, wanted) in towers.items():
+        for view, (pin, wanted) in spec.towers.items():
             base = opened[pin]
             if base.fingerprint != wanted or view not in base.front_ends:
                 raise ModelError(
                     f"{name} was made over {base.name} as it was, and that is another now; go back with 'mmsearch "
                     f"index PATH --model {self.profile or base.name}', then run 'mmsearch adapt' again"
                 )
-            if self._heads[view].w1.shape[1] != base.dim:
-                raise ModelError(f"{folder} is no whole adapted space (a head isn't of the dimension of its tower)")
+        try:
+            self._heads = _read_heads(folder, spec, {view: base.dim for view, base in self._towers.items()})
+        except (OSError, ValueError, TypeError) as error:
+            reason = (isinstance(error, OSError) and error.strerror) or error
+            raise ModelError(
+                f"{folder} is no whole adapted space ({one_line(reason)}); run 'mmsearch adapt'"
+            ) from error
         self._take_front_ends()
 
     @property
@@ -150,15 +156,6 @@ class AdaptedSpace:
         return one.background(query, item) if one is not None and one is other else (0.0, self.dim**-0.5)
 
 
-def is_adapted(folder: Path) -> bool:
-    """Return whether a space folder holds heads, and not towers."""
-    try:
-        spec = json.loads((folder / _SPEC).read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(spec, dict) and "heads" in spec
-
-
 def fingerprint_of(dim: int, towers: Mapping[View, tuple[str, str]], digest: str) -> str:
     """Return the name of what a space computes: its towers, (pin, fingerprint) of each view, and its heads' digest."""
     defining = [dim, {view.value: fingerprint for view, (_, fingerprint) in sorted(towers.items())}, digest]
@@ -192,7 +189,7 @@ class Adapted:
             "gained": dict(self.gained),
         }
         write_whole(place / _HEADS, content.getvalue())
-        write_whole(place / _SPEC, json.dumps(spec, indent=1).encode())
+        write_whole(place / SPEC, json.dumps(spec, indent=1).encode())
         return fingerprint_of(dim, towers, digest)
 
     def write(self, folder: Path) -> str:
@@ -201,9 +198,8 @@ class Adapted:
         The caller sees that nobody else writes there. What processes that were killed have left is removed.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(".*"):
-            shutil.rmtree(left, ignore_errors=True)
-        building = Path(tempfile.mkdtemp(prefix=".", dir=folder))
+        remove_own(folder, folder, ADAPTED, lambda name: name.startswith(BUILDING))
+        building = Path(tempfile.mkdtemp(prefix=BUILDING, dir=folder))
         fingerprint = self.write_to(building)
         building.chmod(0o755)  # mkdtemp's are for their owner alone
         sync_folder(building)
@@ -211,23 +207,36 @@ class Adapted:
         if place.exists():  # the same heads, perhaps damaged since: a name can't be given to a second folder
             place.rename(building / "before")
         building.rename(place)
-        shutil.rmtree(place / "before", ignore_errors=True)
+        remove_own(place, folder, _BEFORE, lambda _: True)
         sync_folder(folder)
         return fingerprint
 
 
-def _read_heads(file: Path, digest: str, dim: int) -> dict[View, HeadWeights]:
-    raw = file.read_bytes()
-    if hashlib.sha256(raw).hexdigest() != digest:
+def _read_heads(folder: Path, spec: AdaptedSpec, entering: Mapping[View, int]) -> dict[View, HeadWeights]:
+    """Return the heads of a folder. Raises `OSError`, and `ValueError` where they aren't what the spec says.
+
+    `entering` are the dimensions of the towers, by which the size of the file is bounded.
+    """
+    most = sum(MOST_HIDDEN * (width + spec.dim + 1) + spec.dim * (width + 1) for width in entering.values()) * 8 + 2**16
+    file = folder / spec.heads_file
+    raw = read_bounded(file, most)
+    if hashlib.sha256(raw).hexdigest() != spec.heads_digest:
         raise ValueError(f"{file.name} isn't what the spec says")
-    found: dict[View, dict[str, Weights]] = {}
-    with np.load(io.BytesIO(raw), allow_pickle=False) as stored:
-        for key in stored.files:
-            view, _, name = key.partition(".")
-            found.setdefault(View(view), {})[name] = np.asarray(stored[key], np.float32)
-    heads = {view: HeadWeights(**arrays) for view, arrays in found.items()}
-    for head in heads.values():
-        head.check(dim)
+    parts: dict[View, dict[str, Weights]] = {}
+    for key, array in unpack_arrays(raw, file, len(raw)).items():  # written without compression
+        view, _, name = key.partition(".")
+        if array.dtype.kind != "f":
+            raise ValueError(f"{file.name} holds something else than weights")
+        parts.setdefault(View(view), {})[name] = np.asarray(array, np.float32)
+    if any(not _NEEDED <= arrays.keys() <= _NEEDED | {"skip"} for arrays in parts.values()):
+        raise ValueError(f"{file.name} holds other parts than those of a head")
+    heads = {view: HeadWeights(**arrays) for view, arrays in parts.items()}
+    if set(heads) != set(spec.towers):
+        raise ValueError("it hasn't one head for each tower")
+    for view, head in heads.items():
+        head.check(spec.dim)
+        if head.w1.shape[1] != entering[view]:
+            raise ValueError("a head isn't of the dimension of its tower")
     return heads
 
 

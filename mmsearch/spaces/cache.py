@@ -1,9 +1,12 @@
-"""Exported models on this disk: made once from a checkpoint, found again by a fingerprint, made anew when torn.
+"""Exported models on this disk: made once from a checkpoint, and found again by a fingerprint.
 
     $MMSEARCH_CACHE, else the user's cache folder
     ├── spaces/NAME-FINGERPRINT/    spec.json, image.onnx, image.bin, text.onnx, ..., whole.json
     ├── locks/NAME.lock             held while one of this name is exported
-    └── sources/NAME-DIGEST.json    which fingerprint a name stood for, and what its files looked like then
+    ├── sources/NAME-DIGEST.json    which fingerprint a name stood for, and what its files looked like then
+    └── approved/NAME-DIGEST.json   a folder that the user has named as a model: see approval.py
+
+A model is exported when the user names it. For a library that names its own model, only what is there is used.
 
 A space is built in a folder of its own, synced, and renamed into its place, so that a process killed anywhere leaves
 all of it or nothing. `whole.json` is written last and says what each file has to look like.
@@ -12,7 +15,6 @@ all of it or nothing. `whole.json` is written last and says what each file has t
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import logging
 import os
@@ -26,9 +28,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.errors import ModelError
-from mmsearch.paths import expand
+from mmsearch.files import Layout, open_regular, remove_own
 from mmsearch.spaces.onnx import OnnxSpace
+from mmsearch.spaces.places import cache_folder, export_folder, remedy, slug, source_file
 from mmsearch.spaces.sources import CLAP, Checkpoint, architecture_of, find_checkpoint, is_local
+from mmsearch.spaces.spec import read_object
 from mmsearch.types import View
 
 if TYPE_CHECKING:
@@ -40,23 +44,33 @@ _CHECKED_BYTES = 2**16
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def cache_folder() -> Path:
-    """Return the folder that exported models are kept in; all of it may be deleted at any time."""
-    if named := os.environ.get("MMSEARCH_CACHE"):
-        return expand(named)
-    import platformdirs  # a cache that is named needs none of this
-
-    return platformdirs.user_cache_path("mmsearch", appauthor=False)
-
-
 def find_export(name: str, fingerprint: str = "") -> Path | None:
     """Return the folder of an exported model where it is whole, else None; of this fingerprint, or of what it is now.
 
     Neither torch nor the network is needed for that, nor the checkpoint where a fingerprint is given.
     """
     fingerprint = fingerprint or _remembered(name)
-    folder = _folder(name, fingerprint)
+    folder = export_folder(name, fingerprint)
     return folder if fingerprint and is_whole(folder) else None
+
+
+def kept_export(name: str, fingerprint: str) -> Path:
+    """Return the folder of a model that a library names, which the user has exported before on this machine.
+
+    Nothing is downloaded or exported for it, and its checkpoint isn't looked at: the library may come from anyone.
+    Raises `ModelError` with the remedy.
+    """
+    if fingerprint and (folder := find_export(name, fingerprint)):
+        return folder
+    recorded = _recorded_fingerprint(name)
+    if recorded not in ("", fingerprint) and find_export(name, recorded):
+        raise replaced(name)
+    raise ModelError(f"the model {name} isn't ready on this machine; if you trust it, {remedy(name)}")
+
+
+def was_exported_here(name: str) -> bool:
+    """Return whether the user has had a model of this very name exported on this machine."""
+    return bool(_recorded_fingerprint(name))
 
 
 def export_model(name: str, fingerprint: str = "", *, fresh: bool = False) -> Path:
@@ -77,20 +91,17 @@ def export_model(name: str, fingerprint: str = "", *, fresh: bool = False) -> Pa
         return folder
 
 
-def mend_export(space: OnnxSpace) -> bool:
-    """Make an exported space anew if any byte of it isn't what was written; return whether it was."""
-    folder = _folder(space.name, space.fingerprint)
-    if not space.is_exported or not folder.is_dir() or is_whole(folder, thorough=True):
-        return False
-    export_model(space.name, space.fingerprint, fresh=True)
-    return True
+def is_torn(space: OnnxSpace) -> bool:
+    """Return whether any byte of an exported space isn't what was written: half a second a gigabyte."""
+    folder = export_folder(space.name, space.fingerprint)
+    return space.is_exported and folder.is_dir() and not is_whole(folder, thorough=True)
 
 
 def replaced(name: str) -> ModelError:
     """Return the error for a model that isn't any more what a library knows it by."""
     return ModelError(
         f"{name} is no longer what this library was embedded with; put the old checkpoint back, or run "
-        f"'mmsearch index PATH --model {name}' to embed it anew"
+        f"'mmsearch index PATH --model {name}' to embed it again"
     )
 
 
@@ -100,7 +111,7 @@ def is_whole(folder: Path, *, thorough: bool = False) -> bool:
     That is its size, its beginning and its end; `thorough` reads the rest too, half a second a gigabyte.
     """
     try:
-        files: dict[str, list[int]] = json.loads((folder / "whole.json").read_bytes())
+        files: dict[str, list[int]] = read_object(folder / "whole.json")
         parts = 3 if thorough else 2
         return bool(files) and all(_check(folder / name, parts) == check[:parts] for name, check in files.items())
     except (OSError, ValueError, AttributeError, TypeError):
@@ -111,7 +122,7 @@ def _export(checkpoint: Checkpoint, wanted: str) -> Path:
     from mmsearch.spaces.export import export
 
     towers, spec = load_towers(checkpoint, wanted)
-    folder = _folder(checkpoint.name, spec["fingerprint"])
+    folder = export_folder(checkpoint.name, spec["fingerprint"])
     if is_whole(folder, thorough=True):
         return folder
     _log.info("exporting %s for the CPU, once; this takes up to a minute", checkpoint.name)
@@ -121,7 +132,7 @@ def _export(checkpoint: Checkpoint, wanted: str) -> Path:
 
 def int8_tower(space: OnnxSpace) -> Path:
     """Return the ONNX file of a space's image tower with weights of 8 bits, made from the exported one if need be."""
-    folder = _folder(space.name, space.fingerprint + "-int8")
+    folder = export_folder(space.name, space.fingerprint + "-int8")
     if is_whole(folder):
         return folder / "image.onnx"
     with _disk_errors(), _lock(slug(space.name)):
@@ -135,8 +146,7 @@ def int8_tower(space: OnnxSpace) -> Path:
 def _build(folder: Path, fill: Callable[[Path], None]) -> None:
     """Fill a folder so that it is there as a whole or not at all; the caller holds the model's lock."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for left in folder.parent.glob(f".{folder.name}-*"):  # of a process that was killed: we hold the lock
-        shutil.rmtree(left, ignore_errors=True)
+    _remove_building(folder)  # of a process that was killed: we hold the lock
     building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         fill(building)
@@ -150,8 +160,15 @@ def _build(folder: Path, fill: Callable[[Path], None]) -> None:
         building.rename(folder)
         folder.chmod(0o755)  # mkdtemp's are for their owner alone
     finally:
-        for left in folder.parent.glob(f".{folder.name}-*"):
-            shutil.rmtree(left, ignore_errors=True)
+        _remove_building(folder)
+
+
+def _remove_building(folder: Path) -> None:
+    """Remove the folders in which a space was being built, or was put aside as torn; links in them stay."""
+    every = re.compile(".+")
+    within = Layout(every, {every: Layout(every)})
+    building = Layout(folders={re.compile(rf"\.{re.escape(folder.name)}-\w{{8}}"): within})
+    remove_own(folder.parent, folder.parent, building, lambda _: True)
 
 
 def load_towers(checkpoint: Checkpoint, wanted: str = "") -> tuple[Towers, dict[str, Any]]:
@@ -161,6 +178,7 @@ def load_towers(checkpoint: Checkpoint, wanted: str = "") -> tuple[Towers, dict[
     """
     from mmsearch.spaces.export import specification
 
+    architecture = architecture_of(checkpoint)  # which refuses what no model is like, before any of it is built
     if checkpoint.family == CLAP:
         from mmsearch.spaces.clap import load_clap
 
@@ -170,24 +188,10 @@ def load_towers(checkpoint: Checkpoint, wanted: str = "") -> tuple[Towers, dict[
         from mmsearch.spaces.openclip import load_open_clip
 
         towers = load_open_clip(checkpoint)
-    spec = specification(towers, checkpoint.digest(), architecture_of(checkpoint))
+    spec = specification(towers, checkpoint.digest(), architecture)
     if wanted and spec["fingerprint"] != wanted:
         raise replaced(checkpoint.name)
     return towers, spec
-
-
-def slug(name: str) -> str:
-    """Return a name as part of a file's name: its readable end, short."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[-60:].strip("-.") or "model"
-
-
-def _folder(name: str, fingerprint: str) -> Path:
-    return cache_folder() / "spaces" / f"{slug(name)}-{fingerprint}"
-
-
-def _record(name: str) -> Path:
-    digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
-    return cache_folder() / "sources" / f"{slug(name)}-{digest}.json"
 
 
 def _states(checkpoint: Checkpoint) -> Mapping[str, list[int]]:
@@ -199,7 +203,7 @@ def _states(checkpoint: Checkpoint) -> Mapping[str, list[int]]:
 
 
 def _remember(name: str, fingerprint: str, states: Mapping[str, list[int]]) -> None:
-    file = _record(name)
+    file = source_file(name)
     file.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=file.parent)
     with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as opened:
@@ -215,18 +219,26 @@ def _remembered(name: str) -> str:
     What was downloaded counts until it is pulled again, whatever became of the download.
     """
     try:
-        record = json.loads(_record(name).read_text("utf-8", "surrogateescape"))
+        record = read_object(source_file(name))
         if is_local(name) and _states(find_checkpoint(name)) != record["files"]:
             return ""
         return str(record["fingerprint"])
-    except (ModelError, OSError, ValueError, KeyError, TypeError):
+    except (ModelError, OSError, ValueError, KeyError):
+        return ""
+
+
+def _recorded_fingerprint(name: str) -> str:
+    """Return the fingerprint that a name stood for when it was last exported, "" if never; looks at no checkpoint."""
+    try:
+        return str(read_object(source_file(name))["fingerprint"])
+    except (OSError, ValueError, KeyError):
         return ""
 
 
 def _check(file: Path, parts: int) -> list[int]:
     """Return a file's size, a check of its beginning and end, and as the third part one of all of it."""
-    size = file.stat().st_size
-    with file.open("rb") as opened:
+    with open_regular(file) as opened:
+        size = os.fstat(opened.fileno()).st_size
         ends = zlib.crc32(opened.read(_CHECKED_BYTES))
         opened.seek(max(0, size - _CHECKED_BYTES))
         found = [size, zlib.crc32(opened.read(), ends)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from mmsearch.errors import ModelError, one_line
 from mmsearch.spaces.mel import LogMel
 from mmsearch.spaces.sources import CLAP, NAMES
-from mmsearch.spaces.towers import Tower, Towers
+from mmsearch.spaces.spec import read_object
+from mmsearch.spaces.towers import Tower, Towers, bounded_memory
 from mmsearch.types import View
 
 MAX_IDS = 77
@@ -82,7 +83,9 @@ def load_clap(folder: Path) -> Towers:
     Nothing is unpickled but tensors, and no code from the folder runs. Raises `ModelError` naming the file at fault.
     """
     config = _read_config(folder)
-    model = _make_model(config, _find_weights(folder))
+    weights = _find_weights(folder)
+    with bounded_memory(weights):
+        model = _make_model(config, weights)
     tokenizer = _load_tokenizer(folder, vocabulary=config.text_config.vocab_size)
     tokenize = _tokenize_with(tokenizer)
     sound, bank = _sound_tower(folder, model, config.audio_config)
@@ -138,8 +141,8 @@ def _transformers() -> Any:  # noqa: ANN401  transformers is an extra
 def _read_config(folder: Path) -> Any:  # noqa: ANN401
     file = folder / "config.json"
     with _reading(file):
-        fields = json.loads(file.read_bytes())
-        kind = fields.get("model_type") if isinstance(fields, Mapping) else None
+        fields = read_object(file)
+        kind = fields.get("model_type")
         if kind != "clap":
             raise ModelError(f"{file} describes {kind or 'no model'}, not a CLAP; give the folder of a CLAP checkpoint")
         config = _transformers().ClapConfig.from_dict(fields)

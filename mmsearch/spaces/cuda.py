@@ -7,12 +7,14 @@ that was indexed on a GPU is asked on any machine.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from mmsearch.errors import ModelError
+from mmsearch.spaces import hub
 from mmsearch.spaces.base import Prepared, Vectors, normalise
 from mmsearch.spaces.cache import load_towers
 from mmsearch.spaces.onnx import OnnxSpace, pad
@@ -23,15 +25,19 @@ _BATCH = {View.VISUAL: 128, View.TEXT: 256, View.AUDIO: 32}
 
 
 class CudaSpace(OnnxSpace):
-    """The space in an exported model's folder, encoded by torch. `device` is what torch calls it: cuda, cuda:1."""
+    """The space in an exported model's folder, encoded by torch. `device` is what torch calls it: cuda, cuda:1.
 
-    def __init__(self, name: str, folder: Path, device: str = "cuda") -> None:
+    Without `fetch`, the checkpoint has to be on this disk. Raises `ModelError`.
+    """
+
+    def __init__(self, name: str, folder: Path, device: str = "cuda", *, fetch: bool = True) -> None:
         super().__init__(name, folder, "cpu")
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise ModelError("torch finds no CUDA device; use --device cpu or leave --device out")
         self._torch_device = torch.device(device)
         # The weights are read from the checkpoint, which may be another by now than the one that was exported.
-        loaded, _ = load_towers(find_checkpoint(name), self.fingerprint)
+        with nullcontext() if fetch else hub.network_forbidden():
+            loaded, _ = load_towers(find_checkpoint(name, fetch=fetch), self.fingerprint)
         self._towers = {view: tower.module.to(self._torch_device).eval() for view, tower in loaded.towers.items()}
 
     def encode(self, view: View, inputs: Sequence[Prepared]) -> Vectors:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmsearch.errors import ModelError, one_line
+from mmsearch.files import read_bounded
 from mmsearch.resample import resample
 
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
     from mmsearch.spaces.base import Prepared, SoundFrontEnd
     from mmsearch.types import Payload
+
+RESIZES = ("squash", "shortest", "longest")
+FILTERS = ("bilinear", "bicubic")
+MOST_TOKENIZER_BYTES = 2**26
+"""The largest `tokenizer.json` that is known, Gemma's, takes 34 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,7 @@ class Picture:
 
         if not isinstance(payload, Image.Image):
             raise TypeError(f"an image tower takes a picture, not {type(payload).__name__}")
-        picture = payload.convert("RGB")
+        picture = payload if payload.mode == "RGB" else payload.convert("RGB")
         filters = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
         picture = picture.resize(self._resized(*picture.size), filters[self.interpolation])
         return _centred(np.asarray(picture, dtype=np.uint8), self.size, self.fill)
@@ -78,7 +84,10 @@ def _centred(pixels: np.ndarray, size: tuple[int, int], fill: int) -> np.ndarray
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Turns a text into token ids with the tokenizer in a `tokenizer.json`, after cleaning it as `CLEANERS` says."""
+    """Turns a text into token ids with the tokenizer in a `tokenizer.json`, after cleaning it as `CLEANERS` says.
+
+    Every method raises `ModelError` where the file can't be read, or its tokenizer fails at a text.
+    """
 
     file: Path
     max_ids: int
@@ -89,8 +98,9 @@ class Tokens:
         if not isinstance(payload, str):
             raise TypeError(f"a text tower takes a text, not {type(payload).__name__}")
         words = self._encode(payload)
-        words.truncate(self.max_tokens)
-        return np.asarray(_tokenizer(self.file).post_process(words).ids, dtype=np.int64)
+        with _reported(self.file):
+            words.truncate(self.max_tokens)
+            return np.asarray(_tokenizer(self.file).post_process(words).ids, dtype=np.int64)
 
     @property
     def vocabulary(self) -> int:
@@ -100,14 +110,18 @@ class Tokens:
     @property
     def max_tokens(self) -> int:
         """The longest passage, in tokens that carry words."""
-        return self.max_ids - _tokenizer(self.file).num_special_tokens_to_add(is_pair=False)
+        most = self.max_ids - _tokenizer(self.file).num_special_tokens_to_add(is_pair=False)
+        if most < 1:
+            raise ModelError(f"{self.file} leaves no room for words in {self.max_ids} tokens; copy the model again")
+        return most
 
     def count_tokens(self, text: str) -> int:
         """Return how many tokens a text takes, without the special ones."""
         return len(self._encode(text).ids)
 
     def _encode(self, text: str) -> Encoding:
-        return _tokenizer(self.file).encode(CLEANERS[self.clean](_valid(text)), add_special_tokens=False)
+        with _reported(self.file):
+            return _tokenizer(self.file).encode(CLEANERS[self.clean](_valid(text)), add_special_tokens=False)
 
 
 def _mended(text: str) -> str:
@@ -143,11 +157,29 @@ CLEANERS: Mapping[str, Callable[[str], str]] = MappingProxyType(
 def _tokenizer(file: Path) -> Tokenizer:
     from tokenizers import Tokenizer  # loaded only when there is a text
 
-    try:
-        return Tokenizer.from_file(str(file))
-    except Exception as error:  # the tokenizers library raises bare exceptions
-        reason = one_line(error)
-        raise ModelError(f"{file} can't be loaded ({reason}); reinstall the model it belongs to") from error
+    with _reported(file):
+        return Tokenizer.from_buffer(read_bounded(file, MOST_TOKENIZER_BYTES))
+
+
+class _reported:
+    """Raise `ModelError` where the tokenizers library fails: with bare exceptions, or with a panic.
+
+    A panic of its Rust code is a `BaseException`, which no handler of errors would catch.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+        if error is None or isinstance(error, ModelError | MemoryError):
+            return
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            reason = (isinstance(error, OSError) and error.strerror) or error
+            message = f"{self._file} can't be used ({one_line(reason)}); reinstall the model that it belongs to"
+            raise ModelError(message) from error
 
 
 def _valid(text: str) -> str:

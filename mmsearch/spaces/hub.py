@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mmsearch.errors import ModelError
+from mmsearch.files import read_bounded
 from mmsearch.paths import expand
 
 if TYPE_CHECKING:
@@ -45,25 +46,33 @@ def find(repository: str, names: Sequence[str]) -> Path | None:
     return folder and _first(folder, names)
 
 
-def fetch(repository: str, names: Sequence[str]) -> Path:
+def fetch(repository: str, names: Sequence[str], *, fetch: bool = True) -> Path:
     """Return the first of these files that the repository has, from the cache or downloaded. Raises as `fetch_all`."""
-    folder = fetch_all(repository, [names])
+    folder = fetch_all(repository, [names], fetch=fetch)
     return _first(folder, names) or folder / names[0]
 
 
-def fetch_all(repository: str, needed: Sequence[Sequence[str]], optional: Sequence[str] = ()) -> Path:
+def fetch_all(
+    repository: str, needed: Sequence[Sequence[str]], optional: Sequence[str] = (), *, fetch: bool = True
+) -> Path:
     """Return the folder with these files of one commit (its name), from the cache or downloaded.
 
     Of each group in `needed` it has the first that the repository has, and those `optional` ones that exist. What the
     cache holds is not looked up again: a model stays as it is until its files are removed. Raises `ModelError` if a
-    file is missing, refused or broken off, or if there is no network or no room for it.
+    file is missing, refused or broken off, or if there is no network or no room for it. Without `fetch`, the cache has
+    to do.
     """
     check_name(repository)
     cached, here = _folder_of(repository), _snapshot(repository, needed)
     if here:
         known = (here, cached / ".no_exist" / here.name)
-        if _offline() or all(any((folder / name).is_file() for folder in known) for name in optional):
+        if not fetch or _offline() or all(any((folder / name).is_file() for folder in known) for name in optional):
             return here
+    elif not fetch:
+        raise ModelError(
+            f"{repository} is not whole in the hub's cache on this machine; if you trust it, run 'mmsearch model pull "
+            f"hf-hub:{repository}'"
+        )
     elif _offline():
         raise ModelError(
             f"{repository} is not whole in the cache, and HF_HUB_OFFLINE forbids to fetch it; unset HF_HUB_OFFLINE and "
@@ -92,6 +101,19 @@ def fetch_all(repository: str, needed: Sequence[Sequence[str]], optional: Sequen
             return here  # what is needed is here: no network is no reason to refuse it
         raise _refusal(repository, what, error) from error
     return cached / "snapshots" / commit
+
+
+@contextmanager
+def network_forbidden() -> Iterator[None]:
+    """Let the hub's own library, and those that load models with it, use nothing but the cache meanwhile."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def answers(repository: str, within_s: float = 3.0) -> bool:
@@ -217,7 +239,7 @@ def _within(seconds: float, call: Callable[[], _T]) -> _T:
 def _snapshot(repository: str, groups: Sequence[Sequence[str]]) -> Path | None:
     """Return the folder of the newest commit in the cache if it has a file of every group."""
     try:
-        commit = (_folder_of(repository) / "refs" / "main").read_text("utf-8").strip()
+        commit = read_bounded(_folder_of(repository) / "refs" / "main", 256).decode("utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return None
     folder = _folder_of(repository) / "snapshots" / commit

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from mmsearch.errors import ModelError, one_line
+from mmsearch.files import read_bounded, unpack_array
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +23,8 @@ PADDINGS = ("repeatpad", "repeat", "pad")
 """How a shorter sound is brought to length: whole repeats then silence, repeats to the end, silence alone."""
 _FLOOR_DB = -100.0
 """The least power that counts."""
+_HEADER_BYTES = 4096
+"""More than the header of any array takes."""
 _BLOCK = 64
 """Frames transformed at a time: their spectra stay in the processor's cache, which halves the time."""
 
@@ -92,13 +95,15 @@ class _Bank(NamedTuple):
 
 @lru_cache(maxsize=8)
 def _load_bank(file: Path, n_fft: int, bands: int) -> _Bank:
+    rows = n_fft // 2 + 1
     try:
-        weights = np.load(file, allow_pickle=False)
+        weights = unpack_array(read_bounded(file, rows * bands * 8 + _HEADER_BYTES))
     except (OSError, ValueError, EOFError) as error:
-        reason = one_line(error)
+        reason = one_line((isinstance(error, OSError) and error.strerror) or error)
         raise ModelError(f"{file} can't be loaded ({reason}); reinstall the model it belongs to") from error
-    if not isinstance(weights, np.ndarray) or weights.shape != (n_fft // 2 + 1, bands) or not weights.any():
-        raise ModelError(f"{file} is no bank of {n_fft // 2 + 1} by {bands} filters; reinstall the model it belongs to")
+    fits = weights.shape == (rows, bands) and weights.dtype.kind == "f"
+    if not fits or not weights.any() or not np.isfinite(weights).all():
+        raise ModelError(f"{file} is no bank of {rows} by {bands} filters; reinstall the model it belongs to")
     heard = np.flatnonzero(weights.any(axis=1))
     bins = slice(int(heard[0]), int(heard[-1]) + 1)
     window = np.hanning(n_fft + 1)[:-1]  # periodic, as for every short-time transform

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmsearch.errors import ModelError, one_line
+from mmsearch.files import open_regular
 from mmsearch.spaces.base import FrontEnd, Prepared, SoundFrontEnd, Vectors, normalise
-from mmsearch.spaces.front_ends import Picture, Resampled, Tokens, Waveform
+from mmsearch.spaces.front_ends import Resampled, Tokens, Waveform
 from mmsearch.spaces.mel import LogMel
+from mmsearch.spaces.spec import TOKENIZER, TOWERS, SpaceSpec, read_spec
 from mmsearch.types import View
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-TOWERS = {View.VISUAL: "image", View.TEXT: "text", View.AUDIO: "audio"}
-"""The sections of a spec, by the view that they embed."""
+__all__ = ["TOWERS", "OnnxSpace", "load_onnxruntime", "pad"]
+
 _CHUNK = {View.VISUAL: 32, View.TEXT: 64, View.AUDIO: 8}
 """How many inputs one run of a tower takes: enough to fill the cores, little enough to bound memory."""
 
@@ -37,18 +39,11 @@ class OnnxSpace:
         self.name = name
         self._folder = folder
         self._device = device
-        try:
-            self._spec: dict[str, Any] = json.loads((folder / "spec.json").read_bytes())
-            self.dim = int(self._spec["dim"])
-            self._own_ends = self._make_front_ends()
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{folder} is not a space folder ({error}); it needs a spec.json") from error
+        self._spec = read_spec(folder)
+        self.dim = self._spec.dim
+        self._own_ends = _front_ends(self._spec, folder)
         self.front_ends: Mapping[View, FrontEnd] = self._own_ends
-        # The spec holds the digest of every file, so these parts of it stand for weights and preprocessing alike.
-        defining = {key: self._spec.get(key) for key in ("dim", "files", *TOWERS.values())}
-        digest = hashlib.blake2b(json.dumps(defining, sort_keys=True).encode(), digest_size=8).hexdigest()
-        # That of an exported model is made from the checkpoint: another exporter or precision doesn't change its space.
-        self.fingerprint = str(self._spec.get("fingerprint", digest))
+        self.fingerprint = self._spec.fingerprint
         self.pin = f"{name}#{self.fingerprint}" if self.is_exported else name
         self._sessions: dict[View, ort.InferenceSession] = {}
         if device == "cuda":  # said now, not when the first batch is ready
@@ -57,23 +52,7 @@ class OnnxSpace:
     @property
     def is_exported(self) -> bool:
         """Whether the space was exported from a checkpoint."""
-        return "fingerprint" in self._spec
-
-    def _make_front_ends(self) -> dict[View, FrontEnd]:
-        spec, found = self._spec, dict[View, FrontEnd]()
-        if (image := spec.get("image")) is not None:
-            # `transform` holds the fields of a Picture; a space without squashes to a square.
-            shape = image.get("transform") or {"size": [image["size"], image["size"]]}
-            found[View.VISUAL] = Picture(**{**shape, "size": tuple(shape["size"])})
-        if (text := spec.get("text")) is not None:
-            found[View.TEXT] = Tokens(self._folder / "tokenizer.json", int(text["max_len"]), text.get("clean", "none"))
-        if (audio := spec.get("audio")) is not None:
-            rate = int(audio["sample_rate"])
-            if mel := audio.get("mel"):
-                found[View.AUDIO] = LogMel(rate, **{**mel, "filters": self._folder / mel["filters"]})
-            else:
-                found[View.AUDIO] = Waveform(rate, min_samples=rate, max_samples=30 * rate)
-        return found
+        return self._spec.is_exported
 
     def hear_at(self, sample_rate_hz: int) -> None:
         """Take waveforms of another rate than the tower's from now on: decoding has but one rate for all spaces."""
@@ -85,19 +64,20 @@ class OnnxSpace:
 
     @cached_property
     def _pixel_scale(self) -> tuple[np.ndarray, np.ndarray]:
-        image = self._spec["image"]
-        return np.asarray(image["mean"], np.float32), np.asarray(image["std"], np.float32)
+        image = self._spec.image
+        assert image is not None
+        return np.asarray(image.mean, np.float32), np.asarray(image.std, np.float32)
 
     @cached_property
     def _padding(self) -> dict[str, int]:
-        text = self._spec["text"]
-        return {"length": int(text.get("pad_to", 0)), "value": int(text.get("pad_id", 0))}
+        text = self._spec.text
+        assert text is not None
+        return {"length": text.pad_to, "value": text.pad_id}
 
     def background(self, query: View, item: View) -> tuple[float, float]:
         """Return the mean and standard deviation that the spec holds for unrelated pairs of these views."""
-        table = self._spec.get("background", {})
-        mean, std = table.get(f"{query}-{item}") or table.get(f"{item}-{query}") or (0.0, self.dim**-0.5)
-        return float(mean), float(std)
+        table = self._spec.background
+        return table.get(f"{query}-{item}") or table.get(f"{item}-{query}") or (0.0, self.dim**-0.5)
 
     def encode(self, view: View, inputs: Sequence[Prepared]) -> Vectors:
         """Return (n, dim) float32, L2-normalised rows, in input order; (0, dim) for no inputs.
@@ -128,18 +108,36 @@ class OnnxSpace:
                 return self.run_tower(view, np.stack(inputs))
 
     def run_tower(self, view: View, *feeds: np.ndarray) -> np.ndarray:
-        """Return what a tower makes of a batch, (n, dim) float32, not normalised; it takes as many feeds as it has."""
+        """Return what a tower makes of a batch, (n, dim) float32, not normalised; it takes as many feeds as it has.
+
+        Raises `ModelError` where the tower fails, or its answer isn't n finite vectors of the space's dimension.
+        """
         session = self._session(view)
         names = [node.name for node in session.get_inputs()]  # an exported text tower makes the mask itself
-        return np.asarray(session.run(None, dict(zip(names, feeds, strict=False)))[0], np.float32)
+        try:
+            vectors = np.asarray(session.run(None, dict(zip(names, feeds, strict=False)))[0], np.float32)
+        except MemoryError:
+            raise
+        except Exception as error:  # onnxruntime's exceptions share no base class of their own
+            raise ModelError(f"{self.tower_file(view)} can't be run ({one_line(error)}); use another model") from error
+        if vectors.shape != (len(feeds[0]), self.dim) or not np.isfinite(vectors).all():
+            raise ModelError(
+                f"{self.tower_file(view)} doesn't answer with {len(feeds[0])} vectors of {self.dim} finite numbers; "
+                "use another model"
+            )
+        return vectors
 
     def tower_file(self, view: View) -> Path:
         """Return the ONNX file of a tower."""
-        return self._folder / str(self._spec[TOWERS[view]]["file"])
+        return self._folder / self._spec.towers[view]
 
     def replace_tower(self, view: View, file: Path) -> None:
         """Run a tower from another file from now on: one that computes the same, in another precision."""
         self._sessions[view] = _load(file, self._device, packed=True)
+
+    def load(self, view: View) -> None:
+        """Load the tower of a view, so that the first call that needs it doesn't wait. Raises `ModelError`."""
+        self._session(view)
 
     def _session(self, view: View) -> ort.InferenceSession:
         if view not in self._sessions:
@@ -151,13 +149,29 @@ class OnnxSpace:
 
     def verify(self) -> None:
         """Compare every file with the digest in the spec. Raises `ModelError` naming the first that differs."""
-        for name, digest in self._spec.get("files", {}).items():
+        for name, digest in self._spec.digests.items():
             try:
-                found = hashlib.sha256((self._folder / name).read_bytes()).hexdigest()
+                with open_regular(self._folder / name) as file:
+                    found = hashlib.file_digest(file, "sha256").hexdigest()
             except OSError as error:
                 raise ModelError(f"{self._folder / name} can't be read ({error.strerror}); reinstall it") from None
             if found != digest:
                 raise ModelError(f"{self._folder / name} is damaged (its digest isn't the spec's); reinstall it")
+
+
+def _front_ends(spec: SpaceSpec, folder: Path) -> dict[View, FrontEnd]:
+    ends = dict[View, FrontEnd]()
+    if spec.image is not None:
+        ends[View.VISUAL] = spec.image.front_end
+    if spec.text is not None:
+        ends[View.TEXT] = Tokens(folder / TOKENIZER, spec.text.max_ids, spec.text.clean)
+    if spec.audio is not None:
+        rate, mel = spec.audio.sample_rate_hz, spec.audio.mel
+        if mel is not None:
+            ends[View.AUDIO] = LogMel(rate, **{**asdict(mel), "filters": folder / mel.filters})
+        else:
+            ends[View.AUDIO] = Waveform(rate, min_samples=rate, max_samples=30 * rate)
+    return ends
 
 
 def pad(rows: Sequence[Prepared], length: int, value: int) -> tuple[np.ndarray, np.ndarray]:
@@ -196,6 +210,7 @@ def _load(file: Path, device: str, *, packed: bool) -> ort.InferenceSession:
         options.add_session_config_entry("session.disable_prepacking", "1")
     options.enable_cpu_mem_arena = False  # the arena keeps the largest batch ever seen
     try:
+        open_regular(file).close()  # onnxruntime would wait for a pipe
         return ort.InferenceSession(str(file), options, providers=_providers(device))
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
-        raise ModelError(f"{file} can't be loaded ({one_line(error)}); copy its folder anew") from error
+        raise ModelError(f"{file} can't be loaded ({one_line(error)}); copy its folder again") from error

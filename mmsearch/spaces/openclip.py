@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import importlib.util
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 
 from mmsearch.errors import ModelError, one_line
 from mmsearch.spaces.sources import Checkpoint, architecture_of
-from mmsearch.spaces.towers import Tower, Towers, quiet
+from mmsearch.spaces.spec import read_object
+from mmsearch.spaces.towers import Tower, Towers, bounded_memory, quiet
 from mmsearch.types import View
 
 _log = logging.getLogger("mmsearch")
@@ -71,7 +73,7 @@ def load_open_clip(checkpoint: Checkpoint) -> Towers:
             checkpoint.architecture,
             checkpoint.tag,
         )
-    with quiet():
+    with quiet(), _no_foreign_code(), bounded_memory(checkpoint.weights):
         model = _model(checkpoint, tagged)
         tokenizer = _tokenizer(checkpoint)
     transform = model.visual.preprocess_cfg
@@ -117,6 +119,22 @@ def _tagged(checkpoint: Checkpoint) -> Mapping[str, Any]:
     return dict(get_pretrained_cfg(checkpoint.architecture, checkpoint.tag)) if checkpoint.tag else {}
 
 
+@contextmanager
+def _no_foreign_code() -> Iterator[None]:
+    """Have transformers refuse a model that comes with code; it would ask on the terminal whether to run that."""
+    if importlib.util.find_spec("transformers") is None:
+        yield
+        return
+    from transformers import dynamic_module_utils
+
+    before = dynamic_module_utils.TIME_OUT_REMOTE_CODE
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
+    try:
+        yield
+    finally:
+        dynamic_module_utils.TIME_OUT_REMOTE_CODE = before
+
+
 def _model(checkpoint: Checkpoint, tagged: Mapping[str, Any]) -> Any:  # noqa: ANN401
     import open_clip
 
@@ -154,8 +172,8 @@ def _text_beside(checkpoint: Checkpoint) -> dict[str, Any]:
     if folder is None or not text.get("hf_model_name") or Path(text["hf_model_name"]).exists():
         return {}
     try:
-        known = "model_type" in json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError, TypeError):
+        known = "model_type" in read_object(folder / "config.json")
+    except (OSError, ValueError):
         known = False
     return {"text_cfg": {**text, "hf_model_name": str(folder), "hf_model_pretrained": False}} if known else {}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import logging
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,20 +13,20 @@ from pathlib import Path
 
 from mmsearch.errors import ModelError
 from mmsearch.spaces import hub
-from mmsearch.spaces.adapted import AdaptedSpace, is_adapted
+from mmsearch.spaces.adapted import AdaptedSpace
 from mmsearch.spaces.base import SoundFrontEnd, Space
-from mmsearch.spaces.cache import export_model, find_export, mend_export, replaced
-from mmsearch.spaces.hashing import HashingSpace
+from mmsearch.spaces.cache import export_model, find_export, is_torn
 from mmsearch.spaces.models import ALIASES, CLAP_MODEL, STANDARD_REPOSITORY
 from mmsearch.spaces.onnx import OnnxSpace
-from mmsearch.spaces.sources import FOLDER, HUB, WEIGHTS, canonical
+from mmsearch.spaces.opening import ADAPTED, mini_folder, open_named, open_pinned, space_folder
+from mmsearch.spaces.places import remedy
+from mmsearch.spaces.sources import HUB, WEIGHTS, canonical
 from mmsearch.types import View
 
 _log = logging.getLogger("mmsearch")
 _BUILT_IN = ("mini", "hashing")
-ADAPTED = "adapted:"
-"""Before the fingerprint of a space that lies in a library's own folder, wherever that is moved to."""
-_PINNED = re.compile(r"#[0-9a-f]{16}$")
+_MOST_PINS = 16
+_MOST_NAME = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +37,8 @@ class Profile:
     spaces: tuple[Space, ...]
     own: Path | None = None
     """The folder of the spaces that belong to the library alone."""
+    asked: bool = False
+    """Whether the user named it in this call, so that what is missing of it may be fetched and exported."""
 
     @property
     def key(self) -> str:
@@ -82,17 +83,31 @@ def _auto() -> str:
     return "mini"
 
 
-def load_profile(name: str | Path, device: str = "auto", pins: Sequence[str] = (), own: Path | None = None) -> Profile:
+def load_profile(
+    name: str | Path,
+    device: str = "auto",
+    pins: Sequence[str] = (),
+    own: Path | None = None,
+    *,
+    asked: bool | None = None,
+) -> Profile:
     """Return the profile of this name; its towers are loaded when first used. Raises `ModelError`.
 
-    `pins` are those of the profile as a library knows it; without, the name is looked up anew. What isn't on this disk
-    yet is downloaded, and exported for the CPU, once. `own` is where a library keeps the spaces that it was adapted to.
+    Without `pins`, the user names the profile: the name is looked up, and what isn't on this disk yet is downloaded,
+    and exported for the CPU, once. `pins` are those of the profile as a library knows it. A library may come from
+    anyone, so they stand only for models that the user has named before on this machine; the network isn't used, and
+    no other path is looked at, unless they are `asked` for. `own` is where a library keeps the spaces that it was
+    adapted to.
     """
+    asked = not pins if asked is None else asked
     resolved = str(name) if pins else resolve_name(name)
+    if len(pins) > _MOST_PINS or not all(isinstance(pin, str) and len(pin) <= _MOST_NAME for pin in pins):
+        raise ModelError("the library names no model that there could be; choose one with --model")
     spaces: list[Space] = []
     for pin in pins or _members(resolved):
+        where = device if not spaces else "auto"
         try:
-            space = _space(*_parted(pin, pinned=bool(pins)), device if not spaces else "auto", own)
+            space = open_pinned(pin, where, own, asked=asked) if pins else open_named(pin, where, own)
         except ModelError as error:
             if pins or not spaces:
                 raise
@@ -101,31 +116,42 @@ def load_profile(name: str | Path, device: str = "auto", pins: Sequence[str] = (
         if pins or _adds(space, spaces):
             spaces.append(space)
     _agree_on_a_rate(spaces)
-    return Profile(resolved, tuple(spaces), own)
+    return Profile(resolved, tuple(spaces), own, asked)
 
 
 def pull_model(name: str) -> Iterator[tuple[str, Path]]:
-    """Yield the spaces of a profile and the folders that they run from, looked up anew, downloaded and exported."""
+    """Yield the spaces of a profile and the folders that they run from: downloaded and exported, or tried, if need be.
+
+    From then on a library that names them may use them.
+    """
     for member in _members(resolve_name(name)):
         if member == "mini":
             yield member, mini_folder()
+        elif folder := space_folder(member):
+            open_named(member, "cpu", None)
+            yield member, folder
         elif member != "hashing":
-            yield member, _space_folder(member) or export_model(member, fresh=True)
+            yield member, export_model(member, fresh=True)
 
 
 def for_indexing(profile: Profile, device: str) -> Profile:
     """Return the profile as an index run encodes with it: on a CUDA device where there is one and `device` is auto.
 
-    Exports are looked at from end to end first: what is damaged in its middle would spoil every vector of the run.
+    Exports are read from end to end first: damage in the middle would spoil every vector of the run. A damaged one is
+    made again if the user named the model in this call; else it is a `ModelError`.
     """
     run = [base for space in profile.spaces for base in (space.bases if isinstance(space, AdaptedSpace) else (space,))]
-    torn = [space for space in run if isinstance(space, OnnxSpace) and mend_export(space)]
+    torn = [space for space in run if isinstance(space, OnnxSpace) and is_torn(space)]
+    for space in torn:
+        if not (profile.asked and space in profile.spaces):
+            raise ModelError(f"the files of the model {space.name} are damaged in the cache; {remedy(space.name)}")
+        export_model(space.name, space.fingerprint, fresh=True)
     if torn:
-        profile = load_profile(profile.name, device, profile.pins, profile.own)
+        profile = load_profile(profile.name, device, profile.pins, profile.own, asked=profile.asked)
     if device != "auto" or not _has_cuda() or profile.name in _BUILT_IN:
         return profile
     try:
-        return load_profile(profile.name, "cuda", profile.pins, profile.own)
+        return load_profile(profile.name, "cuda", profile.pins, profile.own, asked=profile.asked)
     except ModelError as error:  # the driver is there; torch, or the checkpoint that it needs, isn't
         _log.info("encoding on the CPU: %s", error)
         return profile
@@ -168,44 +194,6 @@ def _pairs(space: Space) -> set[tuple[View, View]]:
     return {(query, item) for query in space.front_ends for item in space.front_ends}
 
 
-def _parted(pin: str, *, pinned: bool = True) -> tuple[str, str]:
-    """Return the name in a pin, and the fingerprint or ""."""
-    return (pin[:-17], pin[-16:]) if pinned and _PINNED.search(pin) else (pin, "")
-
-
-def _space(name: str, fingerprint: str, device: str, own: Path | None = None) -> Space:
-    """Return a space by its name, in the very state of it that a library holds where a fingerprint is given."""
-    if name == "hashing":
-        return HashingSpace()
-    if name == "mini":
-        return OnnxSpace("mini", mini_folder(), device)
-    if folder := _space_folder(name, own):
-        space: OnnxSpace | AdaptedSpace
-        if is_adapted(folder):
-            space = AdaptedSpace(name, folder, lambda pin: _space(*_parted(pin), device, own))
-        else:
-            space = OnnxSpace(name, folder, device)
-        if fingerprint and space.fingerprint != fingerprint:
-            raise replaced(name)
-        return space
-    if device == "cuda":
-        from mmsearch.spaces.cuda import CudaSpace
-
-        return CudaSpace(name, export_model(name, fingerprint))
-    return OnnxSpace(name, export_model(name, fingerprint), "cpu")
-
-
-def _space_folder(name: str, own: Path | None = None) -> Path | None:
-    """Return the folder that a name stands for where it holds a space as it is, and not a checkpoint."""
-    if name.startswith(ADAPTED):
-        if own is None or not (own / name.removeprefix(ADAPTED) / "spec.json").is_file():
-            where = "outside its own library" if own is None else f"in {own}"
-            raise ModelError(f"there is no space {name} {where}; name another model, or a folder: local-dir:DIR")
-        return own / name.removeprefix(ADAPTED)
-    folder = Path(name.removeprefix(FOLDER))
-    return folder if name.startswith(FOLDER) and (folder / "spec.json").is_file() else None
-
-
 def _agree_on_a_rate(spaces: Sequence[Space]) -> None:
     """Let all spaces hear at the highest rate that one of them wants: sounds are decoded but once."""
     ends = [end for space in spaces for end in space.front_ends.values()]
@@ -213,12 +201,3 @@ def _agree_on_a_rate(spaces: Sequence[Space]) -> None:
     for space in spaces if len(rates) > 1 else ():
         if isinstance(space, OnnxSpace | AdaptedSpace):
             space.hear_at(max(rates))
-
-
-def mini_folder() -> Path:
-    """Return the folder of the embedded space: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).parents[1]
-    for folder in (package / "data" / "mini", package.parent / "data" / "mini"):
-        if (folder / "spec.json").is_file():
-            return folder
-    raise ModelError(f"the embedded space is missing from {package}; reinstall mmsearch")

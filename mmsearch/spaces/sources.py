@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,9 +18,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mmsearch.errors import ModelError, one_line
+from mmsearch.errors import ModelError
+from mmsearch.files import open_regular
 from mmsearch.paths import expand
 from mmsearch.spaces import hub
+from mmsearch.spaces.architecture import read_architecture
 from mmsearch.spaces.models import known_models
 
 HUB, FOLDER = "hf-hub:", "local-dir:"
@@ -82,7 +83,7 @@ class Checkpoint:
     def digest(self) -> str:
         """Return the SHA-256 of the weights in hexadecimal: half a second a gigabyte."""
         try:
-            with self.weights.open("rb") as file:
+            with open_regular(self.weights) as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise ModelError(f"{self.weights} can't be read ({error.strerror}); check its permissions") from None
@@ -152,10 +153,10 @@ def _absolute(path: str) -> Path:
     return found
 
 
-def find_checkpoint(name: str) -> Checkpoint:
-    """Return the checkpoint of a canonical name, downloading what isn't there yet. Raises `ModelError`."""
+def find_checkpoint(name: str, *, fetch: bool = True) -> Checkpoint:
+    """Return the checkpoint of a canonical name, downloading what isn't there yet if `fetch`. Raises `ModelError`."""
     if name.startswith(HUB):
-        return _in_repository(name)
+        return _in_repository(name, fetch=fetch)
     if name.startswith(FOLDER):
         return _in_folder(name, Path(name.removeprefix(FOLDER)))
     if ":" in name:
@@ -166,12 +167,13 @@ def find_checkpoint(name: str) -> Checkpoint:
         if weights.suffix not in _SUFFIXES:
             raise ModelError(f"{weights} is no checkpoint (none of {', '.join(sorted(_SUFFIXES))}); give another file")
         return Checkpoint(name, OPEN_CLIP, weights, architecture=architecture)
-    return _published(name)
+    return _published(name, fetch=fetch)
 
 
-def _in_repository(name: str) -> Checkpoint:
-    # Both configs are asked for: the cache may hold but the one that another program wanted, and open_clip's counts.
-    folder = hub.fetch_all(name.removeprefix(HUB), (tuple(CONFIGS), WEIGHTS), optional=(*CONFIGS, *_BESIDE))
+def _in_repository(name: str, *, fetch: bool) -> Checkpoint:
+    # Both configs are asked for: the cache may hold only the one that another program wanted, and open_clip's counts.
+    needed, optional = (tuple(CONFIGS), WEIGHTS), (*CONFIGS, *_BESIDE)
+    folder = hub.fetch_all(name.removeprefix(HUB), needed, optional, fetch=fetch)
     return _in_folder(name, folder)
 
 
@@ -192,7 +194,7 @@ def _in_folder(name: str, folder: Path) -> Checkpoint:
     return Checkpoint(name, family, found[0], folder, f"{FOLDER}{folder}")
 
 
-def _published(name: str) -> Checkpoint:
+def _published(name: str, *, fetch: bool) -> Checkpoint:
     """Return one of open_clip's published checkpoints."""
     from open_clip import pretrained
 
@@ -210,19 +212,24 @@ def _published(name: str) -> Checkpoint:
     repository, _, file = str(place).rpartition("/")
     # A published .bin or .pt may have a twin that holds nothing but numbers.
     names = (str(Path(file).with_suffix(".safetensors")), file) if file else NAMES[OPEN_CLIP]
-    return Checkpoint(name, OPEN_CLIP, hub.fetch(repository, names), architecture=architecture, tag=tag)
+    return Checkpoint(name, OPEN_CLIP, hub.fetch(repository, names, fetch=fetch), architecture=architecture, tag=tag)
 
 
 def architecture_of(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return the configuration that a checkpoint's fingerprint covers beside its weights."""
+    """Return the configuration that a checkpoint's fingerprint covers beside its weights.
+
+    Raises `ModelError` where it, or a file beside it, describes what no model with these weights can be.
+    """
     if checkpoint.folder is None:
-        file = architectures()[checkpoint.architecture]
-    else:
-        file = next(checkpoint.folder / config for config, family in CONFIGS.items() if family == checkpoint.family)
+        return read_architecture(architectures()[checkpoint.architecture])
     try:
-        config = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file} can't be read ({one_line(error, 120)}); copy the model anew") from None
-    if not isinstance(config, dict):
-        raise ModelError(f"{file} isn't a model's configuration; copy the model anew")
-    return config
+        weights_bytes = checkpoint.weights.stat().st_size
+    except OSError as error:
+        raise ModelError(f"{checkpoint.weights} can't be read ({error.strerror}); check its permissions") from None
+    names = [*CONFIGS, *(name for name in _BESIDE if name.endswith("config.json") and name != "config.json")]
+    found = {
+        name: read_architecture(checkpoint.folder / name, weights_bytes)
+        for name in names
+        if (checkpoint.folder / name).is_file()
+    }
+    return next(found[config] for config, family in CONFIGS.items() if family == checkpoint.family)

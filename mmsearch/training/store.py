@@ -104,7 +104,7 @@ def prepare(examples: Examples, stored: int) -> Store:
     listing = folder / "units.json"
     if not listing.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        with write_lock(folder):
+        with write_lock(folder, command="train"):
             if not listing.is_file():
                 _decode_all(paths, stored, folder)
     listed = json.loads(listing.read_text("utf-8"))

@@ -143,7 +143,7 @@ def ask(folder: Path, names: Sequence[str], many: int, answer: Answer) -> list[N
     files = [folder / f"{name}.npy" for name in names]
     if not all(file.is_file() for file in files):
         folder.mkdir(exist_ok=True)
-        with write_lock(folder):
+        with write_lock(folder, command="train"):
             _fill(files, folder / "done", many, answer)
     return [np.load(file, mmap_mode="r") for file in files]
 

@@ -4,10 +4,10 @@ from mmsearch.vectors.base import MOST_ID, Bitmap, VectorIndex, bitmap
 from mmsearch.vectors.exact_index import ExactIndex
 from mmsearch.vectors.faiss_index import FaissIndex
 from mmsearch.vectors.gpu_index import GpuIndex, has_gpu
-from mmsearch.vectors.store import LAYOUT, IndexStore, Stamp
+from mmsearch.vectors.in_memory import follow
+from mmsearch.vectors.store import IndexStore, Stamp
 
 __all__ = [
-    "LAYOUT",
     "MOST_ID",
     "Bitmap",
     "ExactIndex",
@@ -17,5 +17,6 @@ __all__ = [
     "Stamp",
     "VectorIndex",
     "bitmap",
+    "follow",
     "has_gpu",
 ]

@@ -1,4 +1,4 @@
-"""An index in memory, in NumPy: for what no file holds yet, and the measure of every other index."""
+"""An index in memory, in NumPy alone: the measure of every other index."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from mmsearch.vectors.base import Bitmap, Codes, Fetch, Ids, finite_codes, top_k
 
 _FETCHED = 2**15
-_BLOCK_ROWS = 2**16
-"""Rows of one block in memory: what is copied when something in it is deleted, or added to the last one."""
 _WIDENED_ROWS = 2**13
 _SCORES = 2**24
 """Most scores at once (64 MB): more queries are answered in turn."""
@@ -31,18 +29,11 @@ class ExactIndex:
         """Return the index of vectors (n, dim) under ids (n,)."""
         return cls(vectors.shape[1], [(ids, vectors.astype(np.float16))])
 
-    def following(self, live: Ids, fetch: Fetch) -> ExactIndex:
-        """Return the index of the sorted `live` ids: what this one holds of them isn't fetched again.
-
-        `fetch` gives those of some sorted ids that exist, and their vectors. Vectors that aren't finite are left out.
-        """
-        blocks = [_without_dead(ids, codes, live) for ids, codes in self._blocks]
-        blocks = [(ids, codes) for ids, codes in blocks if len(ids)]
-        new = np.setdiff1d(live, self._ids)
-        for start in range(0, len(new), _FETCHED):
-            there, vectors = fetch(new[start : start + _FETCHED])
-            _append(blocks, *finite_codes(there, vectors))
-        return ExactIndex(self.dim, blocks)
+    @classmethod
+    def read(cls, dim: int, live: Ids, fetch: Fetch) -> ExactIndex:
+        """Return the index of the sorted `live` ids, without those whose vectors aren't finite."""
+        parts = (live[at : at + _FETCHED] for at in range(0, len(live), _FETCHED))
+        return cls(dim, [finite_codes(*fetch(part)) for part in parts])
 
     @property
     def count(self) -> int:
@@ -81,19 +72,6 @@ class ExactIndex:
                 np.matmul(queries, part.T, out=scores[:, done : done + len(part)])
                 done += len(part)
         return scores
-
-
-def _without_dead(ids: Ids, codes: Codes, live: Ids) -> tuple[Ids, Codes]:
-    alive = np.isin(ids, live)
-    return (ids, codes) if alive.all() else (ids[alive], codes[alive])
-
-
-def _append(blocks: list[tuple[Ids, Codes]], ids: Ids, codes: Codes) -> None:
-    """Add rows to the last block while it is small: else every refresh would leave one more behind."""
-    if blocks and len(blocks[-1][0]) + len(ids) <= _BLOCK_ROWS:
-        last_ids, last_codes = blocks.pop()
-        ids, codes = np.concatenate([last_ids, ids]), np.concatenate([last_codes, codes])
-    blocks.append((ids, codes))
 
 
 def _allows(allowed: Bitmap, ids: Ids) -> NDArray[np.bool_]:

@@ -37,6 +37,11 @@ class FaissIndex:
         self._generations = list(generations)
         self._deleted = deleted
 
+    @property
+    def generations(self) -> tuple[Generation, ...]:
+        """What it consists of, the vectors of deleted ids among it."""
+        return tuple(self._generations)
+
     @cached_property
     def _ids(self) -> NDArray[np.int64]:
         every = np.concatenate([np.empty(0, np.int64), *(generation.ids for generation in self._generations)])

@@ -14,11 +14,6 @@ MOST_SERIAL = 999_999_999
 _GENERATION = re.compile(r"(?:base|delta)-[0-9]{6,9}-[0-9]{3,6}\.faiss")
 _DELETED = re.compile(r"deleted-[0-9]{6,9}\.npy")
 _SERIAL = re.compile(r"(?:base|delta|deleted)-([0-9]{6,9})[-.].*")
-OWN_NAMES = re.compile(
-    rf"(?:{_GENERATION.pattern}|{_DELETED.pattern}|manifest\.json)(?:\.tmp)?"
-    rf"|\.(?:{_DELETED.pattern}|manifest\.json)\.[0-9]+"
-)
-"""The names that an index's files have, finished or left behind by a killed process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +50,16 @@ class Manifest:
         return json.dumps({"format": FORMAT, **asdict(self)}).encode()
 
 
-def parse_manifest(content: bytes, dim: int) -> Manifest | None:
-    """Return the manifest of an index of this dimension, None where the content isn't one that mmsearch wrote."""
+def parse_manifest(content: bytes, dim: int | None = None) -> Manifest | None:
+    """Return the manifest of an index of this dimension, or of any; None where mmsearch didn't write the content."""
     try:
         fields = json.loads(content)
-        if fields["format"] != FORMAT or _integer(fields["dim"], 2**31) != dim:
+        held_dim = _integer(fields["dim"], 2**31)
+        if fields["format"] != FORMAT or held_dim != (held_dim if dim is None else dim):
             return None
         generations = tuple(_stored(file, _GENERATION) for file in fields["generations"])
         manifest = Manifest(
-            dim=dim,
+            dim=held_dim,
             revision=_integer(fields["revision"], 2**63),
             serial=_integer(fields["serial"], MOST_SERIAL + 1),
             generations=generations,

@@ -18,22 +18,22 @@ import numpy as np
 
 from mmsearch.errors import DamagedIndexError
 from mmsearch.files import (
-    Layout,
     is_real_folder,
     make_folder,
     read_bounded,
     remove_own,
+    remove_temporary,
     sync_folder,
     unpack_array,
     write_whole,
 )
+from mmsearch.layout import INDEX
 from mmsearch.vectors.base import Fetch, Ids, finite_codes
 from mmsearch.vectors.faiss_index import FaissIndex
 from mmsearch.vectors.generation import open_generation, write_generation
 from mmsearch.vectors.manifest import (
     MOST_BYTES,
     MOST_SERIAL,
-    OWN_NAMES,
     Manifest,
     StoredFile,
     parse_manifest,
@@ -46,8 +46,7 @@ SHARD_ROWS = 2**19
 """Most vectors in one file: bounds what a merge rewrites at once (256 MB at 256 dimensions)."""
 MERGE_SHARE = 0.1
 MAX_DELTAS = 16
-LAYOUT = Layout(files=OWN_NAMES)
-"""The files of an index's folder."""
+MANIFEST = "manifest.json"
 _FETCH_ROWS = 2**15
 _NPY_HEADER_BYTES = 2**12
 _TRIES = 3
@@ -64,7 +63,7 @@ class IndexStore:
     def stamp(self) -> Stamp | None:
         """Return what changes whenever another index is published, None where there is no index."""
         try:
-            status = (self._folder / "manifest.json").lstat()
+            status = (self._folder / MANIFEST).lstat()
         except OSError:
             return None
         return status.st_ino, status.st_mtime_ns, status.st_size
@@ -100,7 +99,7 @@ class IndexStore:
         Every file is checked, and every code is compared with the vector that the catalog has under its id. `live` are
         the catalog's sorted ids at `revision`.
         """
-        place = self._folder / "manifest.json"
+        place = self._folder / MANIFEST
         if not os.path.lexists(self._folder):
             return []
         if not is_real_folder(self._folder, self._root):
@@ -135,7 +134,7 @@ class IndexStore:
     def discard(self) -> None:
         """Forget the index: the next catch-up builds it anew."""
         if is_real_folder(self._folder, self._root):
-            (self._folder / "manifest.json").unlink(missing_ok=True)
+            (self._folder / MANIFEST).unlink(missing_ok=True)
 
     def catch_up(self, live: Ids, revision: int, fetch: Fetch) -> FaissIndex:
         """Bring the index to the catalog's sorted `live` ids: by a small generation, or by a rewrite past 10 %.
@@ -193,18 +192,17 @@ class IndexStore:
     def _publish(self, manifest: Manifest) -> FaissIndex:
         make_folder(self._folder, self._root)
         sync_folder(self._folder)
-        write_whole(self._folder / "manifest.json", manifest.to_json())
+        write_whole(self._folder / MANIFEST, manifest.to_json())
         sync_folder(self._folder)
         index = self._map(manifest)
-        named = {file.name for file in manifest.files} | {"manifest.json"}
-        remove_own(self._folder, self._root, LAYOUT, lambda name: name not in named)
+        tidy(self._folder, self._root)
         return index
 
     def _manifest(self) -> Manifest | None:
         if not is_real_folder(self._folder, self._root):
             return None
         try:
-            content = read_bounded(self._folder / "manifest.json", MOST_BYTES, follow_links=False)
+            content = read_bounded(self._folder / MANIFEST, MOST_BYTES, follow_links=False)
         except OSError:
             return None
         return parse_manifest(content, self._dim)
@@ -250,3 +248,19 @@ class IndexStore:
         if not (np.diff(ids) > 0).all():
             raise DamagedIndexError(f"{file} holds an id twice")
         return ids
+
+
+def tidy(folder: Path, root: Path) -> None:
+    """Remove the files of an index that its manifest doesn't name: of older generations, and of killed processes.
+
+    The caller holds the lock. Without a manifest that can be read, files of generations stay for a rebuild to replace.
+    """
+    try:
+        manifest = parse_manifest(read_bounded(folder / MANIFEST, MOST_BYTES, follow_links=False))
+    except OSError:
+        manifest = None
+    if manifest is None:
+        remove_temporary(folder, root, INDEX)
+    else:
+        named = {file.name for file in manifest.files} | {MANIFEST}
+        remove_own(folder, root, INDEX, lambda name: name not in named)

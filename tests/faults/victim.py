@@ -10,6 +10,7 @@ import gc
 import json
 import logging
 import os
+import pickle
 import select
 import signal
 import sys
@@ -28,12 +29,9 @@ from shim import Fault, arm, disarm
 from sqlalchemy import Engine
 
 import indexer.decode
-from indexer import workers
-from indexer.plan import Task
 from mmsearch import cli
-from mmsearch.media import DecodeOptions
-from mmsearch.settings import Settings
-from mmsearch.spaces import decoding_needs
+from mmsearch.sandbox.keeper import Job
+from mmsearch.sandbox.work import PreparedContent, Work
 
 TIMEOUT_S = 60.0
 HEAVY = ("torch", "open_clip", "transformers", "huggingface_hub")
@@ -69,32 +67,28 @@ class _Left(BaseException):
     """Stands for `os._exit`, so that several commands may run in one process."""
 
 
-class InlineCrew:
-    """Stands for the pool of decoding processes: a task is done when it is handed over."""
+class InlineSandbox:
+    """Stands for the decoding processes: a file is decoded when it is handed over."""
 
-    def __init__(self, front_ends: workers.FrontEnds, settings: Settings) -> None:
-        workers._front_ends = front_ends
-        workers._options = DecodeOptions(settings.limits, *decoding_needs(front_ends.values()))
+    def __init__(self, *_: object) -> None: ...
 
-    def submit(self, task: Task) -> Future[workers.PreparedContent]:
-        future: Future[workers.PreparedContent] = Future()
+    def submit(self, job: Job) -> Future[PreparedContent]:
+        future: Future[PreparedContent] = Future()
         try:
-            future.set_result(workers._work(task))
+            future.set_result(Work(*pickle.loads(job.needs.pickled)).prepare(job.request))
         except Exception as error:
             future.set_exception(error)
         return future
 
-    def result(self, future: Future[workers.PreparedContent]) -> workers.PreparedContent:
+    def take(self, future: Future[PreparedContent], _within_s: float | None = None) -> PreparedContent:
         return future.result()
 
-    def renew(self) -> None: ...
-
-    def stop(self) -> None: ...
+    def close(self) -> None: ...
 
 
 def decode_inline() -> None:
     """Let index runs of this process and its forks decode by themselves."""
-    vars(indexer.decode)["Crew"] = InlineCrew
+    vars(indexer.decode)["Sandbox"] = InlineSandbox
 
 
 def build_once() -> None:

@@ -1,0 +1,271 @@
+"""Looks for rows of a catalog that aren't what was written, and for what refers to a row that isn't there."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from sqlalchemy import Table
+
+from mmsearch.catalog.checksums import (
+    MODULUS,
+    checksum,
+    covered,
+    embedded_checksum,
+    embedding_checksum,
+    segment_checksum,
+)
+from mmsearch.catalog.embeddings import has_unit_norm
+from mmsearch.catalog.schema import TALLIED, failure, media, profile, revision, root, run, setting, space
+from mmsearch.errors import CatalogError
+from mmsearch.types import Modality, View
+
+SINGLE = (setting, profile, space, root, media, failure, revision, run)
+"""The tables whose rows have a checksum of their own, in the order in which they are mended."""
+_PAGE = 64
+"""How many contents are checked together: of films each has a thousand segments."""
+_LINES = 20
+"""How many complaints of SQLite are asked for."""
+_VIEWS = frozenset(view.value for view in View)
+_MODALITIES = frozenset(modality.value for modality in Modality)
+
+_DANGLING = {
+    "media": "SELECT id FROM media WHERE content_id NOT IN (SELECT id FROM content)",
+    "embedded": "SELECT id FROM embedded WHERE content_id NOT IN (SELECT id FROM content) "
+    "OR profile_id NOT IN (SELECT id FROM profile)",
+    "segment": "SELECT id FROM segment AS s WHERE NOT EXISTS "
+    "(SELECT 1 FROM embedded AS e WHERE e.content_id = s.content_id AND e.profile_id = s.profile_id)",
+    "embedding": "SELECT id FROM embedding WHERE segment_id NOT IN (SELECT id FROM segment) "
+    "OR space_id NOT IN (SELECT id FROM space)",
+}
+"""The rows of each table that refer to one that isn't there."""
+_UNNAMED = "SELECT id FROM content WHERE id NOT IN (SELECT content_id FROM media)"
+_UNMADE = "SELECT id FROM content WHERE id NOT IN (SELECT content_id FROM embedded)"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a check of one content, as one profile has embedded it, came to; `computed` is its checksum as it stands."""
+
+    embedded_id: int
+    content_id: int
+    profile_id: int
+    stored: int | None
+    computed: int
+    bad_vectors: int
+
+    @property
+    def sound(self) -> bool:
+        """Whether the content is what was written, and its vectors are of norm 1."""
+        return self.stored == self.computed and not self.bad_vectors
+
+
+@dataclass(slots=True)
+class Faults:
+    """What is wrong with a catalog. Empty where nothing is."""
+
+    file: list[str] = field(default_factory=list)
+    """What SQLite says of the file's structure; the rest isn't looked at then."""
+    unrecorded: bool = False
+    """The catalog comes from an older version, and its checksums aren't recorded yet."""
+    rows: dict[str, list[Any]] = field(default_factory=dict)
+    """Of each table, the keys of rows that aren't what was written."""
+    tallies: dict[str, int] = field(default_factory=dict)
+    """Of each table whose tally is wrong, how many rows were lost; negative where there are too many."""
+    contents: set[tuple[int, int]] = field(default_factory=set)
+    """(content id, profile id) of what a profile has embedded and that isn't what was written."""
+    bad_vectors: int = 0
+    """How many vectors aren't finite, not of norm 1, or not of the length or view that they should be."""
+    dangling: dict[str, list[int]] = field(default_factory=dict)
+    """Of each table, the ids of rows that refer to a row that isn't there."""
+    unnamed: list[int] = field(default_factory=list)
+    """Contents that no path names: the next run drops them."""
+    unmade: list[int] = field(default_factory=list)
+    """Contents that no profile has embedded."""
+    no_profile: bool = False
+    """The setting that says which profile answers is missing, or the profile is."""
+
+    def __bool__(self) -> bool:
+        """Return whether anything is wrong that changes what is stored; `unrecorded` alone is no fault."""
+        wrong = (self.file, self.rows, self.tallies, self.contents, self.dangling, self.unnamed, self.unmade)
+        return any(map(bool, wrong)) or self.no_profile
+
+
+def find_faults(file: Path) -> Faults:
+    """Check a whole catalog: its structure, every row, and all that refers to another. Raises `CatalogError`.
+
+    Takes about 30 s for a million pictures.
+    """
+    faults = Faults()
+    with reading(file) as connection:
+        faults.file = file_faults(connection)
+        if faults.file:
+            return faults
+        faults.unrecorded = is_unrecorded(connection)
+        for table in SINGLE if not faults.unrecorded else ():
+            if keys := [key for key, stored, computed in row_checksums(connection, table) if stored != computed]:
+                faults.rows[table.name] = keys
+        for verdict in verdicts(connection):
+            if verdict.bad_vectors or not (verdict.sound or faults.unrecorded):
+                faults.contents.add((verdict.content_id, verdict.profile_id))
+                faults.bad_vectors += verdict.bad_vectors
+        if not faults.unrecorded:
+            faults.tallies = _wrong_tallies(connection)
+        for name, query in _DANGLING.items():
+            if ids := _ids(connection, query):
+                faults.dangling[name] = ids
+        faults.unnamed, faults.unmade = _ids(connection, _UNNAMED), _ids(connection, _UNMADE)
+        faults.no_profile = _lacks_profile(connection)
+    return faults
+
+
+def file_faults(connection: sqlite3.Connection) -> list[str]:
+    """Return what SQLite complains of in a file's pages, its tables and their indexes."""
+    try:
+        lines = [str(row[0]) for row in connection.execute(f"PRAGMA integrity_check({_LINES})")]
+    except sqlite3.DatabaseError as error:
+        return [str(error)]
+    return [] if lines == ["ok"] else lines
+
+
+def is_unrecorded(connection: sqlite3.Connection) -> bool:
+    """Return whether a catalog has no checksums yet: no tally, and none in any row."""
+    some = "SELECT EXISTS (SELECT 1 FROM tally) OR EXISTS (SELECT 1 FROM embedded WHERE checksum IS NOT NULL)"
+    return not connection.execute(some).fetchone()[0]
+
+
+def row_checksums(connection: sqlite3.Connection, table: Table) -> Iterator[tuple[Any, int | None, int]]:
+    """Yield the key of each row of a table, the checksum that it carries, and the one that it should."""
+    key = next(iter(table.primary_key.columns)).name
+    columns = covered(table)
+    for first, stored, *values in connection.execute(_select(table.name, key, "checksum", *columns)):
+        yield first, stored, checksum(table.name, values)
+
+
+def verdicts(connection: sqlite3.Connection) -> Iterator[Verdict]:
+    """Check what profiles have made of each content, in the order of the contents' ids."""
+    dims = {key: dim for key, dim in connection.execute("SELECT id, dim FROM space") if isinstance(dim, int)}
+    last = -(2**63)
+    page = "SELECT DISTINCT content_id FROM embedded WHERE content_id > ? ORDER BY content_id LIMIT ?"
+    while ids := [row[0] for row in connection.execute(page, (last, _PAGE)) if isinstance(row[0], int)]:
+        yield from _checked_page(connection, ids[0], ids[-1], dims)
+        last = ids[-1]
+
+
+def _checked_page(connection: sqlite3.Connection, first: int, last: int, dims: dict[int, int]) -> Iterator[Verdict]:
+    span = (first, last)
+    sums: dict[tuple[int, int], int] = {}
+    segments = "SELECT id, content_id, profile_id, start_s, end_s, text, silent FROM segment"
+    for row in _rows(connection, f"{segments} WHERE content_id BETWEEN ? AND ?", span):
+        owner = (row["content_id"], row["profile_id"])
+        sums[owner] = sums.get(owner, 0) + _or_zero(segment_checksum, row)
+    embeddings = (
+        "SELECT m.id, m.segment_id, m.space_id, m.view, m.modality, m.draw, m.vector, s.content_id, s.profile_id "
+        "FROM segment AS s JOIN embedding AS m ON m.segment_id = s.id WHERE s.content_id BETWEEN ? AND ?"
+    )
+    rows = list(_rows(connection, embeddings, span))
+    bad: dict[tuple[int, int], int] = {}
+    for row, sound in zip(rows, _sound(rows, dims), strict=True):
+        owner = (row["content_id"], row["profile_id"])
+        sums[owner] = sums.get(owner, 0) + _or_zero(embedding_checksum, row)
+        bad[owner] = bad.get(owner, 0) + (not sound)
+    heads = (
+        "SELECT e.id, e.content_id, c.hash, c.modality, e.profile_id, e.key, e.resume_s, e.checksum "
+        "FROM embedded AS e LEFT JOIN content AS c ON c.id = e.content_id WHERE e.content_id BETWEEN ? AND ?"
+    )
+    for key, content_id, digest, modality, profile_id, made_by, resume_s, stored in connection.execute(heads, span):
+        owner = (content_id, profile_id)
+        head = embedded_checksum(content_id, digest, modality, profile_id, made_by, resume_s)
+        computed = (head + sums.get(owner, 0)) % MODULUS
+        wrong = bad.get(owner, 0) + (modality not in _MODALITIES)
+        yield Verdict(key, content_id, profile_id, stored, computed, wrong)
+
+
+def _or_zero(share: Any, row: dict[str, Any]) -> int:  # noqa: ANN401  either of two functions over a row
+    """Return a row's share in a checksum; of one whose columns hold other types than ours do, none."""
+    try:
+        return int(share(row))
+    except (TypeError, ValueError):
+        return 0
+
+
+def _sound(rows: Sequence[dict[str, Any]], dims: dict[int, int]) -> list[bool]:
+    """Return of each embedding whether its view is known, and its vector of the right length, finite and of norm 1."""
+    found = [False] * len(rows)
+    by_dim: dict[int, list[int]] = {}
+    for i, row in enumerate(rows):
+        dim, vector = dims.get(row["space_id"], -1), row["vector"]
+        if row["view"] in _VIEWS and isinstance(vector, bytes) and len(vector) == 2 * dim:
+            by_dim.setdefault(dim, []).append(i)
+    for dim, places in by_dim.items():
+        halves = np.frombuffer(b"".join(rows[i]["vector"] for i in places), "<f2").reshape(len(places), dim)
+        for i, sound in zip(places, has_unit_norm(halves.astype(np.float32)).tolist(), strict=True):
+            found[i] = sound
+    return found
+
+
+def _wrong_tallies(connection: sqlite3.Connection) -> dict[str, int]:
+    known = {name: (rows, total) for name, rows, total in connection.execute("SELECT name, rows, total FROM tally")}
+    wrong = {}
+    for name in TALLIED:
+        checksums = [row[0] for row in connection.execute(_select(name, "checksum"))]
+        total = sum(one for one in checksums if isinstance(one, int)) % MODULUS
+        rows, expected = known.get(name, (len(checksums), None))
+        if (rows, expected) != (len(checksums), total):
+            wrong[name] = rows - len(checksums) if isinstance(rows, int) else 0
+    return wrong
+
+
+def _lacks_profile(connection: sqlite3.Connection) -> bool:
+    """Return whether no profile answers, although something was embedded."""
+    answering = "SELECT 1 FROM setting JOIN profile ON profile.id = CAST(value AS INTEGER) WHERE key = 'profile'"
+    if connection.execute(answering).fetchone():
+        return False
+    return connection.execute("SELECT 1 FROM profile UNION SELECT 1 FROM embedded").fetchone() is not None
+
+
+def _ids(connection: sqlite3.Connection, query: str) -> list[int]:
+    return [row[0] for row in connection.execute(query)]
+
+
+def _rows(connection: sqlite3.Connection, query: str, values: Sequence[int]) -> Iterator[dict[str, Any]]:
+    cursor = connection.execute(query, values)
+    names = [column[0] for column in cursor.description]
+    for row in cursor:
+        yield dict(zip(names, row, strict=True))
+
+
+def _select(table: str, *columns: str) -> str:
+    names = ", ".join(f'"{name}"' for name in columns)
+    return f'SELECT {names} FROM "{table}"'
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[sqlite3.Connection]:
+    """Open a catalog as it stands, without making or changing anything. Raises `CatalogError`.
+
+    Text that isn't UTF-8 any more can be read all the same.
+    """
+    try:
+        with closing(open_as_it_is(file)) as connection:
+            yield connection
+    except sqlite3.Error as error:
+        raise CatalogError(f"{file}: {error}; run 'mmsearch doctor --repair'") from error
+
+
+def open_as_it_is(file: Path) -> sqlite3.Connection:
+    """Open a database for reading only; where nobody can write, without the files that a reader needs beside it."""
+    where = f"file:{quote(str(file.absolute()))}"
+    try:
+        connection = sqlite3.connect(f"{where}?mode=ro", uri=True, timeout=30)
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        connection = sqlite3.connect(f"{where}?immutable=1", uri=True)
+    connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+    return connection

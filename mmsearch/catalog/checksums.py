@@ -1,0 +1,100 @@
+"""Checksums of what the catalog holds, by which a row that changed by itself is told from one that was written.
+
+A disk, a cable or another program may change a byte of a row, and SQLite can't tell: the page is still a valid one. So
+every row carries a checksum of its own (`checksum`), and three sums go further:
+
+- `embedded.checksum` covers all that a profile has made of a content: the content's hash, the `embedded` row, and each
+  segment and embedding. It is a sum modulo 2^63, so that the next part of a long file is added without reading others.
+- `tally` holds the number of rows in a table and the sum of their checksums, so that a row that vanished is missed.
+- The seal (see `seal.py`) covers the bytes of the whole file between two runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Table, delete, select, update
+
+from mmsearch.catalog.schema import TALLIED, tally
+
+MODULUS = 2**63
+"""Checksums are integers in [0, 2^63): what SQLite can store."""
+_NOT_COVERED = ("id", "checksum")
+
+
+def checksum(kind: str, values: Iterable[object], packed: bytes = b"") -> int:
+    """Return the checksum of a row of this kind: of its values, which are bytes, str, int, float or None, in order."""
+    digest = hashlib.blake2b(packed, digest_size=8)
+    digest.update(f"{kind}{tuple(values)!r}".encode("utf-8", "backslashreplace"))
+    return int.from_bytes(digest.digest(), "little") % MODULUS
+
+
+def covered(table: Table) -> list[str]:
+    """Return the names of the columns that a row's own checksum covers, in their order."""
+    return [column.name for column in table.columns if column.name not in _NOT_COVERED]
+
+
+def checked(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with its checksum. It has to have every column that is covered, as SQLite will give it back."""
+    values = (row[name] for name in covered(table))
+    plain = (str(value) if isinstance(value, str) else value for value in values)  # an enum is stored as its value
+    return {**row, "checksum": checksum(table.name, plain)}
+
+
+# What a profile has made of a content
+
+
+def embedded_checksum(
+    content_id: int, digest: bytes, modality: str, profile_id: int, key: str, resume_s: float | None
+) -> int:
+    """Return the share of an `embedded` row, and of the content it is about, in its checksum."""
+    return checksum("embedded", (content_id, digest, modality, profile_id, key, _real(resume_s)))
+
+
+def segment_checksum(row: Mapping[str, Any]) -> int:
+    """Return the share of a segment, given by column names."""
+    span = (_real(row["start_s"]), _real(row["end_s"]))
+    values = (row["id"], row["content_id"], row["profile_id"], *span, row["text"], int(row["silent"]))
+    return checksum("segment", values)
+
+
+def embedding_checksum(row: Mapping[str, Any]) -> int:
+    """Return the share of an embedding, given by column names."""
+    values = (row["id"], row["segment_id"], row["space_id"], row["view"], row["modality"], row["draw"])
+    return checksum("embedding", values, row["vector"])
+
+
+def _real(seconds: float | None) -> float | None:
+    """Return seconds as SQLite gives them back: it makes a float of 5, and 0.0 of -0.0."""
+    return seconds + 0.0 if isinstance(seconds, int | float) else seconds
+
+
+# How many rows a table has
+
+
+def count_in(connection: Connection, table: Table, gone: Sequence[int | None], new: Iterable[int] = ()) -> None:
+    """Change a table's tally by the checksums of rows that were deleted or replaced, and of those that were written.
+
+    A catalog whose checksums aren't recorded yet has no tallies, and gets none here.
+    """
+    if table.name not in TALLIED:
+        return
+    added = list(new)
+    if not gone and not added:
+        return
+    mine = tally.c.name == table.name
+    known = connection.execute(select(tally.c.rows, tally.c.total).where(mine)).first()
+    if known is None:
+        return
+    total = (known.total + sum(added) - sum(one or 0 for one in gone)) % MODULUS
+    values = {"rows": known.rows + len(added) - len(gone), "total": total}
+    connection.execute(update(tally).where(mine).values(**values))
+
+
+def delete_rows(connection: Connection, table: Table, *where: Any) -> int:  # noqa: ANN401  an SQL condition has no common type
+    """Delete the rows of a table that has a tally; return how many there were."""
+    gone = connection.execute(delete(table).where(*where).returning(table.c.checksum)).scalars().all()
+    count_in(connection, table, gone)
+    return len(gone)

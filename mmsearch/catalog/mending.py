@@ -1,0 +1,267 @@
+"""Mends what `checking.py` finds: what a copy or another row can tell is restored, the rest is embedded again."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Table, delete, insert, select, update
+
+from mmsearch.catalog.catalog import Catalog
+from mmsearch.catalog.checking import (
+    SINGLE,
+    Faults,
+    file_faults,
+    open_as_it_is,
+    reading,
+    row_checksums,
+    verdicts,
+)
+from mmsearch.catalog.checksums import MODULUS, checked, delete_rows
+from mmsearch.catalog.database import Part
+from mmsearch.catalog.schema import (
+    TALLIED,
+    content,
+    embedded,
+    embedding,
+    failure,
+    media,
+    metadata,
+    profile,
+    root,
+    segment,
+    setting,
+    space,
+    tally,
+)
+from mmsearch.catalog.seal import COPIED, Copies, copies_of
+from mmsearch.catalog.writing import PART, embedded_row, parts, raise_every_revision, replacing
+from mmsearch.types import Modality
+
+_REFERRED = (setting, profile, space)
+"""The tables whose rows can't be made again from the files: they are restored from their copies."""
+
+
+@dataclass(slots=True)
+class Mended:
+    """What mending came to: the paths whose files are to be embedded again, and whether paths were lost."""
+
+    again: set[bytes] = field(default_factory=set)
+    paths_lost: bool = False
+    kept: list[str] = field(default_factory=list)
+    """What couldn't be mended, a line each."""
+
+
+class Mender(Part):
+    """Mends one catalog; the caller holds the library's lock."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        super().__init__(catalog._database, catalog.profile_id)
+        self._catalog = catalog
+        self.file = catalog._database.file
+
+    def restore(self, faults: Faults) -> bool:
+        """Restore what the seal has copies of: models, spaces, settings, roots; return whether there was any of it.
+
+        What else is wrong is to be looked for once more then: a space that is back makes its vectors sound.
+        """
+        copies = copies_of(self.file)
+        with self._write(at_once=True) as connection:
+            restored = [_restore(connection, table, faults.rows.get(table.name, []), copies) for table in COPIED]
+            if faults.no_profile:
+                restored.append(_restore_answering(connection, copies))
+            restored.append(_restore_referred(connection, faults.dangling, copies))
+            if "root" in faults.tallies:
+                restored.append(_restore_roots(connection, copies))
+            if any(restored) and not faults.unrecorded:
+                count_tallies(connection, ["root"])
+        return any(restored)
+
+    def mend(self, faults: Faults) -> Mended:
+        """Mend faults, each kind in a transaction of its own. What is embedded again is up to the caller."""
+        mended = Mended()
+        answering = self._catalog.current or self.profile_id
+        with self._write(at_once=True) as connection:
+            _mend_types(connection)
+            mended.kept = _keep_referred(connection, faults)
+            damaged = faults.contents | _of_spaces(connection, faults.rows.get("space", []))
+            mended.again |= _paths_of(connection, [i for i, profile_id in damaged if profile_id == answering])
+            mended.again |= _paths_of(connection, faults.unmade)
+            for content_id, profile_id in sorted(damaged | {(i, answering) for i in faults.unmade}):
+                _unmake(connection, content_id, profile_id)
+        with self._write(at_once=True) as connection:
+            mended.again |= _paths(connection, [*faults.rows.get("media", []), *faults.dangling.get("media", [])])
+            named = {"media", "failure"}
+            mended.paths_lost = not named.isdisjoint({*faults.tallies, *faults.rows}) or bool(faults.unnamed)
+            for table in (media, embedding, segment, embedded):
+                _drop(connection, table, faults.dangling.get(table.name, []))
+            for table in SINGLE:
+                if table not in _REFERRED:
+                    _drop(connection, table, faults.rows.get(table.name, []))
+            _drop(connection, space, faults.rows.get("space", []))
+            if not faults.unrecorded:
+                count_tallies(connection)
+            raise_every_revision(connection, answering)
+        return mended
+
+
+def _restore(connection: Connection, table: Table, keys: Sequence[Any], copies: Copies) -> bool:
+    """Restore the damaged rows of a table from their copies; return whether there were any."""
+    key = next(iter(table.primary_key.columns))
+    known = {row[key.name]: row for row in copies.get(table.name, [])}
+    for value in keys:
+        if value in known:
+            connection.execute(update(table).where(key == value).values(**known[value]))
+    return not known.keys().isdisjoint(keys)
+
+
+def _restore_answering(connection: Connection, copies: Copies) -> bool:
+    """Restore the setting that says which profile answers, and that profile."""
+    profiles = {row["id"]: row for row in copies.get("profile", [])}
+    held = set(connection.execute(select(profile.c.id)).scalars())
+    for row in copies.get("setting", []):
+        if row["key"] == "profile":
+            connection.execute(replacing(setting, ["key"], row), row)
+            wanted = int(row["value"])
+            if wanted not in held and wanted in profiles:
+                connection.execute(insert(profile), profiles[wanted])
+            return True
+    return False
+
+
+def _restore_referred(connection: Connection, dangling: Mapping[str, Sequence[int]], copies: Copies) -> bool:
+    """Restore spaces and profiles that vanished while rows still refer to them."""
+    restored = False
+    for table, referring, column in (
+        (profile, embedded, embedded.c.profile_id),
+        (space, embedding, embedding.c.space_id),
+    ):
+        if referring.name in dangling:
+            held = set(connection.execute(select(table.c.id)).scalars())
+            wanted = set(connection.execute(select(column).distinct()).scalars()) - held
+            rows = [row for row in copies.get(table.name, []) if row["id"] in wanted]
+            if rows:
+                connection.execute(insert(table), rows)
+                restored = True
+    return restored
+
+
+def _restore_roots(connection: Connection, copies: Copies) -> bool:
+    held = set(connection.execute(select(root.c.id)).scalars())
+    rows = [row for row in copies.get("root", []) if row["id"] not in held]
+    if rows:
+        connection.execute(insert(root), rows)
+    return bool(rows)
+
+
+def _mend_types(connection: Connection) -> None:
+    """Make bytes of what became a text, and a kind that is known of one that isn't: reading them would fail.
+
+    What they stand in is known to be damaged, and embedded again.
+    """
+    for table, column in ((content, "hash"), (media, "path"), (failure, "path"), (root, "path")):
+        cast = f"UPDATE OR IGNORE {table.name} SET {column} = CAST({column} AS BLOB) WHERE typeof({column}) != 'blob'"
+        connection.exec_driver_sql(cast)
+    known = [modality.value for modality in Modality]
+    odd = content.c.modality.not_in(known)
+    connection.execute(update(content).where(odd).values(modality=Modality.IMAGE.value))
+
+
+def _keep_referred(connection: Connection, faults: Faults) -> list[str]:
+    """Return a line for each damaged model or setting that there is no copy of: it is taken as it stands."""
+    lines = []
+    for table in (setting, profile):
+        key = next(iter(table.primary_key.columns))
+        for value in faults.rows.get(table.name, []):
+            found = connection.execute(select(table).where(key == value)).mappings().first()
+            if found is not None:
+                connection.execute(update(table).where(key == value).values(**checked(table, dict(found))))
+            lines.append(f"{table.name} {value} was damaged and there is no copy of it; it is taken as it stands")
+    return lines
+
+
+def _of_spaces(connection: Connection, space_ids: Sequence[int]) -> set[tuple[int, int]]:
+    """Return (content id, profile id) of all that has vectors in some spaces."""
+    owners = select(segment.c.content_id, segment.c.profile_id).join_from(segment, embedding)
+    where = embedding.c.space_id.in_(space_ids)
+    return {(row.content_id, row.profile_id) for row in connection.execute(owners.where(where).distinct())}
+
+
+def _unmake(connection: Connection, content_id: int, profile_id: int) -> None:
+    """Delete what a profile has made of a content, so that it is out of date and made again."""
+    mine = (segment.c.content_id == content_id, segment.c.profile_id == profile_id)
+    connection.execute(delete(segment).where(*mine))
+    known = connection.execute(select(content.c.hash, content.c.modality).where(content.c.id == content_id)).first()
+    if known is not None:
+        row = embedded_row(content_id, known.hash, known.modality, profile_id, "", None, 0)
+        connection.execute(replacing(embedded, ["content_id", "profile_id"], row), row)
+
+
+def _paths_of(connection: Connection, content_ids: Iterable[int]) -> set[bytes]:
+    found: set[bytes] = set()
+    for part in parts(content_ids):
+        found |= set(connection.execute(select(media.c.path).where(media.c.content_id.in_(part))).scalars())
+    return found
+
+
+def _paths(connection: Connection, media_ids: Iterable[int]) -> set[bytes]:
+    found: set[bytes] = set()
+    for part in parts(media_ids):
+        rows = connection.execute(select(media.c.path).where(media.c.id.in_(part))).scalars()
+        found |= {path for path in rows if isinstance(path, bytes)}
+    return found
+
+
+def _drop(connection: Connection, table: Table, keys: Sequence[Any]) -> None:
+    key = next(iter(table.primary_key.columns))
+    for part in parts(keys):
+        if table.name in TALLIED:
+            delete_rows(connection, table, key.in_(part))
+        else:
+            connection.execute(delete(table).where(key.in_(part)))
+
+
+def count_tallies(connection: Connection, names: Sequence[str] = TALLIED) -> None:
+    """Count tables that have a tally as they stand."""
+    connection.execute(delete(tally).where(tally.c.name.in_(names)))
+    for name in names:
+        table = metadata.tables[name]
+        checksums = connection.execute(select(table.c.checksum)).scalars().all()
+        row = {"name": name, "rows": len(checksums), "total": sum(one or 0 for one in checksums) % MODULUS}
+        connection.execute(insert(tally), row)
+
+
+def record(catalog: Catalog) -> None:
+    """Record the checksums of a catalog that an older version wrote: it is taken as it stands. The caller has the lock.
+
+    Takes about as long as checking it. Killed, it is done again by the next run.
+    """
+    mender = Mender(catalog)
+    with reading(mender.file) as connection, mender._write(at_once=True) as writer:
+        for table in SINGLE:
+            key = next(iter(table.primary_key.columns)).name
+            sums = [{"k": first, "c": computed} for first, _, computed in row_checksums(connection, table)]
+            _write_checksums(writer, f'UPDATE "{table.name}" SET checksum = :c WHERE "{key}" = :k', sums)
+        made = [{"k": one.embedded_id, "c": one.computed} for one in verdicts(connection)]
+        _write_checksums(writer, "UPDATE embedded SET checksum = :c WHERE id = :k", made)
+        count_tallies(writer)
+
+
+def _write_checksums(connection: Connection, statement: str, values: Sequence[dict[str, Any]]) -> None:
+    for start in range(0, len(values), PART):
+        connection.exec_driver_sql(statement, values[start : start + PART])
+
+
+def rebuild_search_trees(file: Path) -> bool:
+    """Rebuild SQLite's own indexes from the rows; return whether the file is whole then. The caller has the lock."""
+    try:
+        with closing(sqlite3.connect(file, timeout=30)) as connection:
+            connection.execute("REINDEX")
+        with closing(open_as_it_is(file)) as connection:
+            return not file_faults(connection)
+    except sqlite3.Error:
+        return False

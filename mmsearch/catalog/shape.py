@@ -1,0 +1,101 @@
+"""Compares the tables and indexes of a catalog with those that this version makes."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from functools import cache
+from pathlib import Path
+
+from sqlalchemy import create_engine
+
+from mmsearch.catalog.checking import reading
+from mmsearch.catalog.schema import SCHEMA_VERSION, metadata
+from mmsearch.errors import CatalogError
+
+Shape = dict[tuple[str, str], object]
+"""What there is by kind (table, index, view, trigger) and name, in a form in which two of them can be compared."""
+
+
+def shape_faults(connection: sqlite3.Connection) -> list[str]:
+    """Return how a catalog's schema differs from this version's, a line each."""
+    found, wanted = shape_of(connection), _own_shape()
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    lines = [f"{kind} {name} is missing" for kind, name in wanted.keys() - found.keys()]
+    lines += [f"{kind} {name} is none of mmsearch's" for kind, name in found.keys() - wanted.keys()]
+    lines += [f"{kind} {name} is another" for kind, name in found.keys() & wanted.keys() if _differs(kind, name, found)]
+    if version != SCHEMA_VERSION:
+        lines.append(f"it says that it is of schema {version}")
+    return sorted(lines)
+
+
+def has_own_tables(file: Path) -> bool:
+    """Return whether a catalog can be read and has every table of this version, with its columns."""
+    try:
+        with reading(file) as connection:
+            found, wanted = shape_of(connection), _own_shape()
+    except CatalogError:
+        return False
+    tables = [key for key in wanted if key[0] == "table"]
+    return all(key in found and not _differs(*key, found) for key in tables)
+
+
+def mend_shape(file: Path) -> None:
+    """Make the indexes that are missing or others, drop views and triggers (mmsearch has none), and say the version.
+
+    The tables have to be those of this version: see `has_own_tables`.
+    """
+    with closing(sqlite3.connect(file, timeout=30)) as connection:
+        found, wanted = shape_of(connection), _own_shape()
+        for kind, name in found:
+            if kind in ("view", "trigger") or (kind == "index" and _differs(kind, name, found)):
+                quoted = name.replace('"', '""')
+                connection.execute(f'DROP {kind.upper()} "{quoted}"')
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        connection.commit()
+        missing = {name for kind, name in wanted if kind == "index"} - {name for _, name in shape_of(connection)}
+    engine = create_engine(f"sqlite:///{file}")
+    try:
+        for table in metadata.tables.values():
+            for index in table.indexes:
+                if index.name in missing:
+                    index.create(engine)
+    finally:
+        engine.dispose()
+
+
+def shape_of(connection: sqlite3.Connection) -> Shape:
+    """Return the tables, indexes, views and triggers of a database."""
+    found: Shape = {}
+    query = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+    for kind, name, table, sql in connection.execute(query).fetchall():
+        quoted = name.replace('"', '""')
+        if kind == "table":
+            # A column that a migration added stands at the end, so their order says nothing.
+            columns = sorted(row[1:4] + row[5:] for row in connection.execute(f'PRAGMA table_info("{quoted}")'))
+            keys = sorted(row[2:7] for row in connection.execute(f'PRAGMA foreign_key_list("{quoted}")'))
+            found[kind, name] = (columns, keys, "AUTOINCREMENT" in (sql or "").upper())
+        elif kind == "index":
+            columns = [row[2] for row in connection.execute(f'PRAGMA index_info("{quoted}")')]
+            found[kind, name] = (table, columns, (sql or "").upper().startswith("CREATE UNIQUE"))
+        else:
+            found[kind, name] = sql
+    return found
+
+
+def _differs(kind: str, name: str, found: Shape) -> bool:
+    wanted = _own_shape()
+    return (kind, name) in wanted and repr(found[kind, name]) != repr(wanted[kind, name])
+
+
+@cache
+def _own_shape() -> Shape:
+    engine = create_engine("sqlite://")
+    try:
+        with engine.connect() as connection:
+            metadata.create_all(connection)
+            raw = connection.connection.driver_connection
+            assert isinstance(raw, sqlite3.Connection)
+            return shape_of(raw)
+    finally:
+        engine.dispose()

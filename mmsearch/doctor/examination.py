@@ -1,0 +1,186 @@
+"""Runs the checks of `mmsearch doctor` in their order, mends what they find, and checks again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from mmsearch.catalog import Catalog
+from mmsearch.catalog.checking import Faults, find_faults
+from mmsearch.catalog.mending import rebuild_search_trees
+from mmsearch.catalog.salvage import BEFORE_REPAIR, keep_copy, salvage
+from mmsearch.catalog.seal import seal
+from mmsearch.catalog.shape import has_own_tables, mend_shape
+from mmsearch.catalog.upkeep import mend
+from mmsearch.doctor.checks import (
+    check_disk,
+    check_folder,
+    check_lock,
+    check_rows,
+    check_schema,
+    remove_strays,
+)
+from mmsearch.doctor.opened import (
+    Seen,
+    check_adapted,
+    check_calibration,
+    check_files,
+    check_indexes,
+    check_model,
+    mend_calibration,
+)
+from mmsearch.errors import CatalogError, MMSearchError, NoLibraryError, one_line
+from mmsearch.folder import CATALOG
+from mmsearch.locking import write_lock
+from mmsearch.settings import Settings
+from mmsearch.types import Check
+
+
+class Opened(Protocol):
+    """An open library."""
+
+    def seen(self) -> Seen:
+        """Return the library as the profile sees it that answers. Raises `ModelError`."""
+        ...
+
+
+OpenLibrary = Callable[[], AbstractContextManager[Opened]]
+
+
+def examine(
+    folder: Path, open_library: OpenLibrary, *, repair: bool = False, settings: Settings | None = None
+) -> list[Check]:
+    """Check everything that the library in a folder consists of, and with `repair` mend what can be mended.
+
+    Without `repair` nothing is changed. Raises `NoLibraryError` where there is no catalog, and with `repair`
+    `LockedError` while another process writes.
+    """
+    if not os.path.lexists(folder / CATALOG):
+        raise NoLibraryError(f"there is no library in {folder}; make one with 'mmsearch index PATH --library {folder}'")
+    if not repair:
+        return _checks(folder, open_library)
+    lock = check_lock(folder)
+    with write_lock(folder):
+        before = _checks(folder, open_library, lock)
+        if all(check.ok for check in before):
+            return before
+        failed = _Repair(folder, open_library, settings or Settings()).go(
+            {check.check for check in before if not check.ok}
+        )
+        after = {check.check: check for check in _checks(folder, open_library, lock)}
+    return [_compared(check, after.get(check.check), failed) for check in before] + [
+        check for name, check in after.items() if name not in {one.check for one in before}
+    ]
+
+
+def _compared(before: Check, after: Check | None, failed: str) -> Check:
+    if before.ok:
+        return before if after is None or after.ok else after
+    if after is not None and not after.ok:
+        return replace(after, detail=f"{after.detail} ({failed})") if failed else after
+    return replace(before, ok=True, repaired=True)
+
+
+def _checks(folder: Path, open_library: OpenLibrary, lock: Check | None = None) -> list[Check]:
+    file = folder / CATALOG
+    checks = [*check_folder(folder), check_disk(folder, file), lock or check_lock(folder)]
+    try:
+        _bring_up(file)
+        faults = find_faults(file)
+    except CatalogError as error:
+        faults = Faults(file=[one_line(error, 300)])
+    checks += [*check_rows(faults), check_schema(file)]
+    if faults.file or faults.no_profile:
+        return checks
+    try:
+        with open_library() as opened:
+            seen = opened.seen()
+            checks += [check_model(seen), check_adapted(seen, folder), check_indexes(seen), check_calibration(seen)]
+            checks += check_files(seen)
+    except MMSearchError as error:
+        checks.append(Check("model", False, one_line(error, 300)))
+    return checks
+
+
+def _bring_up(file: Path) -> None:
+    """Bring a catalog of an older version up to date, as every other command does. Raises `CatalogError`."""
+    if not file.stat().st_size:  # SQLite would take it for a new one
+        raise CatalogError(f"{file} is empty")
+    with suppress(CatalogError):  # what is wrong with it is found by the checks
+        Catalog(file).close()
+
+
+class _Repair:
+    """Mends one library; the caller holds its lock."""
+
+    def __init__(self, folder: Path, open_library: OpenLibrary, settings: Settings) -> None:
+        self._folder = folder
+        self._file = folder / CATALOG
+        self._open_library = open_library
+        self._settings = settings
+        self._again: set[bytes] = set()
+        self._paths_lost = False
+
+    def go(self, wrong: Collection[str]) -> str:
+        """Mend what is wrong, by the names of checks; return in a line why something can't be mended, "" if all is."""
+        remove_strays(self._folder)
+        try:
+            if not {"catalog", "schema", "checksums", "vectors", "references"}.isdisjoint(wrong):
+                keep_copy(self._file)
+                self._mend_catalog()
+            with self._open_library() as opened:
+                self._mend_rest(opened.seen(), wrong)
+        except MMSearchError as error:
+            return one_line(error, 300)
+        seal(self._file)
+        return ""
+
+    def _mend_catalog(self) -> None:
+        if not has_own_tables(self._file) or (find_faults(self._file).file and not rebuild_search_trees(self._file)):
+            salvage(self._file)
+            self._paths_lost = True
+        mend_shape(self._file)
+        with self._catalog() as catalog:
+            mended = mend(catalog, find_faults(self._file))
+        self._again |= mended.again
+        self._paths_lost |= mended.paths_lost
+
+    @contextmanager
+    def _catalog(self) -> Iterator[Catalog]:
+        catalog = Catalog(self._file)
+        try:
+            yield catalog
+        finally:
+            catalog.close()
+
+    def _mend_rest(self, seen: Seen, wrong: Collection[str]) -> None:
+        self._embed_again(seen, "embedded" in wrong)
+        if "indexes" in wrong and seen.indexes.verify(seen.profile):
+            seen.indexes.discard(seen.profile)
+        seen.indexes.catch_up(seen.profile)
+        mend_calibration(seen)
+
+    def _embed_again(self, seen: Seen, outdated: bool) -> None:
+        """Embed what was damaged from its files again. Where paths were lost, all roots are indexed for them."""
+        from indexer import IndexOptions, run  # the reverse dependency: only library, doctor and training have it
+
+        again = frozenset(self._again)
+        if outdated:
+            again |= {row.path for row in seen.catalog.lacking(seen.profile.key)}
+        roots = seen.catalog.roots() if self._paths_lost else []
+        by_globs: dict[tuple[str, ...], list[Path]] = {}
+        for path, exclude in roots:
+            if os.path.lexists(path):
+                by_globs.setdefault(exclude, []).append(Path(os.fsdecode(path)))
+        for exclude, paths in by_globs.items():
+            run(seen.catalog, seen.profile, paths, self._settings, IndexOptions(exclude, skip=self._folder))
+        if again:
+            run(seen.catalog, seen.profile, [], self._settings, IndexOptions(again=again))
+        seen.catalog.drop_orphans()
+
+
+__all__ = ["BEFORE_REPAIR", "Opened", "examine"]

@@ -1,0 +1,120 @@
+"""What a worker does with a file: decode it, and bring its payloads through the front ends of the towers."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from mmsearch.errors import ReadError, why
+from mmsearch.files import mtime_ns
+from mmsearch.media import DecodeOptions, decode
+from mmsearch.settings import Limits
+from mmsearch.spaces.base import FrontEnd, Prepared, decoding_needs
+from mmsearch.types import Failure, Modality, View
+
+_DECODERS = {Modality.IMAGE: ("image",), Modality.AUDIO: ("clip", "sound"), Modality.VIDEO: ("clip", "video")}
+FrontEnds = Mapping[tuple[str, View], FrontEnd]
+"""The front ends of a model's towers, by (space name, view)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A file to decode, or the part of a long one from a second on: its path and its sidecars', as bytes.
+
+    `joins` makes one segment of a long stretch in which nothing happens: see `DecodeOptions`. `stamp` is its size in
+    bytes and its mtime in ns where the caller relies on them: a file that differs afterwards was changed while it was
+    read.
+    """
+
+    path: bytes
+    sidecars: tuple[bytes, ...] = ()
+    from_s: float = 0.0
+    joins: bool = True
+    stamp: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedSegment:
+    """A segment whose payloads went through the front ends: what each space's tower takes, by (space name, view).
+
+    `views` are all that the segment has, whether or not a space has a tower for them.
+    """
+
+    start_s: float | None
+    end_s: float | None
+    text: str | None
+    silent: bool
+    views: frozenset[View]
+    inputs: Mapping[tuple[str, View], tuple[Prepared, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedContent:
+    """A decoded content, or a part of one, ready to be encoded.
+
+    `resume_s` is where the next part begins, if any. `seconds` is how long decoding and preparing it took.
+    """
+
+    modality: Modality
+    segments: tuple[PreparedSegment, ...]
+    failures: tuple[Failure, ...]
+    resume_s: float | None = None
+    seconds: float = 0.0
+
+    @property
+    def bytes(self) -> int:
+        """How much memory it takes until it is encoded."""
+        return sum(p.nbytes for segment in self.segments for prepared in segment.inputs.values() for p in prepared)
+
+
+class Work:
+    """Decodes files for the towers of one model."""
+
+    def __init__(self, front_ends: FrontEnds, limits: Limits) -> None:
+        self._front_ends = front_ends
+        self._options = DecodeOptions(limits, *decoding_needs(front_ends.values()))
+        warnings.simplefilter("ignore")  # a decoder's warnings about a file have no reader here
+
+    def prepare(self, request: Request) -> PreparedContent:
+        """Decode a file. Raises `MediaError`, `ReadError`, `MemoryError`, and whatever a decoder lets through."""
+        began = time.monotonic()
+        options = replace(self._options, joins=request.joins)
+        decoded = decode(request.path, request.sidecars, options, request.from_s)
+        if request.stamp is not None:
+            _check_unchanged(request.path, request.stamp)
+        segments = tuple(
+            PreparedSegment(
+                segment.start_s,
+                segment.end_s,
+                segment.text,
+                segment.silent,
+                frozenset(segment.views),
+                {
+                    (space, view): tuple(end(payload) for payload in segment.views[view])
+                    for (space, view), end in self._front_ends.items()
+                    if view in segment.views
+                },
+            )
+            for segment in decoded.segments
+        )
+        seconds = time.monotonic() - began
+        return PreparedContent(decoded.modality, segments, decoded.failures, decoded.resume_s, seconds)
+
+
+def _check_unchanged(path: bytes, stamp: tuple[int, int]) -> None:
+    try:
+        after = os.stat(path)  # noqa: PTH116  paths are bytes here
+    except OSError as error:
+        raise ReadError(why(error, "check the disk")) from None
+    if (after.st_size, mtime_ns(after)) != stamp:
+        raise ReadError("it changed while it was read; run 'mmsearch index' again")
+
+
+def load_decoders(modality: Modality) -> None:
+    """Load what decodes a kind of file, so that this is done when the first one comes."""
+    for module in _DECODERS.get(modality, ()):
+        importlib.import_module(f"mmsearch.media.{module}")

@@ -1,0 +1,127 @@
+"""The space folders that the user has named on this machine, and what they looked like then.
+
+    CACHE/approved/NAME-DIGEST.json    of each file its size, its times and its SHA-256
+
+A library names its model by a path, and may come from anyone. So the folder at that path is loaded for a query only if
+the user has named it before, and its files are still the same. What is new is tried in a process of its own first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmsearch.errors import ModelError
+from mmsearch.files import open_regular, write_whole
+from mmsearch.spaces.places import approval_file, remedy
+from mmsearch.spaces.spec import SPEC, is_adapted, is_file_name, read_adapted_spec, read_object, read_spec
+
+_log = logging.getLogger("mmsearch")
+_States = Mapping[str, list[int]]
+
+
+def approve(name: str, folder: Path) -> None:
+    """Try a space folder that the user names, and remember it as it is; what is remembered already isn't tried again.
+
+    Raises `ModelError` where it can't be used.
+    """
+    known = _recorded(name)
+    if known and _is_unchanged(folder, known):
+        return
+    from mmsearch.spaces.trial import try_folder  # no query starts a process
+
+    adapted = is_adapted(folder)
+    spec = read_adapted_spec(folder) if adapted else read_spec(folder)
+    before = _states(folder, spec.files)
+    beside = set() if adapted else try_folder(folder)
+    names = sorted({*spec.files, *beside})
+    digests = {name: _digest(folder / name) for name in names}
+    for file, digest in () if adapted else read_spec(folder).digests.items():
+        if digests.get(file, digest) != digest:
+            raise ModelError(f"{folder / file} is damaged (its digest isn't the spec's); copy the model again")
+    after = _states(folder, names)
+    if any(after[name] != state for name, state in before.items()):
+        raise ModelError(f"{folder} is being changed at this moment; run it again")
+    _remember(name, {name: {"state": after[name], "sha256": digests[name]} for name in names})
+
+
+def approved_folder(name: str, path: str) -> Path | None:
+    """Return a space folder if the user has named it on this machine, else None, without a look at it.
+
+    Raises `ModelError` where its files have changed since.
+    """
+    known = _recorded(name)
+    if not known:
+        return None
+    folder = Path(path)
+    if not _is_unchanged(folder, known):
+        if not (folder / SPEC).is_file():
+            raise ModelError(f"{folder} isn't a model's folder any more; put the model back, or use another --model")
+        raise ModelError(f"{folder} has changed since you last used it; if you trust it, {remedy(str(folder))}")
+    return folder
+
+
+def _recorded(name: str) -> Mapping[str, Any]:
+    """Return what is remembered of each file of a folder; nothing where the record is missing or no record."""
+    try:
+        record = read_object(approval_file(name))
+    except (OSError, ValueError):
+        return {}
+    files = record.get("files")
+    if record.get("name") != name or not isinstance(files, dict):
+        return {}
+    return files if all(is_file_name(file) and isinstance(one, dict) for file, one in files.items()) else {}
+
+
+def _is_unchanged(folder: Path, known: Mapping[str, Any]) -> bool:
+    """Return whether files are as they were; a file whose times alone differ is read."""
+    try:
+        states = _states(folder, known)
+        touched = [name for name, one in known.items() if one.get("state") != states[name]]
+        return all(_digest(folder / name) == known[name].get("sha256") for name in touched)
+    except ModelError:
+        return False
+
+
+def _states(folder: Path, names: Iterable[str]) -> _States:
+    """Return size and times of files. Raises `ModelError` where one isn't a file of the folder itself."""
+    states = {}
+    for name in names:
+        try:
+            status = os.lstat(folder / name)
+        except OSError as error:
+            raise ModelError(f"{folder / name} can't be read ({error.strerror}); copy the model again") from None
+        if not stat.S_ISREG(status.st_mode):
+            raise ModelError(
+                f"{folder / name} is no regular file; a model's folder holds its files themselves and no links: copy "
+                "it with 'cp -rL'"
+            )
+        states[name] = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    return states
+
+
+def _digest(file: Path) -> str:
+    try:
+        with open_regular(file, follow_links=False) as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"{file} can't be read ({error.strerror}); copy the model again") from None
+
+
+def _remember(name: str, files: Mapping[str, Any]) -> None:
+    record = approval_file(name)
+    try:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(record, json.dumps({"name": name, "files": files}, indent=1).encode("utf-8", "replace"))
+    except OSError as error:
+        _log.warning(
+            "%s can't be written (%s), so a query will not use this model; mend that, or set MMSEARCH_CACHE",
+            error.filename or record,
+            error.strerror or error,
+        )

@@ -1,0 +1,132 @@
+"""From the name of a space to the space: as the user names it, or as a library does.
+
+What the user names may be downloaded, exported and tried. What a library names is a *pin*: it stands only for what is
+on this machine because the user named it before, since the library may come from anyone.
+
+| pin | is opened if |
+|---|---|
+| mini, hashing | always |
+| NAME#FINGERPRINT | that model was exported on this machine, in this state |
+| local-dir:FOLDER | the user has named that folder, and its files are as they were |
+| adapted:FINGERPRINT | it lies in the library itself, and its towers' own pins can be opened |
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from mmsearch.errors import ModelError
+from mmsearch.files import is_real_folder
+from mmsearch.spaces.adapted import AdaptedSpace
+from mmsearch.spaces.approval import approve, approved_folder
+from mmsearch.spaces.base import Space
+from mmsearch.spaces.cache import export_model, find_export, kept_export, replaced, was_exported_here
+from mmsearch.spaces.hashing import HashingSpace
+from mmsearch.spaces.onnx import OnnxSpace
+from mmsearch.spaces.sources import FOLDER
+from mmsearch.spaces.spec import SPEC, is_adapted
+
+ADAPTED = "adapted:"
+"""Before the fingerprint of a space that lies in a library's own folder, wherever that is moved to."""
+_PINNED = re.compile(r"(?s)(.+)#([0-9a-f]{16})")
+_OWN_NAME = re.compile(r"[0-9a-f]{16}")
+_MOST_DEPTH = 4
+"""How many spaces may stand on each other: a pin may name itself."""
+
+
+def open_named(name: str, device: str, own: Path | None) -> Space:
+    """Return the space that the user names, in its canonical form. Raises `ModelError`."""
+    if built_in := _built_in(name, device):
+        return built_in
+    if name.startswith(ADAPTED):
+        return _adapted(name, _own_folder(name, own), device, own, 0)
+    if folder := space_folder(name):
+        approve(name, folder)
+        return _in_folder(name, folder, device, own, 0)
+    return _exported(name, export_model(name), device, fetch=True)
+
+
+def open_pinned(pin: str, device: str, own: Path | None, *, asked: bool = False, depth: int = 0) -> Space:
+    """Return the space that a library's pin stands for, in the very state that the library holds.
+
+    `asked` says that the user named the profile in the same call. Raises `ModelError`.
+    """
+    if depth > _MOST_DEPTH:
+        raise ModelError("its model stands on itself; choose another with --model")
+    found = _PINNED.fullmatch(pin)
+    name, fingerprint = found.groups() if found else (pin, "")
+    if built_in := _built_in(name, device):
+        return built_in
+    if name.startswith(ADAPTED):
+        space: Space = _adapted(name, _own_folder(name, own), device, own, depth)
+    elif fingerprint and find_export(name, fingerprint):
+        space = _kept(name, fingerprint, device, asked=asked)
+    elif name.startswith(FOLDER) and (folder := approved_folder(name, name.removeprefix(FOLDER))):
+        space = _in_folder(name, folder, device, own, depth)
+    else:
+        space = _kept(name, fingerprint, device, asked=asked)
+    if fingerprint and space.fingerprint != fingerprint:
+        raise replaced(name)
+    return space
+
+
+def _built_in(name: str, device: str) -> Space | None:
+    if name == "hashing":
+        return HashingSpace()
+    return OnnxSpace("mini", mini_folder(), device) if name == "mini" else None
+
+
+def _in_folder(name: str, folder: Path, device: str, own: Path | None, depth: int) -> Space:
+    if is_adapted(folder):
+        return _adapted(name, folder, device, own, depth)
+    return OnnxSpace(name, folder, device)
+
+
+def _adapted(name: str, folder: Path, device: str, own: Path | None, depth: int) -> AdaptedSpace:
+    """Return an adapted space. Its spec names its bases, whoever named the space: they are pins in any case."""
+    return AdaptedSpace(name, folder, lambda pin: open_pinned(pin, device, own, depth=depth + 1))
+
+
+def _kept(name: str, fingerprint: str, device: str, *, asked: bool) -> Space:
+    """Return an exported space; only a model that is `asked` for may be exported for it."""
+    folder = export_model(name, fingerprint) if asked else kept_export(name, fingerprint)
+    if device == "cuda" and not asked and not was_exported_here(name):
+        raise ModelError(f"the checkpoint of {name} was never used on this machine; use --device cpu")
+    return _exported(name, folder, device, fetch=asked)
+
+
+def _exported(name: str, folder: Path, device: str, *, fetch: bool) -> Space:
+    if device == "cuda":
+        from mmsearch.spaces.cuda import CudaSpace
+
+        return CudaSpace(name, folder, fetch=fetch)
+    return OnnxSpace(name, folder, "cpu")
+
+
+def space_folder(name: str) -> Path | None:
+    """Return the folder that a name stands for where it holds a space as it is, and not a checkpoint."""
+    if name.startswith(ADAPTED):
+        return _own_folder(name, None)
+    folder = Path(name.removeprefix(FOLDER))
+    return folder if name.startswith(FOLDER) and (folder / SPEC).is_file() else None
+
+
+def _own_folder(name: str, own: Path | None) -> Path:
+    """Return the folder of a space that belongs to a library. Raises `ModelError` where it isn't there."""
+    fingerprint = name.removeprefix(ADAPTED)
+    if own is not None and _OWN_NAME.fullmatch(fingerprint):
+        folder = own / fingerprint
+        if is_real_folder(folder, own) and (folder / SPEC).is_file():
+            return folder
+    where = "outside its own library" if own is None else f"in {own}"
+    raise ModelError(f"there is no space {name} {where}; name another model, or a folder: local-dir:DIR")
+
+
+def mini_folder() -> Path:
+    """Return the folder of the embedded space: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    for folder in (package / "data" / "mini", package.parent / "data" / "mini"):
+        if (folder / SPEC).is_file():
+            return folder
+    raise ModelError(f"the embedded space is missing from {package}; reinstall mmsearch")
