@@ -38,7 +38,7 @@ class Twist:
     answers: bool = True
     """Whether a query that succeeds must answer as the good library does; else a part of that will do."""
     empty: bool = False
-    """Whether a query may find nothing, for that is what every row of the catalog says."""
+    """Whether a query may find nothing until the next index run, for that is what every row of the catalog says."""
 
 
 # Files replaced
@@ -250,7 +250,7 @@ def catalogs() -> Iterator[Twist]:
         for value in values:
             for rows, where in (("all", ""), ("one", f" WHERE id = (SELECT max(id) FROM {table})")):
                 update = f"UPDATE OR IGNORE {table} SET {name} = {value}{where}"
-                empty = rows == "all" and table != "space"
+                empty = rows == "all" or table == "space"  # which has one row
                 yield Twist(f"{column} is {value[:30]} in {rows}", partial(_run_sql, update), PLAIN, False, empty)
     for moved_to in ("-5", "0", "4611686018427387904", "9223372036854775807"):
         moved = f"UPDATE OR IGNORE embedding SET id = {moved_to} WHERE id = (SELECT max(id) FROM embedding)"

@@ -117,7 +117,7 @@ class Siege:
                 yield f"exit 2 with {len(lines)} lines: {said.err[:300]!r}"
             elif "unexpected " in lines[0] or "Traceback" in lines[0]:
                 yield f"exit 2: {lines[0][:300]}"
-        elif said.code == 1 and command[0] == "query" and twist.empty:
+        elif said.code == 1 and command[0] == "query" and twist.empty and first:
             fought.answered += 1
         elif said.code != 0:
             yield f"exit {said.code}: {said.err[:300]!r} {said.out[:100]!r}"
