@@ -242,7 +242,7 @@ COLUMNS = {
 def catalogs() -> Iterator[Twist]:
     """Yield libraries with another schema, other settings, and values that no run of ours writes."""
     for what, statements in SCHEMAS.items():
-        yield Twist(f"the catalog is {what}", partial(_run_sql, statements), answers=False)
+        yield Twist(f"the catalog is {what}", partial(_run_sql, statements), PLAIN, answers=False, empty=True)
     for what, statements in SETTINGS.items():
         yield Twist(f"settings: {what}", partial(_run_sql, statements), answers=False)
     for column, values in COLUMNS.items():
@@ -413,7 +413,8 @@ SPECS: dict[str, Callable[[dict[str, object]], object]] = {
 def archives() -> Iterator[Twist]:
     """Yield libraries whose manifests, archives of arrays and adapted spaces are crafted."""
     for what, change in MANIFESTS.items():
-        yield Twist(f"a manifest with {what}", partial(_manifest, change))
+        # A manifest that leaves out whole files is sound by itself; only `doctor` compares it with the catalog.
+        yield Twist(f"a manifest with {what}", partial(_manifest, change), answers=what != "no generations")
     yield Twist("a manifest that is deep", _deep)
     for what, make in ARCHIVES.items():
         yield Twist(f"visual.bank.npz holds {what}", partial(_written, "indexes/1/*/visual.bank.npz", make))
