@@ -55,15 +55,20 @@ _SPACE = Layout(_with_temporary(_BANK_FILES), {re.compile(_VIEWS): INDEX})
 _PROFILE = Layout(folders={re.compile(r"[A-Za-z0-9_-]{1,40}-[0-9a-f]{16}"): _SPACE})
 _BEFORE_PROFILES = Layout(_SPACE.files, {**_PROFILE.folders, **_SPACE.folders})
 """What versions before there were several models side by side kept in a folder named after a space."""
-INDEXES = Layout(folders={re.compile(r"\d+"): _PROFILE, re.compile(r"[A-Za-z0-9_-]{1,40}-\w+"): _BEFORE_PROFILES})
+_MARKER_BEFORE = re.compile(rf"\.{re.escape(MARKER)}\.\d+")
+"""The names under which the marker is written; the marker itself is never removed."""
+INDEXES = Layout(
+    _MARKER_BEFORE, {re.compile(r"\d+"): _PROFILE, re.compile(r"[A-Za-z0-9_-]{1,40}-\w+"): _BEFORE_PROFILES}
+)
 HEADS = Layout(_with_temporary(_SPACE_FILES))
 BUILDING = ".building-"
 """What the name of a space's folder begins with while it is written."""
 ADAPTED = Layout(
-    folders={
+    _MARKER_BEFORE,
+    {
         re.compile(r"[0-9a-f]{16}"): HEADS,
         re.compile(rf"{re.escape(BUILDING)}\w+"): Layout(HEADS.files, {re.compile("before"): HEADS}),
-    }
+    },
 )
 
 

@@ -22,7 +22,8 @@ from old_catalogs import downgrade
 
 import mmsearch
 from mmsearch import LibraryError, NoLibraryError
-from mmsearch.catalog import Catalog, opening
+from mmsearch.catalog import Catalog, checking, opening
+from mmsearch.catalog.checking import find_faults
 from mmsearch.errors import CatalogError
 from mmsearch.folder import CATALOG
 from mmsearch.layout import MARKER
@@ -476,3 +477,47 @@ def test_an_older_generation_goes_even_if_nothing_changes(tmp_path: Path) -> Non
     (manifest.parent / "base-000000-000.faiss").write_bytes(b"older")
     index(folder)
     assert not (manifest.parent / "base-000000-000.faiss").exists()
+
+
+def test_a_marker_half_written_goes_with_the_next_run_and_the_marker_stays(folder: Path) -> None:
+    (folder / "adapted").mkdir(exist_ok=True)
+    index(folder)
+    for place in ("indexes", "adapted"):
+        (folder / place / f".{MARKER}.77").write_bytes(b"half")
+    index(folder)
+    assert [path.name for path in folder.rglob(".*") if path.name.endswith(".77")] == []
+    assert (folder / "indexes" / MARKER).is_file()
+
+
+def test_the_texts_of_the_bank_half_written_into_the_cache_go_when_they_are_written_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MMSEARCH_CACHE", str(tmp_path / "cache"))
+    (space,) = load_profile("hashing").spaces
+    calibration._texts(space)
+    (file,) = (tmp_path / "cache" / "banks").iterdir()
+    file.rename(file.with_name(f".{file.name}.77"))
+    calibration._texts(space)
+    assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("value", ["x", "", "99999999999999999999"])
+def test_a_change_of_model_that_is_damaged_is_called_off_by_the_next_run(folder: Path, value: str) -> None:
+    change(folder, f"INSERT INTO setting (key, value) VALUES ('change', '{value}')")
+    index(folder)
+    assert status(folder).changing_to is None
+    assert query(folder)
+
+
+def test_vectors_of_megabytes_are_not_read_to_be_found_wrong(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change(folder, "UPDATE embedding SET vector = zeroblob(3000000) WHERE id <= 3")
+    read: list[int] = []
+    find = checking._sound
+
+    def watch(rows: list[dict[str, Any]], dims: dict[int, int]) -> list[bool]:
+        read.extend(len(row["vector"] or b"") for row in rows)
+        return find(rows, dims)
+
+    monkeypatch.setattr(checking, "_sound", watch)
+    assert len(find_faults(folder / CATALOG).contents) >= 2
+    assert max(read) < 1_000

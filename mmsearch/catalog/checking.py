@@ -30,6 +30,8 @@ SINGLE = (setting, profile, space, root, media, failure, revision, run)
 """The tables whose rows have a checksum of their own, in the order in which they are mended."""
 _PAGE = 64
 """How many contents are checked together: of films each has a thousand segments."""
+_LONGEST_BYTES = 2**17
+"""A longer vector is of no space, and isn't read: somebody may have put gigabytes there."""
 _LINES = 20
 """How many complaints of SQLite are asked for."""
 _VIEWS = frozenset(view.value for view in View)
@@ -166,10 +168,11 @@ def _checked_page(connection: sqlite3.Connection, first: int, last: int, dims: d
         owner = (row["content_id"], row["profile_id"])
         sums[owner] = sums.get(owner, 0) + _or_zero(segment_checksum, row)
     embeddings = (
-        "SELECT m.id, m.segment_id, m.space_id, m.view, m.modality, m.draw, m.vector, s.content_id, s.profile_id "
+        "SELECT m.id, m.segment_id, m.space_id, m.view, m.modality, m.draw, "
+        "CASE WHEN length(m.vector) <= ? THEN m.vector END AS vector, s.content_id, s.profile_id "
         "FROM segment AS s JOIN embedding AS m ON m.segment_id = s.id WHERE s.content_id BETWEEN ? AND ?"
     )
-    rows = list(_rows(connection, embeddings, span))
+    rows = list(_rows(connection, embeddings, (_LONGEST_BYTES, *span)))
     bad: dict[tuple[int, int], int] = {}
     for row, sound in zip(rows, _sound(rows, dims), strict=True):
         owner = (row["content_id"], row["profile_id"])

@@ -172,11 +172,18 @@ def _mend_types(connection: Connection) -> None:
 
 
 def _keep_referred(connection: Connection, faults: Faults) -> list[str]:
-    """Return a line for each damaged model or setting that there is no copy of: it is taken as it stands."""
+    """Return a line for each damaged model or setting that there is no copy of: it is taken as it stands.
+
+    A change to another model is called off instead: the run that names the model begins it again.
+    """
     lines = []
     for table in (setting, profile):
         key = next(iter(table.primary_key.columns))
         for value in faults.rows.get(table.name, []):
+            if table is setting and value == "change":
+                connection.execute(delete(table).where(key == value))
+                lines.append("the change to another model was damaged; it is called off")
+                continue
             found = connection.execute(select(table).where(key == value)).mappings().first()
             if found is not None:
                 connection.execute(update(table).where(key == value).values(**checked(table, dict(found))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import re
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from mmsearch.catalog import Catalog
 from mmsearch.errors import LinkError, MMSearchError, one_line
-from mmsearch.files import read_bounded, unpack_arrays, write_whole
+from mmsearch.files import Layout, read_bounded, remove_temporary, unpack_arrays, write_whole
 from mmsearch.indexes import Indexes
 from mmsearch.search.scoring import (
     Background,
@@ -194,6 +195,7 @@ def _texts(space: Space) -> Vectors:
     if known is not None and "vectors" in known and known["vectors"].shape == (len(texts), space.dim):
         return np.asarray(known["vectors"], np.float32)
     vectors = np.concatenate([embed(space, View.TEXT, texts[at : at + 64]) for at in range(0, len(texts), 64)])
+    remove_temporary(file.parent, file.parent, Layout(re.compile(rf"\.{re.escape(file.name)}\.\d+")))
     with suppress(OSError):  # without a cache it is done again another time
         _write(file, {"vectors": vectors.astype(np.float16)})
     return vectors

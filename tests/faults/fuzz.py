@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 from media_maker import COLOURS, encoded, plain, put
-from memory import Peak
 from mutants import FORMATS, Mutant, captioned, mutants
+from usage import Peak
 
 import mmsearch
 from mmsearch import Limits, Settings

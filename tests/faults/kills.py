@@ -119,7 +119,8 @@ class Bench:
         for known in [name for name in self.files if "base-N-N" in name]:
             self.files |= {known.replace("base", "delta"), known.replace("base-N-N.faiss", "deleted-N.npy")}
         self.files |= {f"library/{CATALOG}-wal", f"library/{CATALOG}-shm"}
-        self.answers = [answer(said) for said in settled.said[2:]]
+        runs = len(self.operation.next_runs)
+        self.answers = [answer(said) for said in settled.said[runs:]]
         assert all(said.code == 0 for said in settled.said[1:]), (self.operation.name, settled.said)
 
     @property
@@ -127,9 +128,9 @@ class Bench:
         return [self.place.root / "case"]
 
     def _settle(self) -> Ended:
-        """Run the command again, then the next run, then the queries."""
+        """Run the command again, then the next run, then the query."""
         ask = ("query", "--text", self.operation.query, "--library", "{library}", "--json", "--all", "-k", "1000")
-        commands = [self.operation.arguments, self.operation.settle, *([ask] if self.operation.query else [])]
+        commands = [*self.operation.next_runs, *([ask] if self.operation.query else [])]
         return fork([self.place.filled(command) for command in commands], cache=self.place.cache)
 
     def run(self, case: Case) -> Result:
@@ -161,14 +162,15 @@ class Bench:
             if said.code not in (0, 1) and self.before is not None and self.before.media:
                 yield f"query: exit {said.code}: {said.err.strip()}"
         settled = self._settle()
-        if settled.hung or settled.signal or len(settled.said) < 2:
+        runs = len(self.operation.next_runs)
+        if settled.hung or settled.signal or len(settled.said) < runs:
             yield f"rerun: {'hung' if settled.hung else 'crashed'} after {len(settled.said)} commands"
             return
-        again, settle, *asked = settled.said
+        again, last, asked = settled.said[0], settled.said[runs - 1], settled.said[runs:]
         if again.code not in (0, 1) and not any(words in again.err for words in self.operation.refusals):
             yield f"rerun: exit {again.code}: {again.err.strip()}"
-        if settle.code != 0:
-            yield f"next run: exit {settle.code}: {settle.err.strip()}"
+        if runs > 1 and last.code != 0:
+            yield f"next run: exit {last.code}: {last.err.strip()}"
         yield from self._unlike([answer(said) for said in asked])
 
     def _lost(self, now: State) -> Iterator[str]:

@@ -74,20 +74,22 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A command, and how to make what it begins from.
-
-    `settle` is the next run of a user: after it nothing of a killed process may be left.
-    """
+    """A command, and how to make what it begins from."""
 
     name: str
     arguments: tuple[str, ...]
     prepare: Callable[[Place], None]
-    settle: tuple[str, ...] = ("index", "{media}/a", "--library", "{library}", "--json")
     query: str = "a red note about low sounds"
     refusals: tuple[str, ...] = ()
     """What the same command may say when it is run again, for it had been done already."""
 
+    @property
+    def next_runs(self) -> tuple[tuple[str, ...], ...]:
+        """The same command again, and an index run; after it nothing of a killed process may be left."""
+        return (self.arguments,) if self.arguments[0] in ("index", "model") else (self.arguments, SETTLE)
 
+
+SETTLE = ("index", "{media}/a", "--library", "{library}", "--json")
 INDEX = ("index", "{media}", "--library", "{library}", "--json", "--batch", "3")
 _FIRST = (*INDEX, "--model", "hashing")
 
@@ -233,7 +235,7 @@ OPERATIONS = (
         query="a lighthouse",
         refusals=("is adapted already",),
     ),
-    Operation("model pull (export)", PULL, _checkpoint, settle=PULL, query=""),
+    Operation("model pull (export)", PULL, _checkpoint, query=""),
     Operation("first use of an old catalog", ("query", "red", "--library", "{library}", "--json"), _old),
     *([Operation("doctor --repair", DOCTOR, _rotten)] if find_spec("mmsearch.doctor") else []),
 )

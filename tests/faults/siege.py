@@ -44,6 +44,7 @@ class Fought:
     problems: list[str] = field(default_factory=list)
     refused: int = 0
     answered: int = 0
+    indexed: bool = False
     cpu_s: float = 0.0
     peak_bytes: int = 0
 
@@ -117,10 +118,13 @@ class Siege:
                 yield f"exit 2 with {len(lines)} lines: {said.err[:300]!r}"
             elif "unexpected " in lines[0] or "Traceback" in lines[0]:
                 yield f"exit 2: {lines[0][:300]}"
+        elif said.code == 1 and command[0] == "query" and twist.empty and (first or not fought.indexed):
+            fought.answered += 1
         elif said.code != 0:
             yield f"exit {said.code}: {said.err[:300]!r} {said.out[:100]!r}"
         else:
             fought.answered += 1
+            fought.indexed |= command[0] == "index"
             if len(lines) > 2 or not all(line.isprintable() for line in lines):
                 yield f"exit 0 with {len(lines)} lines: {said.err[:300]!r}"
             if command[0] == "query" and (twist.answers or not first):

@@ -93,6 +93,8 @@ def kills(run: Run) -> Report:
                 operation.name, f"{len(trace)} calls, {kind['kill']} kills, {kind['error']} errors, {wrong} wrong"
             )
             report.problems += [f"{result.case}: {problem}" for result in fired for problem in result.problems]
+            minutes = (time.monotonic() - began) / 60
+            say(f"  {operation.name}: {len(results):,} faults after {minutes:.1f} min, {wrong} wrong")
     report.add("kill points", done["kill"])
     report.add("injected errors", done["error"])
     report.add("calls that the second run didn't come to", unfired)
