@@ -26,6 +26,7 @@ check: $(VENV)/installed  ## lint and types
 
 bench: $(VENV)/installed  ## measure speed and memory
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/memory.py
 
 clean:
 	rm -rf $(VENV) .demo

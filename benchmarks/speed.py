@@ -75,7 +75,8 @@ def make_sound(file: Path) -> Path:
     return file
 
 
-def _family(process_id: int) -> list[int]:
+def family(process_id: int) -> list[int]:
+    """Return a process and all that it has started."""
     try:
         children = Path(f"/proc/{process_id}/task/{process_id}/children").read_text().split()
         # Workers are started by a thread, so every thread's children count.
@@ -83,13 +84,12 @@ def _family(process_id: int) -> list[int]:
             children += Path(task.path, "children").read_text().split()
     except OSError:
         return [process_id]
-    return [process_id, *(p for child in set(children) for p in _family(int(child)))]
+    return [process_id, *(p for child in set(children) for p in family(int(child)))]
 
 
-def proportional_mb(process_id: int) -> float:
-    """Return what a process and those below it hold in memory, what is shared in parts, in MiB."""
+def _proportional_mb(process_id: int) -> float:
     total = 0
-    for member in _family(process_id):
+    for member in family(process_id):
         try:
             rollup = Path(f"/proc/{member}/smaps_rollup").read_text()
         except OSError:
@@ -107,7 +107,7 @@ def timed(arguments: list[str], library: Path, *, memory: bool = False) -> tuple
 
     def watch() -> None:
         while not done.wait(0.05):
-            peak[0] = max(peak[0], proportional_mb(process.pid))
+            peak[0] = max(peak[0], _proportional_mb(process.pid))
 
     watcher = threading.Thread(target=watch, daemon=True)
     if memory and sys.platform == "linux":

@@ -199,6 +199,11 @@ def test_a_text_query_loads_nothing_it_does_not_need(tmp_path: Path) -> None:
     assert {"faiss", "onnxruntime"} <= loaded
 
 
+def test_a_worker_that_decodes_loads_no_model_runtime_no_catalog_and_no_index() -> None:
+    loaded = loaded_by("import mmsearch.sandbox.worker")
+    assert not loaded & (HEAVY | {"faiss", "onnxruntime", "sqlalchemy", "tokenizers", "PIL", "indexer", "typer"})
+
+
 def test_the_public_names_are_sorted_complete_and_real() -> None:
     assert mmsearch.__all__ == sorted(mmsearch.__all__)
     assert all(hasattr(mmsearch, name) for name in mmsearch.__all__)
