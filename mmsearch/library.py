@@ -93,11 +93,11 @@ class Library:
         current = self._catalog.current
         if current is None:
             if not self._create:
-                raise CatalogError(
-                    f"{self._place.catalog} has no model yet; run 'mmsearch index PATH --library {self.folder}'"
-                )
-            new = asked or self._load(self._model)
-            current = self._catalog.set_profile(new.name, new.pins)
+                lost = "lost its model; run 'mmsearch doctor --repair'"
+                new = f"has no model yet; run 'mmsearch index PATH --library {self.folder}'"
+                raise CatalogError(f"{self._place.catalog} {lost if self._catalog.profiles() else new}")
+            first = asked or self._load(self._model)
+            current = self._catalog.set_profile(first.name, first.pins)
         return current
 
     def _load(self, model: str | Path) -> Profile:
