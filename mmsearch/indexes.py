@@ -95,19 +95,22 @@ class Indexes:
         self._writing = threading.Lock()
         self._places: dict[tuple[str, View], _Place] = {}
 
-    def get(self, space: Space, view: View) -> VectorIndex:
+    def get(self, space: Space, view: View, revision: int | None = None) -> VectorIndex:
         """Return the index of a view in a space.
 
         An index that is behind the catalog is caught up first. While another process writes, the index is returned as
         that process's last finished run left it. Where there is none yet, one is made in memory of what is committed,
-        and what is committed later is added to it after `STALE_S` seconds.
+        and what is committed later is added to it after `STALE_S` seconds. An open index of the `revision` that the
+        caller has read is returned at once.
         """
-        return self._current(space, view).index
+        return self._current(space, view, revision).index
 
-    def _current(self, space: Space, view: View) -> _Held:
+    def _current(self, space: Space, view: View, known: int | None = None) -> _Held:
         place = self._place(space, view)
         with place.guard:
-            held, revision = place.held, self._catalog.revision
+            held = place.held
+            is_known = held is not None and held.revision == known
+            revision = known if is_known and known is not None else self._catalog.revision
             if held and held.stamp and held.revision == revision and held.index.is_intact():
                 self._move_to_gpu(held)
                 return held
@@ -324,9 +327,9 @@ class Indexes:
 class _ExactIndexes(Indexes):
     """Reads the catalog's vectors themselves, and no file."""
 
-    def _current(self, space: Space, view: View) -> _Held:
+    def _current(self, space: Space, view: View, known: int | None = None) -> _Held:
         """Return every vector of a view in memory."""
-        place, revision = self._place(space, view), self._catalog.revision
+        place, revision = self._place(space, view), self._catalog.revision if known is None else known
         with place.guard:
             if place.held is None or place.held.revision != revision:
                 index = ExactIndex.read(space.dim, self._live(space, view), self._fetch(space))

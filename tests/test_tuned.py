@@ -49,7 +49,7 @@ def row(number: int, content: int | None = None) -> SegmentRow:
 
 def route(view: View = View.VISUAL, penalty: float = 0.0) -> Route:
     axis = np.eye(1, DIM, dtype=np.float32)[0]
-    return Route(HashingSpace(), 1, view, frozenset({View.TEXT}), axis, UNIT, UNIT, penalty)
+    return Route(HashingSpace(), 1, view, frozenset({View.TEXT}), axis, UNIT, UNIT, penalty, 1)
 
 
 def turned(cosine: float, axis: int) -> NDArray[np.float32]:
@@ -76,12 +76,12 @@ class OneSegmentEach:
 class Bank:
     """A calibration by which unrelated queries reach evidence 0 ± 1, with no hubs."""
 
-    def bank_scores(self, _space: object, _view: View) -> BankScores:
+    def bank_scores(self, _space: object, _view: View, _revision: int) -> BankScores:
         return BankScores(np.zeros((0, DIM), np.float32), np.ones(0, np.float32), 0.0, 1.0, Reach(0.0, 1.0), 1)
 
 
 class NoBank:
-    def bank_scores(self, _space: object, _view: View) -> None:
+    def bank_scores(self, _space: object, _view: View, _revision: int) -> None:
         return None
 
 
@@ -146,7 +146,7 @@ class Shelf:
         self.asked: list[int] = []
         self.count = len(self.owner)
 
-    def get(self, _space: object, _view: View) -> Shelf:
+    def get(self, _space: object, _view: View, _revision: int) -> Shelf:
         return self
 
     def allowed(self, *_: object) -> None:

@@ -82,7 +82,7 @@ class Calibration:
     profile: Profile
     indexes: Indexes
 
-    def bank_scores(self, space: Space, view: View) -> BankScores | None:
+    def bank_scores(self, space: Space, view: View, revision: int | None = None) -> BankScores | None:
         """Return what the bank finds in a view, None where it wasn't asked (yet) of a view of this size."""
         try:
             file = self.indexes.file(space, view, "bank.npz")
@@ -90,7 +90,11 @@ class Calibration:
         except (LinkError, OSError):
             return None
         # A run that was killed before its end may have left a view much smaller or larger than it was measured.
-        return asked if asked and asked.count / 2 < self.indexes.get(space, view).count < asked.count * 2 else None
+        return (
+            asked
+            if asked and asked.count / 2 < self.indexes.get(space, view, revision).count < asked.count * 2
+            else None
+        )
 
     def catch_up(self) -> None:
         """Ask the bank anew in every view of whose sample an eighth is new or gone; the caller holds the lock.

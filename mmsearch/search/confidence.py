@@ -36,7 +36,7 @@ def measure(query: Query, ranking: Ranking, rows: Sequence[int], calibration: Ca
         return measured
     for r in np.unique(ranking.leading[list(rows)]).tolist():
         route, z = ranking.routes[r], ranking.candidates.z[:, r]
-        bank = calibration.bank_scores(route.space, route.view)
+        bank = calibration.bank_scores(route.space, route.view, route.revision)
         if bank is None:
             continue
         pool = np.argsort(np.where(np.isnan(z), np.inf, -z), kind="stable")[:_POOL]

@@ -48,7 +48,8 @@ class Retriever:
         rows: dict[int, SegmentRow] = {}
         for route in routes:
             rows.update(self._search(query, route, route.vector, least))
-        rows.update(self._catalog.segment_rows(s for content in own for s in self._catalog.segment_ids(content)))
+        if own:
+            rows.update(self._catalog.segment_rows(s for content in own for s in self._catalog.segment_ids(content)))
         return self._with_views(query, rows.values(), routes, own)
 
     def widened(
@@ -75,11 +76,11 @@ class Retriever:
 
     def count(self, routes: Iterable[Route]) -> int:
         """Return how many vectors the largest of the routes' indexes holds."""
-        return max(self._indexes.get(route.space, route.view).count for route in routes)
+        return max(self._indexes.get(route.space, route.view, route.revision).count for route in routes)
 
     def _search(self, query: Query, route: Route, vector: Vectors, least: int) -> dict[int, SegmentRow]:
         """Return the nearest segments by id: of at least `least` contents and with all ties, or all there are."""
-        index = self._indexes.get(route.space, route.view)
+        index = self._indexes.get(route.space, route.view, route.revision)
         allowed = self._indexes.allowed(route.space, route.view, query.modalities)
         depth = 2 * least + 50
         while True:
@@ -105,7 +106,8 @@ class Retriever:
         place = {row.id: i for i, row in enumerate(rows)}
         z = np.full((len(rows), len(routes)), np.nan, np.float32)
         vectors = [np.full((len(rows), route.space.dim), np.nan, np.float32) for route in routes]
-        held = {route.space_id: self._catalog.embeddings_of(place, route.space_id, route.space.dim) for route in routes}
+        dims = {route.space_id: route.space.dim for route in routes}
+        held = {space_id: self._catalog.embeddings_of(place, space_id, dim) for space_id, dim in dims.items()}
         for r, route in enumerate(routes):
             embeddings = held[route.space_id]
             mine = np.asarray([view is route.view for view in embeddings.views], np.bool_)

@@ -26,6 +26,7 @@ class Route:
 
     `query_views` are the views of the query that the vector is made from. `background` is the distribution of the
     query's cosines with unrelated items, `item_background` that of two unrelated items. `penalty` is subtracted from z.
+    `revision` is that of the catalog which the query began with.
     """
 
     space: Space
@@ -36,6 +37,7 @@ class Route:
     background: Background
     item_background: Background
     penalty: float
+    revision: int
 
 
 class Router:
@@ -44,6 +46,7 @@ class Router:
     def __init__(self, catalog: Catalog, profile: Profile) -> None:
         self._catalog = catalog
         self._profile = profile
+        self._space_ids: dict[str, tuple[int, int | None]] = {}
         self._samples: dict[tuple[str, View], tuple[int, NDArray[np.float32], Background]] = {}
 
     def routes(self, encoder: Encoder, views: Collection[View]) -> list[Route]:
@@ -61,7 +64,7 @@ class Router:
             space = self._profile.space_for(*query_views, view)
             if space is None:
                 continue
-            space_id = self._catalog.space_id(space.name, space.fingerprint, space.dim)
+            space_id = self._space_id(space, revision)
             if space_id is None:
                 continue
             sample, item_background = self._sample(space, space_id, view, revision)
@@ -73,9 +76,26 @@ class Router:
             crosses = own_views and query_views != {view} and View.TEXT not in query_views
             penalty = CROSS_VIEW_PENALTY if crosses else 0.0
             routes.append(
-                Route(space, space_id, view, frozenset(query_views), vector, background, item_background, penalty)
+                Route(
+                    space,
+                    space_id,
+                    view,
+                    frozenset(query_views),
+                    vector,
+                    background,
+                    item_background,
+                    penalty,
+                    revision,
+                )
             )
         return routes
+
+    def _space_id(self, space: Space, revision: int) -> int | None:
+        known = self._space_ids.get(space.name)
+        if known is None or known[0] != revision:
+            space_id = self._catalog.space_id(space.name, space.fingerprint, space.dim)
+            known = self._space_ids[space.name] = (revision, space_id)
+        return known[1]
 
     def _sample(self, space: Space, space_id: int, view: View, revision: int) -> tuple[NDArray[np.float32], Background]:
         """Return vectors of a view (n, dim), and the distribution of the cosine of two unrelated ones."""
