@@ -16,6 +16,7 @@ from mmsearch.errors import ModelError, one_line
 from mmsearch.spaces.base import FrontEnd, Prepared, SoundFrontEnd, Vectors, normalise
 from mmsearch.spaces.front_ends import Picture, Resampled, Tokens, Waveform
 from mmsearch.spaces.mel import LogMel
+from mmsearch.spaces.pieces import Pieces
 from mmsearch.types import View
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ class OnnxSpace:
             # `transform` holds the fields of a Picture; a space without squashes to a square.
             shape = image.get("transform") or {"size": [image["size"], image["size"]]}
             found[View.VISUAL] = Picture(**{**shape, "size": tuple(shape["size"])})
-        if (text := spec.get("text")) is not None:
+        if (text := spec.get("text")) is not None and (pieces := text.get("pieces")):
+            found[View.TEXT] = Pieces(self._folder / pieces, int(text["max_len"]))
+        elif text is not None:
             found[View.TEXT] = Tokens(self._folder / "tokenizer.json", int(text["max_len"]), text.get("clean", "none"))
         if (audio := spec.get("audio")) is not None:
             rate = int(audio["sample_rate"])
