@@ -24,9 +24,9 @@ from towers import make_checkpoint
 
 import mmsearch
 from mmsearch.metrics import Interval, bootstrap, paired_bootstrap
+from mmsearch.search.encode import embed_items
 from mmsearch.settings import Limits
 from mmsearch.spaces import AdaptedSpace, Profile, embed
-from mmsearch.terms import embed_items
 from mmsearch.types import View
 
 SEED = 0

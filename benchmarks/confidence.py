@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from ranking import background, between, folder, kinds, said
 
-from mmsearch.calibration import Asked
-from mmsearch.engine import WEAK
-from mmsearch.ranking import Background, Reach, bank, evidence, fit_reach, hubness, standardise
+from mmsearch.search.calibration import BankScores
+from mmsearch.search.confidence import WEAK
+from mmsearch.search.scoring import Background, Reach, bank, evidence, fit_reach, hubness, standardise
 from mmsearch.spaces import embed
 from mmsearch.types import View
 
@@ -64,7 +64,9 @@ def evidence_of(asks: Floats, items: Floats, banked: Floats) -> tuple[Floats, Fl
     """
     known, pairs = background(items, banked), between(items)
     mean, std = (float(np.median([getattr(one, name) for one in known])) for name in ("mean", "std"))
-    asked = Asked(banked, np.asarray([(one.std * std) ** 0.5 for one in known], np.float32), mean, std, Reach(0, 1), 0)
+    asked = BankScores(
+        banked, np.asarray([(one.std * std) ** 0.5 for one in known], np.float32), mean, std, Reach(0, 1), 0
+    )
     z = asked.z(items)
     hubs = hubness(z)
     reached = best(z, items, hubs, pairs)

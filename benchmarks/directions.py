@@ -39,9 +39,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import mmsearch
-from mmsearch import engine
 from mmsearch.errors import MediaError
 from mmsearch.library import Library
+from mmsearch.search import rank as ranking
 from mmsearch.types import Modality
 
 DEPTH = 5
@@ -296,7 +296,7 @@ def compare_fusions(media: Path) -> list[str]:
                 both = np.full(len(z), np.nan) if joint.shape[1] < 2 else other(joint)
                 return np.asarray(np.where(np.isnan(both), np.nanmax(z, axis=1), both), np.float32)
 
-            with mock.patch.object(engine, "fuse", instead):
+            with mock.patch.object(ranking, "fuse", instead):
                 values = measure(library, items, files_of(items), Modality.VIDEO)[:, 3]
             low, high = interval(values - done)
             found.append(

@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mmsearch.search.items import read_item
 from mmsearch.settings import Limits
 from mmsearch.spaces import Profile, embed, load_profile, normalise
-from mmsearch.terms import read_item
 from mmsearch.types import View
 
 Vectors = NDArray[np.float32]

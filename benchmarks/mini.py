@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from mmsearch.media import by_name
 from mmsearch.metrics import paired_bootstrap
+from mmsearch.search.items import read_item
 from mmsearch.settings import Limits
 from mmsearch.spaces import Profile, Space, embed, load_profile, normalise
-from mmsearch.terms import read_item
 from mmsearch.training.measure import Figure, named, recalls
 from mmsearch.training.recipe import Source, read_recipe
 from mmsearch.training.sources import Example, Examples, called, read_sources

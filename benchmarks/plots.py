@@ -18,7 +18,7 @@ from matplotlib import pyplot
 from numpy.typing import NDArray
 from ranking import SOUNDS, folder, kinds, said, z_of
 
-from mmsearch.ranking import bank
+from mmsearch.search.scoring import bank
 
 
 def main() -> None:

@@ -5,7 +5,7 @@
 
 Every collection is embedded in `mini` and in a simulated stronger space (see embedded.py), and ranked exhaustively by
 the functions that the engine ranks with. Of each collection of kinds only the second half (odd files) is reported; the
-constants of `mmsearch.ranking` were settled on with the first. The kinds that names ask for are some that mini wasn't
+constants of `search.scoring` were settled on with the first. The kinds that names ask for are some that mini wasn't
 trained on (flowers, clothing, places) and some that it was (Caltech-101). A made clip is a photo and a sound of a kind.
 
 Differences are paired, with a 95 % bootstrap over kinds where these are asked for, and over photos where captions ask.
@@ -25,8 +25,8 @@ import numpy as np
 from embedded import Embedder, Flickr8k, asked_for
 from numpy.typing import NDArray
 
-from mmsearch.calibration import SAMPLE
-from mmsearch.ranking import (
+from mmsearch.search.calibration import SAMPLE
+from mmsearch.search.scoring import (
     STRENGTH,
     Background,
     agreeing,

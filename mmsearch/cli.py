@@ -18,7 +18,7 @@ from mmsearch.arguments import QueryCommand
 from mmsearch.errors import MMSearchError
 from mmsearch.library import CATALOG, Library, default_folder
 from mmsearch.paths import expand
-from mmsearch.query import Query, parse_file, parse_term
+from mmsearch.search.query import Query, parse_file, parse_term
 from mmsearch.settings import Settings, default_workers
 from mmsearch.spaces import known_models, pull_model
 from mmsearch.types import Modality, Term

@@ -7,7 +7,8 @@
     ├── LibraryError        the library on disk
     │   ├── NoLibraryError  there is none here
     │   ├── LockedError     another process is writing to it
-    │   └── CatalogError    the catalog can't be read or written
+    │   ├── CatalogError    the catalog can't be read or written
+    │   └── DamagedIndexError  a file of an index isn't what was written
     └── MediaError          a file can't be decoded; an index run records it and goes on
         └── ReadError       it can't be read at the moment: another time it may be
 
@@ -45,6 +46,10 @@ class LockedError(LibraryError):
 
 class CatalogError(LibraryError):
     """The catalog can't be read or written."""
+
+
+class DamagedIndexError(LibraryError):
+    """A file of a vector index isn't what was written: the index is rebuilt from the catalog."""
 
 
 class MediaError(MMSearchError):

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from mmsearch.catalog.held import HeldCatalog
-from mmsearch.engine import Engine
 from mmsearch.errors import LibraryError, MediaError, QueryError, UsageError
 from mmsearch.judged import Judged
 from mmsearch.library import Library
 from mmsearch.metrics import METRICS, Interval, Ranking, bootstrap, first_rank, mean, median, paired_bootstrap
-from mmsearch.query import Query
+from mmsearch.search.engine import Engine
+from mmsearch.search.items import content_like, own_contents
+from mmsearch.search.query import Query
 from mmsearch.types import Modality, Progress
 
 _log = logging.getLogger(__name__)
@@ -72,9 +73,7 @@ def evaluate(
         )
     engine = seen.engine.over(held)
     against = seen.engine.over(held, seen.indexes.exact()) if exact else None
-    bench = _Bench(
-        engine, against, held, contents, _find(judged, held, contents, engine), rerank, Counter(contents.values())
-    )
+    bench = _Bench(engine, against, held, contents, _find(judged, held, contents), rerank, Counter(contents.values()))
     outcomes: dict[str, list[_Outcome]] = {}
     for n, one in enumerate(judged, 1):
         try:
@@ -89,12 +88,12 @@ def evaluate(
     return [_summarise(direction, several) for direction, several in outcomes.items()]
 
 
-def _find(judged: Iterable[Judged], held: HeldCatalog, contents: Container[int], engine: Engine) -> Mapping[bytes, int]:
+def _find(judged: Iterable[Judged], held: HeldCatalog, contents: Container[int]) -> Mapping[bytes, int]:
     """Return the content of each relevant path: by its name, or as a copy of what the library holds; say what isn't."""
     paths = list(dict.fromkeys(path for one in judged for path in one.relevant))
     found = {path: row.content_id for path, row in held.media_at(paths).items()}
     for path in paths:
-        if path not in found and (content := _content_like(path, engine)) in contents:
+        if path not in found and (content := _content_like(path, held)) in contents:
             found[path] = content
     missing = [path for path in paths if path not in found]
     if missing:
@@ -103,9 +102,9 @@ def _find(judged: Iterable[Judged], held: HeldCatalog, contents: Container[int],
     return found
 
 
-def _content_like(path: bytes, engine: Engine) -> int:
+def _content_like(path: bytes, held: HeldCatalog) -> int:
     try:
-        return engine.content_like(path) or 0  # which is nobody's id
+        return content_like(path, held) or 0  # which is nobody's id
     except (MediaError, OSError):  # it is gone, or can't be read
         return 0
 
@@ -149,7 +148,7 @@ class _Bench:
         if isinstance(term.item, str):
             return {}
         named = [row.content_id for row in self.held.media_at([os.fsencode(term.item)]).values()]
-        own = dict.fromkeys(self.engine.own_contents(query) + named)
+        own = dict.fromkeys(own_contents(query, self.held) + named)
         return {content: self.contents[content] for content in own if content in self.contents}
 
     def _index_recall(self, query: Query, left_out: Iterable[int]) -> float | None:

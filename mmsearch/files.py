@@ -112,11 +112,8 @@ def unpack_array(raw: bytes) -> NDArray[Any]:
 def write_whole(file: Path, content: bytes) -> None:
     """Write a file under a temporary name, sync it and give it its own. Raises `OSError`, and leaves nothing then."""
     temporary = file.with_name(f".{file.name[:200]}.{os.getpid()}")
-    with suppress(FileNotFoundError):
-        temporary.unlink()  # of a killed process with the same number, or a link that somebody put there
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-        with os.fdopen(descriptor, "wb") as opened:
+        with open_new(temporary) as opened:
             opened.write(content)
             opened.flush()
             os.fsync(opened.fileno())
@@ -124,6 +121,26 @@ def write_whole(file: Path, content: bytes) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def open_new(temporary: Path) -> io.BufferedRandom:
+    """Open a new file for writing and reading back; what stands under its temporary name is removed, not followed."""
+    with suppress(FileNotFoundError):
+        temporary.unlink()  # of a killed process with the same number, or a link that somebody put there
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    return os.fdopen(os.open(temporary, flags, 0o666), "w+b")
+
+
+def make_folder(folder: Path, root: Path) -> None:
+    """Make a folder and those above it. Raises `OSError` where a link or a file stands in its way below `root`."""
+    root.mkdir(parents=True, exist_ok=True)
+    place = root
+    for part in folder.relative_to(root).parts:
+        place /= part
+        with suppress(FileExistsError):
+            place.mkdir()
+        if not _is_folder(place):
+            raise NotADirectoryError(errno.ENOTDIR, "it has to be a real folder, no link and no file", str(place))
 
 
 def sync_folder(folder: Path) -> None:

@@ -10,29 +10,66 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmsearch.catalog import Catalog, Ids
 from mmsearch.errors import LibraryError, one_line
 from mmsearch.spaces import Profile, Space
 from mmsearch.types import IndexStatus, Modality, View
-from mmsearch.vectors import Bitmap, ExactIndex, FaissIndex, GpuIndex, IndexStore, VectorIndex, bitmap, has_gpu
+from mmsearch.vectors import (
+    MOST_ID,
+    Bitmap,
+    ExactIndex,
+    FaissIndex,
+    GpuIndex,
+    IndexStore,
+    Stamp,
+    VectorIndex,
+    bitmap,
+    has_gpu,
+)
 
 KIND = "flat-fp16"
 _log = logging.getLogger("mmsearch")
 GPU_ROWS = 100_000
 """A smaller index is searched in a few milliseconds on the CPU, and isn't worth a GPU's memory."""
 STALE_S = 5.0
-"""How long an index in memory serves that another process is about to write, before it is made anew."""
+"""How long an index in memory serves that no file holds yet, before what is new in the catalog is added to it."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """An open index and the catalog revision that it answers for.
+
+    `stamp` is that of the files it was opened from, None where it is in memory only; `since` and `took_s` say when it
+    was brought up to date there, and how long that took.
+    """
+
+    index: VectorIndex
+    revision: int
+    stamp: Stamp | None
+    since: float = 0.0
+    took_s: float = 0.0
+    bitmaps: dict[frozenset[Modality], Bitmap | None] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Place:
+    """What is open for one view of a space. Of several threads that ask for it, one opens it or catches it up."""
+
+    guard: threading.Lock = field(default_factory=threading.Lock)
+    held: _Held | None = None
 
 
 class Indexes:
     """Opens the indexes under `folder`, and sees that what it hands out answers for the catalog as it is.
 
     They are those of the profile as which the catalog is seen; each profile has a folder of its own in `folder`.
-    With `on_gpu`, what is asked for again and again is searched on a GPU, where there is one.
+    With `on_gpu`, an index that is asked for repeatedly is searched on a GPU, where there is one.
     `write_lock` gives the library's lock without waiting, or raises `LibraryError` where it can't be had: another
     process writes, or the folder is read-only.
     """
@@ -50,76 +87,129 @@ class Indexes:
         self._write_lock = write_lock
         self._on_gpu = on_gpu
         self._guard = threading.Lock()
-        self._open: dict[tuple[str, View], tuple[int, VectorIndex]] = {}
-        self._behind: dict[tuple[str, View], tuple[float, VectorIndex]] = {}
-        self._bitmaps: dict[tuple[str, View, frozenset[Modality]], tuple[int, Bitmap | None]] = {}
+        self._writing = threading.Lock()
+        self._places: dict[tuple[str, View], _Place] = {}
 
     def get(self, space: Space, view: View) -> VectorIndex:
         """Return the index of a view in a space.
 
-        Behind the catalog, it is caught up first. While another process writes, the index is handed out as that
-        process's last finished run left it, or, where there is none yet, made in memory from what is committed; the
-        latter serves for `STALE_S` seconds before the writer is looked for again.
+        An index that is behind the catalog is caught up first. While another process writes, the index is returned as
+        that process's last finished run left it. Where there is none yet, one is made in memory of what is committed,
+        and what is committed later is added to it after `STALE_S` seconds.
         """
-        key = (space.name, view)
-        with self._guard:  # of several threads, one catches up
-            revision = self._catalog.revision
-            known = self._open.get(key)
-            if known and known[0] == revision:
-                return self._resident(key, revision, known[1])
-            store = self._store(space, view)
-            index: VectorIndex | None = store.open() if store.revision() == revision else None
-            if index is None:
-                try:
-                    with self._write_lock():
-                        revision = self._catalog.revision
-                        index = self._catch_up(space, view, revision)
-                except LibraryError:
-                    return self._as_it_is(space, view)
-            self._behind.pop(key, None)
-            self._open[key] = (revision, index)
-            return index
+        return self._current(space, view).index
 
-    def _resident(self, key: tuple[str, View], revision: int, index: VectorIndex) -> VectorIndex:
-        """Return the index on the GPU, where there is one, from the second time on that the same is asked for.
+    def _current(self, space: Space, view: View) -> _Held:
+        place = self._place(space, view)
+        with place.guard:
+            held, revision = place.held, self._catalog.revision
+            if held and held.stamp and held.revision == revision and held.index.is_intact():
+                self._move_to_gpu(held)
+                return held
+            held = place.held = self._reopened(space, view, held)
+            if held is None or held.stamp is None or held.revision != revision:
+                held = place.held = self._brought_up(space, view, held)
+            return held
+
+    def _place(self, space: Space, view: View) -> _Place:
+        with self._guard:
+            return self._places.setdefault((space.name, view), _Place())
+
+    def _reopened(self, space: Space, view: View, held: _Held | None) -> _Held | None:
+        """Return the index as it stands on disk, opened only if that has changed; else the one that is held.
+
+        None where neither is whole and of this catalog.
+        """
+        store, intact = self._store(space, view), held is not None and held.index.is_intact()
+        stamp = store.stamp()
+        if stamp is not None and not (held and intact and held.stamp == stamp):
+            opened = store.open_with_revision()
+            if opened is not None and self._catalog.had_revision(opened[1]):
+                return _Held(*opened, stamp)
+        if held is None or not intact or (held.stamp and not self._catalog.had_revision(held.revision)):
+            return None
+        return held
+
+    def _brought_up(self, space: Space, view: View, held: _Held | None) -> _Held:
+        """Return the index for the catalog as it is, or the best one that can be had without writing."""
+        if self._writing.acquire(blocking=held is None):
+            try:
+                with self._write_lock():
+                    return self._catch_up(space, view, self._catalog.revision)
+            except LibraryError:
+                pass  # what is held, or made in memory, answers as well
+            finally:
+                self._writing.release()
+        return held if held and held.stamp else self._in_memory(space, view, held)
+
+    def _in_memory(self, space: Space, view: View, held: _Held | None) -> _Held:
+        """Return an index in memory: the one before, and, if that has served for long enough, what is new besides."""
+        began, revision = time.monotonic(), self._catalog.revision
+        if held and (held.revision == revision or began - held.since <= STALE_S * max(1.0, 2 * held.took_s)):
+            return held
+        before = held.index if held and isinstance(held.index, ExactIndex) else ExactIndex(space.dim, [])
+        index = before.following(self._live(space, view), self._fetch(space))
+        ended = time.monotonic()
+        return _Held(index, revision, None, ended, ended - began)
+
+    def _move_to_gpu(self, held: _Held) -> None:
+        """Copy an index to the GPU, where there is one, from the second time on that it is asked for.
 
         A command asks once, and copying takes longer than that. Where the GPU has no room, the CPU answers.
         """
-        if self._on_gpu and isinstance(index, FaissIndex) and index.count >= GPU_ROWS:
+        if self._on_gpu and isinstance(held.index, FaissIndex) and held.index.count >= GPU_ROWS:
             try:
-                index = GpuIndex(index) if has_gpu() else index
+                held.index = GpuIndex(held.index) if has_gpu() else held.index
             except RuntimeError as error:
                 _log.warning("the GPU isn't used for searching: %s", one_line(error))
-            self._on_gpu = isinstance(index, GpuIndex)
-            self._open[key] = (revision, index)
-        return index
+            self._on_gpu = isinstance(held.index, GpuIndex)
 
     def catch_up(self, profile: Profile) -> None:
         """Bring every index of the profile to the catalog; the caller holds the lock.
 
-        Folders of indexes that no profile of the library uses are removed.
+        Every byte of them is checked, and a damaged one is rebuilt. Folders of indexes that no profile of the library
+        uses are removed.
         """
         self._tidy(profile)
         revision = self._catalog.revision
         for space in profile.spaces:
             for view in space.front_ends:
-                index = self._catch_up(space, view, revision)
-                with self._guard:
-                    self._behind.pop((space.name, view), None)
-                    self._open[space.name, view] = (revision, index)
+                held = self._catch_up(space, view, revision)
+                place = self._place(space, view)
+                with place.guard:
+                    place.held = held
+
+    def verify(self, profile: Profile) -> list[str]:
+        """Return what is wrong with the profile's indexes, a line each, without changing any: see `IndexStore`."""
+        revision = self._catalog.revision
+        problems: list[str] = []
+        for space in profile.spaces:
+            for view in space.front_ends:
+                problems += self._store(space, view).verify(self._live(space, view), revision, self._fetch(space))
+        return problems
+
+    def discard(self, profile: Profile) -> None:
+        """Forget every index of the profile, so that each is built anew; the caller holds the lock."""
+        for space in profile.spaces:
+            for view in space.front_ends:
+                self._store(space, view).discard()
+                place = self._place(space, view)
+                with place.guard:
+                    place.held = None
 
     def allowed(self, space: Space, view: View, modalities: frozenset[Modality]) -> Bitmap | None:
-        """Return the bitmap of a view's embeddings whose content is of one of these modalities; None if all are."""
+        """Return the bitmap of a view's embeddings whose content is of one of these modalities; None if all are.
+
+        It is read again only with another index: what the catalog holds beyond this one isn't found anyway.
+        """
         if not modalities:
             return None
-        key, revision = (space.name, view, modalities), self._catalog.revision
-        known = self._bitmaps.get(key)
-        if known is None or known[0] != revision:
+        bitmaps = self._current(space, view).bitmaps
+        if modalities not in bitmaps:
             space_id = self._catalog.space_id(space.name, space.fingerprint, space.dim)
             some = space_id is not None and self._catalog.has_other(space_id, view, modalities)
-            allowed = bitmap(self._live(space, view, modalities)) if some else None
-            known = self._bitmaps[key] = (revision, allowed)
-        return known[1]
+            bitmaps[modalities] = bitmap(self._live(space, view, modalities)) if some else None
+        return bitmaps[modalities]
 
     def file(self, space: Space, view: View, name: str) -> Path:
         """Return where something is kept that goes with an index, and goes when it goes."""
@@ -141,41 +231,34 @@ class Indexes:
                     lines.append(IndexStatus(space.name, view, KIND, count, stale))
         return tuple(lines)
 
-    def _catch_up(self, space: Space, view: View, revision: int) -> VectorIndex:
+    def _catch_up(self, space: Space, view: View, revision: int) -> _Held:
         store = self._store(space, view)
         try:
             held = store.revision()
-            if held == revision and (index := store.open()) is not None:
-                return index
-            if held is not None and not self._catalog.had_revision(held):
+            if held is not None and held != revision and not self._catalog.had_revision(held):
                 store.discard()  # it holds another catalog's vectors, or those of a state that was rolled back
-            return store.catch_up(self._live(space, view), revision, lambda ids: self._catalog.vectors(ids, space.dim))
+            index = store.open() if held == revision else None
+            if index is None:
+                index = store.catch_up(self._live(space, view), revision, self._fetch(space))
         except OSError as error:
             raise LibraryError(
                 f"{error.filename or self.folder}: {error.strerror or error}; the catalog is whole, "
                 "so mend that and run 'mmsearch index' again"
             ) from error
+        return _Held(index, revision, store.stamp())
 
-    def _as_it_is(self, space: Space, view: View) -> VectorIndex:
-        """Return what can be had without writing: the index of a finished run, or one in memory."""
-        store = self._store(space, view)
-        held = store.revision()
-        if held is not None and self._catalog.had_revision(held) and (index := store.open()) is not None:
-            return index
-        since, kept = self._behind.get((space.name, view), (0.0, None))
-        if kept is None or time.monotonic() - since > STALE_S:
-            kept = ExactIndex(*self._catalog.vectors(self._live(space, view), space.dim))
-            self._behind[space.name, view] = (time.monotonic(), kept)
-        return kept
+    def _fetch(self, space: Space) -> Callable[[Ids], tuple[Ids, NDArray[np.float32]]]:
+        return lambda ids: self._catalog.vectors(ids, space.dim)
 
     def _live(self, space: Space, view: View, modalities: Iterable[Modality] | None = None) -> Ids:
         space_id = self._catalog.space_id(space.name, space.fingerprint, space.dim)
         if space_id is None:
             return np.empty(0, np.int64)
-        return self._catalog.embedding_ids(space_id, view, modalities)
+        ids = self._catalog.embedding_ids(space_id, view, modalities)
+        return ids if not len(ids) or (ids[0] >= 0 and ids[-1] < MOST_ID) else ids[(ids >= 0) & (ids < MOST_ID)]
 
     def _store(self, space: Space, view: View) -> IndexStore:
-        return IndexStore(self._own_folder / _folder_name(space) / view.value, space.dim)
+        return IndexStore(self._own_folder / _folder_name(space) / view.value, space.dim, self.folder.parent)
 
     @property
     def _own_folder(self) -> Path:
@@ -194,14 +277,14 @@ class Indexes:
 class _ExactIndexes(Indexes):
     """Reads the catalog's vectors themselves, and no file."""
 
-    def get(self, space: Space, view: View) -> VectorIndex:
+    def _current(self, space: Space, view: View) -> _Held:
         """Return every vector of a view in memory."""
-        key, revision = (space.name, view), self._catalog.revision
-        known = self._open.get(key)
-        if known is None or known[0] != revision:
-            index = ExactIndex(*self._catalog.vectors(self._live(space, view), space.dim))
-            known = self._open[key] = (revision, index)
-        return known[1]
+        place, revision = self._place(space, view), self._catalog.revision
+        with place.guard:
+            if place.held is None or place.held.revision != revision:
+                index = ExactIndex(space.dim, []).following(self._live(space, view), self._fetch(space))
+                place.held = _Held(index, revision, None)
+            return place.held
 
 
 def _folder_name(space: Space) -> str:

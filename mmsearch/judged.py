@@ -21,7 +21,7 @@ from mmsearch.files import write_whole
 from mmsearch.library import Library
 from mmsearch.media import HEAD_BYTES, open_regular, resolve
 from mmsearch.paths import expand
-from mmsearch.query import Query
+from mmsearch.search.query import Query
 from mmsearch.types import Modality, Term, View
 
 Name = TypeVar("Name", bound=StrEnum)

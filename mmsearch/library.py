@@ -12,18 +12,19 @@ from pathlib import Path
 from typing import Self
 
 from mmsearch.adapting import adapt_profile, adapted_folder, called_off_on_failure, convert, tidy
-from mmsearch.calibration import Calibration
 from mmsearch.catalog import Catalog, ProfileRow
-from mmsearch.engine import Answer, Engine
 from mmsearch.errors import CatalogError, LibraryError, ModelError, NoLibraryError, UsageError
 from mmsearch.files import size_of
 from mmsearch.indexes import Indexes
 from mmsearch.locking import LOCK_WAIT_S, write_lock
 from mmsearch.paths import expand
-from mmsearch.query import Query, make_query
+from mmsearch.search.answer import Answer
+from mmsearch.search.calibration import Calibration
+from mmsearch.search.encode import embed_items
+from mmsearch.search.engine import Engine
+from mmsearch.search.query import Query, make_query
 from mmsearch.settings import Limits, Settings
 from mmsearch.spaces import Profile, Vectors, load_profile, resolve_name
-from mmsearch.terms import embed_items
 from mmsearch.types import AdaptReport, Failure, Hit, IndexReport, Modality, Progress, Stage, Status, Term
 
 CATALOG = "catalog.sqlite"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mmsearch import thumbnails
-from mmsearch.engine import Answer
 from mmsearch.output import clock, count, print_json, printable, warn
+from mmsearch.search.answer import Answer
 from mmsearch.types import Hit, Why
 
 _EXCERPT = 160

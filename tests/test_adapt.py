@@ -27,7 +27,7 @@ from mmsearch.catalog import Catalog, NewContent, NewMedia, NewSegment
 from mmsearch.library import CATALOG
 from mmsearch.locking import write_lock
 from mmsearch.metrics import Interval
-from mmsearch.query import Query
+from mmsearch.search.query import Query
 from mmsearch.spaces import AdaptedSpace, HeadWeights, Vectors, embed, load_profile, normalise
 from mmsearch.training import adapt as training
 from mmsearch.training import collection as collecting

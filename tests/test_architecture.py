@@ -16,12 +16,10 @@ import mmsearch
 LAYERS = [
     {"mmsearch.types", "mmsearch.errors", "mmsearch.files", "mmsearch.paths", "mmsearch.resample", "mmsearch.metrics"},
     {"mmsearch.settings", "mmsearch.locking"},
-    {"mmsearch.media", "mmsearch.spaces", "mmsearch.catalog", "mmsearch.vectors", "mmsearch.ranking"},
+    {"mmsearch.media", "mmsearch.spaces", "mmsearch.catalog", "mmsearch.vectors", "mmsearch.search.scoring"},
     {"mmsearch.training"},
-    {"mmsearch.query", "mmsearch.terms", "mmsearch.indexes", "mmsearch.adapting"},
-    {"mmsearch.calibration"},
-    {"mmsearch.retrieval"},
-    {"mmsearch.engine"},
+    {"mmsearch.indexes", "mmsearch.adapting"},
+    {"mmsearch.search"},
     {"mmsearch.library"},
     {"mmsearch.judged"},
     {"mmsearch.evaluate"},
@@ -31,6 +29,8 @@ LAYERS = [
     {"mmsearch.cli"},
     {"mmsearch.__main__"},
 ]
+STAGES = ("query", "items", "encode", "scoring", "calibration", "routes", "retrieve", "rank", "confidence", "answer")
+"""The modules of a query, in the order in which its data flows through them."""
 INDEXER_MAY = {"types", "errors", "settings", "media", "spaces", "catalog", "vectors"}
 SEAMS = {
     "sqlalchemy": {"mmsearch/catalog"},
@@ -117,6 +117,21 @@ def test_imports_go_downwards_only_and_rooms_of_one_layer_do_not_import_each_oth
             if other is None or room(imported) == room(name):
                 continue
             assert other < own or own == other == 0, f"{name} imports {imported}, which lies above or beside it"
+
+
+def stage_of(name: str) -> int:
+    stage = name.split(".")[2]
+    return len(STAGES) if stage == "engine" else STAGES.index(stage)
+
+
+def test_a_stage_of_a_query_imports_only_earlier_stages() -> None:
+    for file, name in modules():
+        if not name.startswith("mmsearch.search.") or name.startswith("mmsearch.search.scoring"):
+            continue
+        own = stage_of(name)
+        for imported in imports(file):
+            if imported.startswith("mmsearch.search."):
+                assert stage_of(imported) < own, f"{name} imports {imported}, a later stage"
 
 
 def test_the_indexer_sees_only_the_rooms_below_the_engine() -> None:

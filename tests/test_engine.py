@@ -17,10 +17,11 @@ from PIL import Image, ImageDraw
 
 import mmsearch
 from mmsearch import Hit, Library, MediaError, Modality, ModelError, QueryError, Settings, Term, View
-from mmsearch.calibration import Calibration
-from mmsearch.engine import Answer
-from mmsearch.query import make_query
-from mmsearch.terms import Asked, Encoder
+from mmsearch.search.answer import Answer
+from mmsearch.search.calibration import Calibration
+from mmsearch.search.encode import Encoder
+from mmsearch.search.items import QueryItem
+from mmsearch.search.query import make_query
 
 ONE_WORKER = Settings(workers=1)
 COLOURS = {"red": (220, 20, 20), "green": (20, 160, 40), "blue": (20, 40, 220), "yellow": (240, 230, 40)}
@@ -507,7 +508,7 @@ def test_weak_matches_are_cut_and_counted_however_few_are_asked_for(
 ) -> None:
     hits = crowd.query("purple", k=50)
     sure = [hit.confidence or 0.0 for hit in hits]
-    monkeypatch.setattr("mmsearch.engine.WEAK", sorted(sure)[30])
+    monkeypatch.setattr("mmsearch.search.answer.WEAK", sorted(sure)[30])
     strong = [hit.path for hit, one in zip(hits, sure, strict=True) if one >= sorted(sure)[30]]
     for k in (1, 3, 10):
         answer = crowd.answer(make_query("purple", k=k, cut=True))
@@ -571,7 +572,7 @@ def test_a_run_whose_bank_cant_be_asked_is_reported_all_the_same(
     def fail(_space: object) -> None:
         raise ModelError("text.onnx can't be loaded")
 
-    monkeypatch.setattr("mmsearch.calibration._texts", fail)
+    monkeypatch.setattr("mmsearch.search.calibration._texts", fail)
     for at in range(120):
         write(tmp_path / "media" / f"{at}.md", f"note {at}")
     with library_of(tmp_path / "library") as library:
@@ -598,18 +599,18 @@ def test_a_file_of_bytes_by_chance_is_no_calibration(crowd: Library, tmp_path: P
 
 
 def test_a_picture_and_a_sound_ask_for_clips_that_look_like_the_one_and_sound_like_the_other() -> None:
-    picture, sound, words = Asked({View.VISUAL: ()}), Asked({View.AUDIO: ()}), Asked({View.TEXT: ()})
+    picture, sound, words = QueryItem({View.VISUAL: ()}), QueryItem({View.AUDIO: ()}), QueryItem({View.TEXT: ()})
     both = Encoder([Term("a"), Term("b")], [picture, sound])
-    assert [both.sides(view) for view in (View.VISUAL, View.AUDIO)] == [{View.VISUAL}, {View.AUDIO}]
-    assert both.sides(View.TEXT) == {View.VISUAL, View.AUDIO}
-    assert both.together() == {View.VISUAL, View.AUDIO}
+    assert [both.query_views(view) for view in (View.VISUAL, View.AUDIO)] == [{View.VISUAL}, {View.AUDIO}]
+    assert both.query_views(View.TEXT) == {View.VISUAL, View.AUDIO}
+    assert both.joint_views() == {View.VISUAL, View.AUDIO}
     worded = Encoder([Term("a"), Term("b")], [picture, words])
-    assert worded.sides(View.VISUAL) == worded.sides(View.TEXT) == {View.VISUAL, View.TEXT}
-    assert worded.together() == set()
+    assert worded.query_views(View.VISUAL) == worded.query_views(View.TEXT) == {View.VISUAL, View.TEXT}
+    assert worded.joint_views() == set()
     away = Encoder([Term("a"), Term("b", -1)], [picture, sound])
-    assert away.sides(View.VISUAL) == {View.VISUAL}
-    assert away.sides(View.AUDIO) == {View.VISUAL, View.AUDIO}
-    assert away.together() == set()
+    assert away.query_views(View.VISUAL) == {View.VISUAL}
+    assert away.query_views(View.AUDIO) == {View.VISUAL, View.AUDIO}
+    assert away.joint_views() == set()
 
 
 # The library underneath

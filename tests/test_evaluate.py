@@ -27,7 +27,7 @@ from mmsearch import Library, LibraryError, MediaError, Settings, UsageError, ev
 from mmsearch.errors import QueryError
 from mmsearch.judged import read_judged, write_captions
 from mmsearch.metrics import METRICS, Interval, Ranking, bootstrap, median, paired_bootstrap
-from mmsearch.query import Query
+from mmsearch.search.query import Query
 from mmsearch.types import Modality, Progress, Term, View
 from mmsearch.vectors import FaissIndex
 

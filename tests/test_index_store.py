@@ -6,21 +6,20 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from shelf import Shelf, open_shelf
 
-from mmsearch.catalog import Catalog, NewContent, NewMedia, NewSegment
-from mmsearch.errors import LibraryError, LockedError
-from mmsearch.indexes import Indexes
-from mmsearch.spaces import Profile, Space, load_profile
+from mmsearch.errors import LibraryError
+from mmsearch.spaces import Profile
 from mmsearch.types import Modality, View
 from mmsearch.vectors import FaissIndex, IndexStore, VectorIndex, bitmap, store
-from mmsearch.vectors.faiss_index import write_generation
+from mmsearch.vectors.generation import write_generation
+from mmsearch.vectors.manifest import FORMAT
 
 Ids = NDArray[np.int64]
 Rows = NDArray[np.float32]
@@ -290,7 +289,7 @@ def test_a_manifest_of_another_format_or_dimension_is_not_used(mixed: Path) -> N
     assert IndexStore(mixed, DIM + 8).open() is None
     assert IndexStore(mixed, DIM + 8).revision() is None
     fields = json.loads((mixed / "manifest.json").read_text("utf-8"))
-    (mixed / "manifest.json").write_text(json.dumps({**fields, "format": store.FORMAT + 1}), "utf-8")
+    (mixed / "manifest.json").write_text(json.dumps({**fields, "format": FORMAT + 1}), "utf-8")
     assert IndexStore(mixed, DIM).open() is None
     catch_up(mixed, span(4, 108), 3)
 
@@ -341,12 +340,12 @@ def fail_at(step: int, patch: pytest.MonkeyPatch) -> None:
             raise PowerCut("unlink")
         real_unlink(self, missing_ok)
 
-    def write(file: Path, dim: int, parts: Iterator[tuple[Ids, Rows]]) -> int:
-        count = real_write(file, dim, parts)
+    def write(file: Path, dim: int, parts: Iterator[tuple[Ids, Rows]]) -> tuple[int, int]:
+        written = real_write(file, dim, parts)
         if reached():
             cut_short(file)
             raise PowerCut("write")
-        return count
+        return written
 
     patch.setattr(os, "fsync", fsync)
     patch.setattr(Path, "replace", replace)
@@ -403,63 +402,10 @@ def test_leftovers_of_a_crash_are_removed_by_the_next_change(mixed: Path) -> Non
 # The indexes of a library
 
 
-@dataclass
-class Lock:
-    """The library's write lock; `held` by another process."""
-
-    held: bool = False
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        if self.held:
-            raise LockedError("another process is writing")
-        yield
-
-
-@dataclass
-class Shelf:
-    """A catalog that grows, with the indexes over it."""
-
-    catalog: Catalog
-    space: Space
-    folder: Path
-    lock: Lock
-    indexes: Indexes
-    space_id: int
-
-    def add(self, *names: str, modality: Modality = Modality.IMAGE) -> None:
-        contents = []
-        for name in names:
-            vector = np.random.default_rng(list(name.encode())).standard_normal(self.space.dim).astype(np.float32)
-            segment = NewSegment(None, None, None, {(self.space_id, View.VISUAL): vector})
-            media = NewMedia(name.encode(), 1, 1, "", "0")
-            contents.append(NewContent(name.encode(), modality, [segment], [media]))
-        self.catalog.commit(contents, "key")
-
-    def take(self, name: str) -> None:
-        self.catalog.remove([name.encode()])
-        self.catalog.drop_orphans()
-
-    def live(self) -> list[int]:
-        return [int(at) for at in self.catalog.embedding_ids(self.space_id, View.VISUAL)]
-
-    def found(self) -> list[int]:
-        return [int(at) for at in self.indexes.get(self.space, View.VISUAL).ids()]
-
-    def another(self) -> Indexes:
-        return Indexes(self.catalog, self.folder, self.lock)
-
-    def stale(self) -> list[bool]:
-        return [line.stale for line in self.indexes.status(Profile("hashing", (self.space,)))]
-
-
 @pytest.fixture
 def shelf(tmp_path: Path) -> Iterator[Shelf]:
-    space, lock = load_profile("hashing").spaces[0], Lock()
-    catalog = Catalog(tmp_path / "catalog.sqlite", create=True)
-    space_id = catalog.add_space(space.name, space.fingerprint, space.dim)
-    yield Shelf(catalog, space, tmp_path / "indexes", lock, Indexes(catalog, tmp_path / "indexes", lock), space_id)
-    catalog.close()
+    with open_shelf(tmp_path) as opened:
+        yield opened
 
 
 def test_an_index_follows_its_catalog(shelf: Shelf) -> None:

@@ -35,11 +35,11 @@ from mmsearch.catalog import Catalog, profiles
 from mmsearch.catalog.database import Database
 from mmsearch.library import CATALOG
 from mmsearch.media import content_digest
-from mmsearch.retrieval import Retriever
+from mmsearch.search.retrieve import Retriever
 from mmsearch.spaces import Profile, load_profile
 from mmsearch.vectors import IndexStore
 from mmsearch.vectors.faiss_index import FaissIndex
-from mmsearch.vectors.store import Manifest
+from mmsearch.vectors.manifest import Manifest
 
 COLOURS = ["red", "green", "blue", "yellow", "orange", "purple"]
 library_module = importlib.import_module("mmsearch.library")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmsearch.errors import QueryError
-from mmsearch.query import Query, make_query, parse_file, parse_term
+from mmsearch.search.query import Query, make_query, parse_file, parse_term
 from mmsearch.types import Modality, Term
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mmsearch.ranking import (
+from mmsearch.search.scoring import (
     STRENGTH,
     Background,
     agreeing,

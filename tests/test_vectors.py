@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mmsearch.errors import LibraryError
 from mmsearch.vectors import Bitmap, ExactIndex, IndexStore, VectorIndex, bitmap
 from mmsearch.vectors.base import top_k
-from mmsearch.vectors.faiss_index import load_faiss, map_generation, write_generation
+from mmsearch.vectors.faiss_index import load_faiss
 
 Ids = NDArray[np.int64]
 Rows = NDArray[np.float32]
@@ -36,7 +35,7 @@ def fetch_from(ids: Ids, vectors: Rows) -> Callable[[Ids], tuple[Ids, Rows]]:
 
 
 def in_memory(ids: Ids, vectors: Rows, folder: Path, patch: pytest.MonkeyPatch) -> VectorIndex:
-    return ExactIndex(ids, vectors)
+    return ExactIndex.of(ids, vectors)
 
 
 def one_generation(ids: Ids, vectors: Rows, folder: Path, patch: pytest.MonkeyPatch) -> VectorIndex:
@@ -243,26 +242,3 @@ def test_top_k_takes_ids_for_the_columns_or_for_every_score() -> None:
     )
     own = top_k(scores, np.asarray([[1, 2, 3], [9, 8, 7]]), 2)
     np.testing.assert_array_equal(own[1], [[3, 1], [8, 9]])
-
-
-def test_a_file_of_another_dimension_or_count_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "x.faiss"
-    assert write_generation(file, DIM, [(some_ids(9), rows(9, 1)), (some_ids(4) + 50, rows(4, 2))]) == 13
-    assert map_generation(file, DIM, 13).ntotal == 13
-    for dim, count in ((DIM, 12), (DIM + 8, 13)):
-        with pytest.raises(LibraryError, match=r"x\.faiss holds another index"):
-            map_generation(file, dim, count)
-
-
-@pytest.mark.parametrize("content", [b"", b"IxMp", b"not an index of any kind", bytes(500)])
-def test_a_file_that_is_no_index_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "x.faiss").write_bytes(content)
-    with pytest.raises(LibraryError, match=r"x\.faiss") as caught:
-        map_generation(tmp_path / "x.faiss", DIM, 3)
-    assert "\n" not in str(caught.value)
-
-
-def test_an_index_that_cant_be_written_is_an_error_of_one_line(tmp_path: Path) -> None:
-    with pytest.raises(LibraryError, match="can't be written") as caught:
-        write_generation(tmp_path / "missing" / "x.faiss", DIM, [(some_ids(3), rows(3, 1))])
-    assert "\n" not in str(caught.value)

@@ -30,7 +30,7 @@ def test_the_wheel_holds_the_packages_and_the_embedded_space_only(wheel: Path) -
         f"mmsearch/data/mini/{file}"
         for file in ("MODEL_CARD.md", "audio.onnx", "image.onnx", "spec.json", "text.onnx", "tokenizer.json")
     }
-    assert {"mmsearch/py.typed", "mmsearch/ranking/bank.txt"} <= set(names)
+    assert {"mmsearch/py.typed", "mmsearch/search/scoring/bank.txt"} <= set(names)
     assert wheel.stat().st_size < 40 * 2**20
 
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+Ids = NDArray[np.int64]
+Codes = NDArray[np.float16]
+Fetch = Callable[[Ids], tuple[Ids, NDArray[np.float32]]]
+"""Sorted ids → those that exist, and their vectors (n, dim) float32."""
 Bitmap = NDArray[np.uint8]
 """Bit i (of byte i // 8, least significant first) says whether id i may be found; ids beyond its end may not."""
+
+
+MOST_ID = 2**32
+"""No embedding has an id from here on: the bitmap of them all takes half a gigabyte."""
 
 
 class VectorIndex(Protocol):
@@ -25,6 +34,10 @@ class VectorIndex(Protocol):
         """Return the ids of the vectors that can be found, sorted."""
         ...
 
+    def is_intact(self) -> bool:
+        """Return whether it can still be searched: no other program has changed the files behind it."""
+        ...
+
     def search(
         self, queries: NDArray[np.float32], k: int, allowed: Bitmap | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -37,10 +50,24 @@ class VectorIndex(Protocol):
 
 
 def bitmap(ids: NDArray[np.int64]) -> Bitmap:
-    """Return the bitmap that allows just these ids."""
-    bits = np.zeros(int(ids.max(initial=-1)) + 1, np.bool_)
-    bits[ids] = True
-    return np.packbits(bits, bitorder="little")
+    """Return the bitmap that allows just these ids, each from 0 to `MOST_ID`."""
+    bits = np.zeros((int(ids.max(initial=-1)) >> 3) + 1, np.uint8)
+    places = ids >> 3
+    for bit in range(8):  # no place comes twice among the ids of one bit, so that plain indexing will do
+        mine = places[(ids & 7) == bit]
+        bits[mine] |= np.uint8(1 << bit)
+    return bits
+
+
+def finite_codes(ids: Ids, vectors: NDArray[np.float32]) -> tuple[Ids, Codes]:
+    """Return float16 codes (n, dim) of vectors, and their ids, without those that aren't finite in float16.
+
+    Nothing can be compared with them.
+    """
+    with np.errstate(over="ignore"):
+        codes = np.asarray(vectors).astype("<f2")
+    finite = np.isfinite(codes).all(axis=1)
+    return (ids, codes) if finite.all() else (ids[finite], codes[finite])
 
 
 def top_k(scores: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

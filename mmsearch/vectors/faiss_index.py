@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.errors import LibraryError, one_line
+from mmsearch.errors import DamagedIndexError, LibraryError, one_line
 from mmsearch.vectors.base import Bitmap, bitmap, top_k
 
 if TYPE_CHECKING:
     import faiss
+
+    from mmsearch.vectors.generation import Generation
 
 
 def load_faiss() -> Any:  # noqa: ANN401  faiss has no types
@@ -29,18 +31,15 @@ def load_faiss() -> Any:  # noqa: ANN401  faiss has no types
 class FaissIndex:
     """Generations of one index, less the deleted ids. Nothing here ever changes a mapped index: FAISS would abort."""
 
-    def __init__(self, dim: int, generations: Sequence[faiss.IndexIDMap], deleted: NDArray[np.int64]) -> None:
+    def __init__(self, dim: int, generations: Sequence[Generation], deleted: NDArray[np.int64]) -> None:
+        """Take generations that have no id in common, and deleted ids that each stand in one of them."""
         self.dim = dim
         self._generations = list(generations)
         self._deleted = deleted
 
     @cached_property
-    def _generation_ids(self) -> list[NDArray[np.int64]]:
-        return [np.asarray(load_faiss().vector_to_array(index.id_map)) for index in self._generations]
-
-    @cached_property
     def _ids(self) -> NDArray[np.int64]:
-        every = np.concatenate([np.empty(0, np.int64), *self._generation_ids])
+        every = np.concatenate([np.empty(0, np.int64), *(generation.ids for generation in self._generations)])
         return np.setdiff1d(every, self._deleted)
 
     @cached_property
@@ -50,28 +49,38 @@ class FaissIndex:
     @property
     def count(self) -> int:
         """How many vectors can be found."""
-        return sum(index.ntotal for index in self._generations) - len(self._deleted)
+        return sum(len(generation.ids) for generation in self._generations) - len(self._deleted)
 
     def ids(self) -> NDArray[np.int64]:
         """Return the ids of the vectors that can be found, sorted."""
         return self._ids
 
+    def is_intact(self) -> bool:
+        """Return whether the files behind it are as they were when they were checked."""
+        return all(generation.is_intact() for generation in self._generations)
+
     def vectors(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the vectors of ids that can be found, (n, dim) float32, as their codes have them."""
+        self._refuse_changed()
         out = np.zeros((len(ids), self.dim), np.float32)
-        for index, known in zip(self._generations, self._generation_ids, strict=True):
-            order = np.argsort(known)
-            at = np.searchsorted(known, ids, sorter=order)
-            held = np.take(order, at, mode="clip")
-            mine = np.flatnonzero(known[held] == ids) if len(known) else np.empty(0, np.int64)
+        for generation in self._generations:
+            known = generation.ids
+            at = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+            mine = np.flatnonzero(known[at] == ids)
             if len(mine):
-                out[mine] = load_faiss().downcast_index(index.index).reconstruct_batch(held[mine])
+                out[mine] = load_faiss().downcast_index(generation.index.index).reconstruct_batch(at[mine])
         return out
+
+    def _refuse_changed(self) -> None:
+        """Raise `DamagedIndexError` where a file is shorter than it was: reading its end would kill the process."""
+        if not self.is_intact():
+            raise DamagedIndexError("another program has changed an index while it was open; run the same query again")
 
     def search(
         self, queries: NDArray[np.float32], k: int, allowed: Bitmap | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return the k best of each query: see `VectorIndex.search`."""
+        self._refuse_changed()
         faiss = load_faiss()
         rows = np.ascontiguousarray(queries, np.float32)
         bits = _intersect(allowed, self._alive)
@@ -87,9 +96,9 @@ class FaissIndex:
         faiss.omp_set_num_threads(max(1, min(threads, len(rows))))
         try:
             found = [
-                index.search(rows, min(k, index.ntotal), params=parameters)
-                for index in self._generations
-                if index.ntotal
+                generation.index.search(rows, min(k, len(generation.ids)), params=parameters)
+                for generation in self._generations
+                if len(generation.ids)
             ]
         finally:
             faiss.omp_set_num_threads(threads)
@@ -106,29 +115,26 @@ def _intersect(one: Bitmap | None, other: Bitmap | None) -> Bitmap | None:
     return one[:size] & other[:size]
 
 
-def write_generation(file: Path, dim: int, parts: Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]) -> int:
-    """Write ids (n,) and vectors (n, dim) as float16 codes into a FAISS file; return how many there are."""
+def index_of(dim: int, codes: NDArray[np.uint8], ids: NDArray[np.int64]) -> faiss.IndexIDMap:
+    """Return an index in memory of float16 codes (n, 2 dim) in bytes, under their ids (n,)."""
     faiss = load_faiss()
-    codes = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
-    index = faiss.IndexIDMap(codes)
-    for ids, vectors in parts:
-        index.add_with_ids(np.ascontiguousarray(vectors, np.float32), np.ascontiguousarray(ids, np.int64))
-    try:
-        faiss.write_index(index, str(file))
-    except RuntimeError as error:
-        raise LibraryError(
-            f"{file} can't be written; free some space and run 'mmsearch index' again ({one_line(error)})"
-        ) from error
-    return int(index.ntotal)
+    quantizer = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    index = faiss.IndexIDMap(quantizer)
+    index.add_sa_codes(codes, ids)
+    return index  # type: ignore[no-any-return]  # faiss has no types
 
 
-def map_generation(file: Path, dim: int, count: int) -> faiss.IndexIDMap:
-    """Map a file that `write_generation` wrote. Raises `LibraryError` where it isn't what it should be."""
+def map_index(file: Path) -> faiss.IndexIDMap:
+    """Map a file whose structure is known: FAISS believes what it says of itself. Raises `DamagedIndexError`."""
     faiss = load_faiss()
     try:
-        index = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
+        return faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)  # type: ignore[no-any-return]  # faiss has no types
     except RuntimeError as error:
-        raise LibraryError(f"{file} can't be read ({one_line(error)})") from error
-    if not isinstance(index, faiss.IndexIDMap) or index.d != dim or index.ntotal != count:
-        raise LibraryError(f"{file} holds another index")
-    return index  # type: ignore[no-any-return]  # narrowed by isinstance of a module that is Any
+        raise DamagedIndexError(f"{file} can't be read ({one_line(error)})") from error
+
+
+def codes_of(index: faiss.IndexIDMap) -> memoryview:
+    """Return the codes that an index searches, in place."""
+    faiss = load_faiss()
+    codes = faiss.downcast_index(index.index).codes
+    return memoryview(faiss.rev_swig_ptr(codes.data(), codes.size()))

@@ -64,6 +64,10 @@ class GpuIndex:
         """Return the ids of the vectors that can be found, sorted."""
         return self._ids
 
+    def is_intact(self) -> bool:
+        """Return whether the files of the index that it is a copy of are as they were."""
+        return self._exact.is_intact()
+
     def search(
         self, queries: NDArray[np.float32], k: int, allowed: Bitmap | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -1,67 +1,73 @@
 """The files of one vector index: immutable generations, the deleted ids, and a manifest that names them.
 
 An index is a cache of the catalog. Every file is written under a temporary name, synced and renamed, and the manifest
-last, so that a process killed anywhere leaves either the old index or the new one. What a manifest promises and a file
-doesn't hold is never trusted: the index is then rebuilt.
+last, so that a process killed anywhere leaves either the old index or the new one. Nothing in the folder is trusted:
+each file has to be a regular one of just the size that the manifest implies, and every byte of it is checked whenever
+the index is opened. Where anything differs, the index is rebuilt.
 """
 
 from __future__ import annotations
 
-import json
+import io
 import os
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mmsearch.errors import LibraryError
-from mmsearch.files import sync_folder
-from mmsearch.vectors.faiss_index import FaissIndex, map_generation, write_generation
+from mmsearch.errors import DamagedIndexError
+from mmsearch.files import (
+    Layout,
+    is_real_folder,
+    make_folder,
+    read_bounded,
+    remove_own,
+    sync_folder,
+    unpack_array,
+    write_whole,
+)
+from mmsearch.vectors.base import Fetch, Ids, finite_codes
+from mmsearch.vectors.faiss_index import FaissIndex
+from mmsearch.vectors.generation import open_generation, write_generation
+from mmsearch.vectors.manifest import (
+    MOST_BYTES,
+    MOST_SERIAL,
+    OWN_NAMES,
+    Manifest,
+    StoredFile,
+    parse_manifest,
+    serial_of,
+)
 
-Ids = NDArray[np.int64]
-Fetch = Callable[[Ids], tuple[Ids, NDArray[np.float32]]]
-"""Sorted ids → those that exist, and their vectors (n, dim) float32."""
+Stamp = tuple[int, int, int]
 
-FORMAT = 1
 SHARD_ROWS = 2**19
-"""Most vectors in one file: bounds the memory that writing one takes (256 MB at 256 dimensions)."""
+"""Most vectors in one file: bounds what a merge rewrites at once (256 MB at 256 dimensions)."""
 MERGE_SHARE = 0.1
 MAX_DELTAS = 16
+LAYOUT = Layout(files=OWN_NAMES)
+"""The files of an index's folder."""
 _FETCH_ROWS = 2**15
-_CHECKED_BYTES = 16 * 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A file that a manifest names. `check` covers its size, its first and its last 16 MiB."""
-
-    name: str
-    count: int
-    base: bool
-    check: int
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What an index consists of, and the catalog revision that it answers for."""
-
-    dim: int
-    revision: int
-    serial: int
-    generations: tuple[StoredFile, ...]
-    deleted: StoredFile | None
+_NPY_HEADER_BYTES = 2**12
+_TRIES = 3
 
 
 class IndexStore:
-    """The folder of one index."""
+    """The folder of one index, below `root`; no link between the two is followed. Without `root`, it is itself that."""
 
-    def __init__(self, folder: Path, dim: int) -> None:
+    def __init__(self, folder: Path, dim: int, root: Path | None = None) -> None:
         self._folder = folder
         self._dim = dim
+        self._root = root or folder
+
+    def stamp(self) -> Stamp | None:
+        """Return what changes whenever another index is published, None where there is no index."""
+        try:
+            status = (self._folder / "manifest.json").lstat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns, status.st_size
 
     def revision(self) -> int | None:
         """Return the catalog revision that the index answers for, or None where there is no usable manifest."""
@@ -69,40 +75,93 @@ class IndexStore:
         return manifest.revision if manifest else None
 
     def open(self) -> FaissIndex | None:
-        """Return the index as it stands on disk, or None where it is missing, damaged or of another format."""
+        """Return the index as it stands on disk, or None where it is missing, damaged or of another format.
+
+        Every byte of its files is checked.
+        """
         manifest = self._manifest()
+        return self._open(manifest) if manifest else None
+
+    def open_with_revision(self) -> tuple[FaissIndex, int] | None:
+        """Return the index as it stands on disk with the revision that it answers for, or None: see `open`."""
+        for _ in range(_TRIES):
+            manifest = self._manifest()
+            if manifest is None:
+                return None
+            if (index := self._open(manifest)) is not None:
+                return index, manifest.revision
+            if self._manifest() == manifest:  # else a writer has published another one and removed the files of this
+                return None
+        return None
+
+    def verify(self, live: Ids, revision: int, fetch: Fetch) -> list[str]:
+        """Return what is wrong with the index, a line each; an index that is missing or behind the catalog isn't wrong.
+
+        Every file is checked, and every code is compared with the vector that the catalog has under its id. `live` are
+        the catalog's sorted ids at `revision`.
+        """
+        place = self._folder / "manifest.json"
+        if not os.path.lexists(self._folder):
+            return []
+        if not is_real_folder(self._folder, self._root):
+            return [f"{self._folder} is a link or lies below one"]
+        if not os.path.lexists(place):
+            return []
+        manifest = self._manifest()
+        if manifest is None:
+            return [f"{place} isn't the manifest of an index of {self._dim} dimensions in today's format"]
         try:
-            return self._map(manifest) if manifest else None
-        except (LibraryError, OSError, ValueError, TypeError):  # what a garbled manifest or file may lead to
-            return None
+            index = self._map(manifest)
+        except (DamagedIndexError, OSError) as error:
+            return [str(error)]
+        return self._differences(index, live if manifest.revision == revision else None, fetch)
+
+    def _differences(self, index: FaissIndex, live: Ids | None, fetch: Fetch) -> list[str]:
+        """Return how an index differs from the catalog: in its ids, where `live` are known, and in its codes."""
+        have, others, lost, strange = index.ids(), 0, 0, 0
+        for start in range(0, len(have), _FETCH_ROWS):
+            there, codes = finite_codes(*fetch(have[start : start + _FETCH_ROWS]))
+            others += int((index.vectors(there) != codes).any(axis=1).sum())
+        if live is not None:
+            absent = np.setdiff1d(live, have)
+            for start in range(0, len(absent), _FETCH_ROWS):
+                lost += len(finite_codes(*fetch(absent[start : start + _FETCH_ROWS]))[0])
+            strange = len(np.setdiff1d(have, live))
+        problems = [f"{self._folder} holds other vectors than the catalog under {others:,} ids"] if others else []
+        if lost or strange:
+            problems.append(f"{self._folder} lacks {lost:,} ids of the catalog's and has {strange:,} others")
+        return problems
 
     def discard(self) -> None:
         """Forget the index: the next catch-up builds it anew."""
-        (self._folder / "manifest.json").unlink(missing_ok=True)
+        if is_real_folder(self._folder, self._root):
+            (self._folder / "manifest.json").unlink(missing_ok=True)
 
     def catch_up(self, live: Ids, revision: int, fetch: Fetch) -> FaissIndex:
-        """Bring the index to the catalog's sorted `live` ids: by a small generation, or by a rewrite past 10 %."""
+        """Bring the index to the catalog's sorted `live` ids: by a small generation, or by a rewrite past 10 %.
+
+        Raises `OSError` where it can't be written.
+        """
         manifest, index = self._manifest(), self.open()
+        serial = self._next_serial(manifest)
         if manifest is None or index is None:
-            return self._rewrite(live, revision, fetch, self._next_serial())
+            return self._rewrite(live, revision, fetch, serial)
         if manifest.revision == revision:
             return index
         have = index.ids()
         new, dead = np.setdiff1d(live, have), np.setdiff1d(have, live)
-        every_dead = np.union1d(self._deleted(manifest), dead)
-        base_rows = sum(file.count for file in manifest.generations if file.base)
-        pending = len(new) + len(every_dead) + sum(file.count for file in manifest.generations if not file.base)
-        deltas = sum(not file.base for file in manifest.generations)
-        serial = manifest.serial + 1
-        if pending > MERGE_SHARE * base_rows or deltas >= MAX_DELTAS:
+        deleted = self._deleted(manifest)
+        every_dead = np.union1d(deleted, dead)
+        base_rows = sum(file.count for file in manifest.generations if file.is_base)
+        pending = len(new) + len(every_dead) + sum(file.count for file in manifest.generations if not file.is_base)
+        deltas = sum(not file.is_base for file in manifest.generations)
+        if pending > MERGE_SHARE * base_rows or deltas >= MAX_DELTAS or np.isin(new, deleted).any():
             return self._rewrite(live, revision, fetch, serial)
         generations = manifest.generations
         if len(new):
             generations += tuple(self._write_generations(new, fetch, serial, base=False))
-        deleted = manifest.deleted
-        if len(dead):
-            deleted = self._write_deleted(every_dead, serial)
-        return self._publish(Manifest(self._dim, revision, serial, generations, deleted))
+        stored = self._write_deleted(every_dead, serial) if len(dead) else manifest.deleted
+        return self._publish(Manifest(self._dim, revision, serial, generations, stored))
 
     def _rewrite(self, live: Ids, revision: int, fetch: Fetch, serial: int) -> FaissIndex:
         generations = tuple(self._write_generations(live, fetch, serial, base=True))
@@ -113,80 +172,81 @@ class IndexStore:
         for number, start in enumerate(range(0, len(ids), SHARD_ROWS)):
             shard = ids[start : start + SHARD_ROWS]
             parts = (fetch(shard[at : at + _FETCH_ROWS]) for at in range(0, len(shard), _FETCH_ROWS))
-            name = f"{kind}-{serial:06d}-{number:03d}.faiss"
-            self._folder.mkdir(parents=True, exist_ok=True)
-            temporary = self._folder / f"{name}.tmp"
-            count = write_generation(temporary, self._dim, parts)
-            yield StoredFile(name, count, base, self._install(temporary))
+            make_folder(self._folder, self._root)
+            file = self._folder / f"{kind}-{serial:06d}-{number:03d}.faiss"
+            temporary = file.with_name(f"{file.name}.tmp")
+            count, check = write_generation(temporary, self._dim, parts)
+            if count:
+                temporary.replace(file)
+                yield StoredFile(file.name, count, check)
+            else:
+                temporary.unlink()
 
     def _write_deleted(self, ids: Ids, serial: int) -> StoredFile:
-        name = f"deleted-{serial:06d}.npy"
-        temporary = self._folder / f"{name}.tmp"
-        with temporary.open("wb") as file:
-            np.save(file, ids)
-        return StoredFile(name, len(ids), False, self._install(temporary))
-
-    def _install(self, temporary: Path) -> int:
-        """Sync a finished temporary file, give it its name, and return its check."""
-        with temporary.open("rb+") as file:  # Windows syncs only what is open for writing
-            os.fsync(file.fileno())
-        check = _check(temporary)
-        temporary.replace(temporary.with_suffix(""))
-        return check
+        content = io.BytesIO()
+        np.save(content, ids)
+        make_folder(self._folder, self._root)
+        file = self._folder / f"deleted-{serial:06d}.npy"
+        write_whole(file, content.getvalue())
+        return StoredFile(file.name, len(ids), zlib.crc32(content.getvalue()))
 
     def _publish(self, manifest: Manifest) -> FaissIndex:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        temporary = self._folder / "manifest.json.tmp"
-        temporary.write_text(json.dumps({"format": FORMAT, **asdict(manifest)}), "utf-8")
+        make_folder(self._folder, self._root)
         sync_folder(self._folder)
-        self._install(temporary)
+        write_whole(self._folder / "manifest.json", manifest.to_json())
         sync_folder(self._folder)
         index = self._map(manifest)
-        named = {file.name for file in (*manifest.generations, manifest.deleted) if file} | {"manifest.json"}
-        for file in self._folder.iterdir():
-            if file.name not in named:
-                with suppress(OSError):  # a reader that has it mapped keeps it; Windows lets it go another time
-                    file.unlink()
+        named = {file.name for file in manifest.files} | {"manifest.json"}
+        remove_own(self._folder, self._root, LAYOUT, lambda name: name not in named)
         return index
 
     def _manifest(self) -> Manifest | None:
+        if not is_real_folder(self._folder, self._root):
+            return None
         try:
-            fields = json.loads((self._folder / "manifest.json").read_text("utf-8"))
-            if fields["format"] != FORMAT or fields["dim"] != self._dim:
-                return None
-            return Manifest(
-                dim=int(fields["dim"]),
-                revision=int(fields["revision"]),
-                serial=int(fields["serial"]),
-                generations=tuple(StoredFile(**file) for file in fields["generations"]),
-                deleted=StoredFile(**fields["deleted"]) if fields["deleted"] else None,
-            )
-        except (OSError, ValueError, KeyError, TypeError):
+            content = read_bounded(self._folder / "manifest.json", MOST_BYTES, follow_links=False)
+        except OSError:
+            return None
+        return parse_manifest(content, self._dim)
+
+    def _next_serial(self, manifest: Manifest | None) -> int:
+        """Return a serial above that of every file in the folder, whatever became of the manifest."""
+        names = os.listdir(self._folder) if is_real_folder(self._folder, self._root) else []  # noqa: PTH208  names only
+        last = max([manifest.serial if manifest else 0, *(serial_of(name) for name in names)])
+        return last + 1 if last < MOST_SERIAL else 1
+
+    def _open(self, manifest: Manifest) -> FaissIndex | None:
+        try:
+            return self._map(manifest)
+        except (DamagedIndexError, OSError):
             return None
 
-    def _next_serial(self) -> int:
-        """Return a serial above that of every file in the folder, whatever became of the manifest."""
-        names = [file.name for file in self._folder.iterdir()] if self._folder.is_dir() else []
-        return 1 + max((int(part) for name in names for part in name.split("-")[1:2] if part.isdecimal()), default=0)
-
     def _map(self, manifest: Manifest) -> FaissIndex:
-        for file in (*manifest.generations, manifest.deleted):
-            if file and _check(self._folder / file.name) != file.check:
-                raise LibraryError(f"{self._folder / file.name} is damaged")
-        generations = [map_generation(self._folder / file.name, self._dim, file.count) for file in manifest.generations]
-        return FaissIndex(self._dim, generations, self._deleted(manifest))
+        """Open every file that a manifest names. Raises `OSError` or `DamagedIndexError` where one isn't as written."""
+        generations = [
+            open_generation(self._folder / file.name, self._dim, file.count, file.check)
+            for file in manifest.generations
+        ]
+        every = np.concatenate([np.empty(0, np.int64), *(generation.ids for generation in generations)])
+        if not (np.diff(every) > 0).all() and len(np.unique(every)) < len(every):
+            raise DamagedIndexError(f"{self._folder} holds an id twice")
+        deleted = self._deleted(manifest)
+        if len(deleted) and not np.isin(deleted, every).all():
+            raise DamagedIndexError(f"{self._folder} deletes ids that it doesn't hold")
+        return FaissIndex(self._dim, generations, deleted)
 
     def _deleted(self, manifest: Manifest) -> Ids:
-        if manifest.deleted is None:
+        stored = manifest.deleted
+        if stored is None:
             return np.empty(0, np.int64)
-        return np.asarray(np.load(self._folder / manifest.deleted.name, allow_pickle=False), np.int64)
-
-
-def _check(file: Path) -> int:
-    size = file.stat().st_size
-    with file.open("rb") as opened:
-        check = zlib.crc32(opened.read(_CHECKED_BYTES), size & 0xFFFFFFFF)
-        if size > _CHECKED_BYTES:
-            opened.seek(max(_CHECKED_BYTES, size - _CHECKED_BYTES))
-            check = zlib.crc32(opened.read(), check)
-    return check
+        file = self._folder / stored.name
+        content = read_bounded(file, 8 * stored.count + _NPY_HEADER_BYTES, follow_links=False)
+        try:
+            ids = unpack_array(content)
+        except ValueError as error:
+            raise DamagedIndexError(f"{file} is damaged ({error})") from error
+        if zlib.crc32(content) != stored.check or ids.dtype != np.int64 or ids.shape != (stored.count,):
+            raise DamagedIndexError(f"{file} is damaged")
+        if not (np.diff(ids) > 0).all():
+            raise DamagedIndexError(f"{file} holds an id twice")
+        return ids

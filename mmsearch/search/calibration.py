@@ -19,7 +19,7 @@ from mmsearch.catalog import Catalog
 from mmsearch.errors import MMSearchError, one_line
 from mmsearch.files import write_whole
 from mmsearch.indexes import Indexes
-from mmsearch.ranking import (
+from mmsearch.search.scoring import (
     Background,
     Reach,
     bank,
@@ -44,7 +44,7 @@ deviations higher."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class BankScores:
     """The bank's queries as one view of the library answers them.
 
     Confidence compares one query with others, and to be far from everything is no merit: so the mean of all backgrounds
@@ -79,7 +79,7 @@ class Calibration:
     profile: Profile
     indexes: Indexes
 
-    def asked(self, space: Space, view: View) -> Asked | None:
+    def bank_scores(self, space: Space, view: View) -> BankScores | None:
         """Return what the bank finds in a view, None where it wasn't asked (yet) of a view of this size."""
         file = self.indexes.file(space, view, "bank.npz")
         try:
@@ -124,22 +124,22 @@ class Calibration:
         std = float(np.median([one.std for one in backgrounds]))
         stds = np.asarray([(one.std * std) ** 0.5 for one in backgrounds], np.float32)
         count = self.indexes.get(space, view).count
-        asked = Asked(vectors, stds, mean, std, Reach(0.0, 1.0), count)
-        reach = fit_reach(self._best(space, view, asked, between(sample, space, view)))
+        scores = BankScores(vectors, stds, mean, std, Reach(0.0, 1.0), count)
+        reach = fit_reach(self._best(space, view, scores, item_distribution(sample, space, view)))
         numbers = np.asarray([mean, std, reach.median, reach.spread, count])
         stored = {"marks": np.unique(marks), "numbers": numbers, "stds": stds, "vectors": vectors.astype(np.float16)}
         _write(file, stored)
 
-    def _best(self, space: Space, view: View, asked: Asked, pairs: Background) -> NDArray[np.float32]:
+    def _best(self, space: Space, view: View, scores: BankScores, pairs: Background) -> NDArray[np.float32]:
         """Return (queries,) the evidence of each query's best answer."""
-        _, ids = self.indexes.get(space, view).search(asked.vectors, _DEPTH, None)
+        _, ids = self.indexes.get(space, view).search(scores.vectors, _DEPTH, None)
         known, items = self.catalog.vectors(np.unique(ids[ids >= 0]), space.dim)
         if view is View.AUDIO:  # silence answers nothing
             segments = self.catalog.segments_of(known.tolist())
             rows = self.catalog.segment_rows(segments.values())
             heard = [i in segments and segments[i] in rows and not rows[segments[i]].silent for i in known.tolist()]
             known, items = known[heard], items[heard]
-        z = asked.z(items)
+        z = scores.z(items)
         hubs = hubness(z)
         best = []
         for n, row in enumerate(ids):
@@ -150,15 +150,17 @@ class Calibration:
 
 
 @lru_cache(maxsize=32)
-def _asked(file: Path, _mtime_ns: int) -> Asked | None:
+def _asked(file: Path, _mtime_ns: int) -> BankScores | None:
     stored = _read(file)
     if stored is None or not stored.keys() >= {"vectors", "stds", "numbers"}:
         return None
     mean, std, median, spread, count = stored["numbers"].tolist()
-    return Asked(stored["vectors"].astype(np.float32), stored["stds"], mean, std, Reach(median, spread), int(count))
+    return BankScores(
+        stored["vectors"].astype(np.float32), stored["stds"], mean, std, Reach(median, spread), int(count)
+    )
 
 
-def between(sample: Vectors, space: Space, view: View) -> Background:
+def item_distribution(sample: Vectors, space: Space, view: View) -> Background:
     """Return the background of two unrelated items in one view of this collection."""
     few = sample[:256]
     return estimate_background((few @ few.T)[np.triu_indices(len(few), 1)], Background(*space.background(view, view)))

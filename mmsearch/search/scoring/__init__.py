@@ -1,6 +1,6 @@
 """Scores → ranks: pure functions on NumPy arrays."""
 
-from mmsearch.ranking.agreement import (
+from mmsearch.search.scoring.agreement import (
     LEAST,
     POSITIVES,
     STRENGTH,
@@ -12,11 +12,11 @@ from mmsearch.ranking.agreement import (
     strength,
     trust,
 )
-from mmsearch.ranking.bank import bank
-from mmsearch.ranking.confidence import HUB_SHARE, Reach, evidence, fit_reach
-from mmsearch.ranking.grouping import best_of_each, near_duplicates
-from mmsearch.ranking.hubness import hubness
-from mmsearch.ranking.scale import Background, estimate_background, fuse, standardise
+from mmsearch.search.scoring.bank import bank
+from mmsearch.search.scoring.confidence import HUB_SHARE, Reach, evidence, fit_reach
+from mmsearch.search.scoring.grouping import best_of_each, near_duplicates
+from mmsearch.search.scoring.hubness import hubness
+from mmsearch.search.scoring.scale import Background, estimate_background, fuse, standardise
 
 __all__ = [
     "HUB_SHARE",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.ranking.scale import Background, standardise
+from mmsearch.search.scoring.scale import Background, standardise
 
 Floats = NDArray[np.float32]
 

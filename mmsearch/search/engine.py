@@ -1,0 +1,64 @@
+"""The stages of a query, run in their order over one library."""
+
+from __future__ import annotations
+
+from mmsearch.catalog import Catalog
+from mmsearch.indexes import Indexes
+from mmsearch.search.answer import LOOKED_AT, Answer, make_answer
+from mmsearch.search.calibration import Calibration
+from mmsearch.search.encode import Encoder
+from mmsearch.search.items import own_contents, read_item
+from mmsearch.search.query import Query
+from mmsearch.search.rank import Ranking, agree, choose_feedback, first_stage, own_first
+from mmsearch.search.retrieve import Retriever
+from mmsearch.search.routes import Router
+from mmsearch.settings import Limits
+from mmsearch.spaces import Profile
+
+DEEP = 500
+"""The least number of contents to search every view for where scores of several views are summed."""
+
+
+class Engine:
+    """Answers queries over one library."""
+
+    def __init__(self, catalog: Catalog, profile: Profile, indexes: Indexes, limits: Limits) -> None:
+        self.catalog = catalog
+        self._profile = profile
+        self._indexes = indexes
+        self._limits = limits
+        self._router = Router(catalog, profile)
+        self._retriever = Retriever(catalog, indexes)
+        self._calibration = Calibration(catalog, profile, indexes)
+
+    def over(self, catalog: Catalog, indexes: Indexes | None = None) -> Engine:
+        """Return an engine that answers as this one does, from another reader of the catalog or from other indexes."""
+        return Engine(catalog, self._profile, indexes or self._indexes, self._limits)
+
+    def answer(self, query: Query) -> Answer:
+        """Return the hits of a query, best first. Raises `QueryError`, `MediaError`, `ModelError`."""
+        return make_answer(query, self._ranking(query), self.catalog, self._calibration)
+
+    def rank(self, query: Query) -> list[int]:
+        """Return the ids of the first k contents in the order of `answer`, uncut; raises what it does."""
+        ranking = self._ranking(query)
+        return [ranking.candidates.rows[i].content_id for i in ranking.order[: query.k]]
+
+    def _ranking(self, query: Query) -> Ranking:
+        items = [read_item(term.item, self._profile, self._limits) for term in query.terms]
+        encoder = Encoder(query.terms, items)
+        routes = self._router.routes(encoder, query.views)
+        own = own_contents(query, self.catalog)
+        joint_views = encoder.joint_views()
+        least = max(2 * query.k if query.cut else query.k, DEEP if joint_views else LOOKED_AT)
+        candidates = self._retriever.candidates(query, routes, own, least)
+        ranking = first_stage(candidates, routes, joint_views)
+        if ranking.order and (feedback := choose_feedback(query, ranking, own, self._collection_size(ranking))):
+            more = self._retriever.widened(candidates, query, routes, own, feedback.targets, LOOKED_AT)
+            ranking = agree(first_stage(more, routes, joint_views), feedback)
+        return own_first(ranking, own)
+
+    def _collection_size(self, ranking: Ranking) -> int:
+        """Return how many contents could be hits where that is few; else how many vectors the largest view has."""
+        contents = len(ranking.order)
+        return contents if contents < LOOKED_AT else self._retriever.count(ranking.routes)
