@@ -90,6 +90,23 @@ def test_captions_are_taken_from_the_fields_and_lines_that_are_asked_for(media: 
     assert examples.texts[german.meaning].words == "two, they say"
 
 
+def test_fields_called_by_a_language_and_those_of_another_file_are_captions_of_it(media: Path) -> None:
+    lines = [{"image": "a.jpg", "zh": ["一只狗"], "hi": "कुत्ता"}, {"image": "elsewhere.jpg", "zh": ["一只猫"]}]
+    (media / "more.jsonl").write_text("\n".join(json.dumps(line) for line in lines), "utf-8")
+    (media / "one.jsonl").write_text(
+        json.dumps({"image": "a.jpg", "captions": ["a dog"], "said": {"zh_CN": "狗"}}), "utf-8"
+    )
+    keys = ("captions", "zh", "hi", "said")
+    source = Source("captions", media / "one.jsonl", more=media / "more.jsonl", keys=keys)
+    (row,) = read_sources([source], 0).rows
+    assert words(read_sources([source], 0), row.texts) == [
+        ("a dog", "en"),
+        ("一只狗", "zh"),
+        ("कुत्ता", "hi"),
+        ("狗", "zh"),
+    ]
+
+
 def test_parallel_lines_have_the_meaning_of_the_english_one(media: Path) -> None:
     for language, lines in {"de": "eins\n\ndrei", "en": "one\ntwo\nthree"}.items():
         (media / f"lines.{language}.gz").write_bytes(gzip.compress(lines.encode()))

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 import mmsearch
 from mmsearch.errors import LockedError, ModelError, UsageError
 from mmsearch.locking import write_lock
+from mmsearch.training.checks import check
 from mmsearch.training.loop import Schedule, train
 from mmsearch.training.recipe import read_recipe
 from mmsearch.training.run import train_recipe
@@ -382,6 +383,21 @@ def test_the_recipe_of_the_embedded_space_can_be_read(monkeypatch: pytest.Monkey
         "clips",
         "moments",
     ]
+
+
+def test_the_recipe_of_the_next_embedded_space_says_what_its_towers_are_grown_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MEDIA", str(tmp_path / "media"))
+    monkeypatch.setenv("START", str(tmp_path))
+    file = REPOSITORY / "recipes" / "mini2.toml"
+    recipe = read_recipe(file)
+    check(recipe, file)
+    grown = {name: tower.network for name, tower in recipe.towers.items() if tower.kind == "grown"}
+    assert grown == {"text": "multilingual-e5-small", "image": "efficientnet-lite2", "sound": "start"}
+    assert recipe.data[0].more == tmp_path / "media" / "flickr8k" / "more_languages.jsonl.gz"
+    languages = {source.languages[1] for source in recipe.data if source.name.startswith("everyday-")}
+    assert len(languages) == 28
 
 
 def test_train_is_a_command_that_says_where_its_space_is(captioned: Path, run: Run, tmp_path: Path) -> None:

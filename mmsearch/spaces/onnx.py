@@ -162,7 +162,11 @@ def _front_ends(spec: SpaceSpec, folder: Path) -> dict[View, FrontEnd]:
     ends = dict[View, FrontEnd]()
     if spec.image is not None:
         ends[View.VISUAL] = spec.image.front_end
-    if spec.text is not None:
+    if spec.text is not None and spec.text.pieces:
+        from mmsearch.spaces.pieces import Pieces  # only spaces with such a vocabulary pay for it
+
+        ends[View.TEXT] = Pieces(folder / spec.text.pieces, spec.text.max_ids)
+    elif spec.text is not None:
         ends[View.TEXT] = Tokens(folder / TOKENIZER, spec.text.max_ids, spec.text.clean)
     if spec.audio is not None:
         rate, mel = spec.audio.sample_rate_hz, spec.audio.mel

@@ -20,6 +20,7 @@ from mmsearch.types import View
 
 SPEC = "spec.json"
 TOKENIZER = "tokenizer.json"
+PIECES = "pieces.npz"
 TOWERS = {View.VISUAL: "image", View.TEXT: "text", View.AUDIO: "audio"}
 """The sections of a spec, by the view that they embed."""
 MOST_DIM = 8192
@@ -47,13 +48,17 @@ class ImageSpec:
 
 @dataclass(frozen=True, slots=True)
 class TextSpec:
-    """A text tower: `max_ids` includes special tokens; ids are padded with `pad_id` to `pad_to`, 0 for the longest."""
+    """A text tower: `max_ids` includes special tokens; ids are padded with `pad_id` to `pad_to`, 0 for the longest.
+
+    `pieces` is the file of a unigram vocabulary, "" where `tokenizer.json` has the tokenizer.
+    """
 
     file: str
     max_ids: int
     clean: str
     pad_to: int
     pad_id: int
+    pieces: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,7 @@ class SpaceSpec:
     @property
     def files(self) -> tuple[str, ...]:
         """Every file that the space is read from, but for external data of its towers."""
-        beside = [TOKENIZER] if self.text else []
+        beside = [self.text.pieces or TOKENIZER] if self.text else []
         if self.audio and self.audio.mel:
             beside.append(self.audio.mel.filters.name)
         return tuple(dict.fromkeys((SPEC, *self.towers.values(), *beside)))
@@ -262,6 +267,7 @@ def _text_spec(fields: _Fields) -> TextSpec:
         clean=fields.one_of("clean", tuple(CLEANERS), "none"),
         pad_to=pad_to,
         pad_id=fields.whole("pad_id", 0, 2**31 - 1, 0),
+        pieces=fields.one_of("pieces", ("", PIECES), ""),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,9 @@ from torch import Tensor
 from mmsearch.errors import UsageError
 from mmsearch.spaces.front_ends import Tokens
 from mmsearch.spaces.onnx import pad
+from mmsearch.spaces.pieces import Pieces
 from mmsearch.training.augment import HEARD_S, CodeSwitch, beginning, crop
+from mmsearch.training.kinds import Kinds
 from mmsearch.training.recipe import StageRecipe
 from mmsearch.training.sources import Examples
 from mmsearch.training.store import RATE_HZ, Store
@@ -35,10 +38,13 @@ class Material:
     store: Store
     targets: Mapping[str, Targets]
     sentences: NDArray[np.float32] | None
-    tokens: Tokens | None
+    tokens: Tokens | Pieces | None
     switch: CodeSwitch
-    frozen: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    """By tower: the vectors of a frozen tower, for all pictures (view 0), sounds or texts."""
+    frozen: dict[str, NDArray[Any]] = field(default_factory=dict)
+    """By tower: the vectors of a frozen tower, for all pictures (view 0), sounds or texts; of a grown one what its
+    network says of all views of these."""
+    kinds: Kinds | None = None
+    """What the network of a grown picture tower can tell, where a source names it."""
 
     def tokenised(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return ids (n, t) and which of them count, padded to the longest."""

@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mmsearch.errors import UsageError
+from mmsearch.training.grown import NETWORKS
 from mmsearch.training.recipe import Recipe, StageRecipe, TermRecipe
 
 _NAME = re.compile(r"\w[\w.-]*")
 _PAIRS = ("contrast", "instance", "agreement")
-_OF = ("within", "features", "match", "classes", "believed")
+_OF = ("within", "features", "match", "classes", "believed", "kinds")
 _KINDS = (*_PAIRS, *_OF, "sentences")
 _MODES = ("both", "cross", "within", "image", "sound")
 _OWN = ("image", "text", "sound")
-_TOWERS = (*_OWN, "teacher", "frozen")
+_TOWERS = (*_OWN, "teacher", "frozen", "grown")
 
 
 def check(recipe: Recipe, file: Path) -> None:
@@ -67,6 +68,11 @@ def _of_towers(recipe: Recipe) -> Iterator[str]:
     if len(frozen) > 1:
         yield "it mixes frozen towers with others; a space has one kind"
     for name, tower in recipe.towers.items():
+        if tower.kind == "grown" and NETWORKS.get(tower.network) != name:
+            known = ", ".join(f"{network} ({side})" for network, side in NETWORKS.items())
+            yield f"the grown tower {name} needs a network of its side, and its name is that side: {known}"
+        if tower.network == "start" and recipe.start is None:
+            yield f"the tower {name} is grown on the one that the recipe starts from, but it has no start"
         if tower.kind not in _TOWERS:
             yield f"the tower {name} is of the kind {tower.kind!r}; there are {', '.join(_TOWERS)}"
         if tower.kind in _OWN and name != tower.kind:
@@ -100,7 +106,8 @@ def _of_stage(stage: StageRecipe, recipe: Recipe) -> Iterator[str]:
     if stage.precision not in ("fp32", "bf16"):
         yield f"{where} has the precision {stage.precision!r}; there are fp32 and bf16"
     for term in stage.terms:
-        for problem in _of_term(term, stage, recipe):
+        kinds = _of_kinds(term, recipe) if term.kind == "kinds" else ()
+        for problem in (*_of_term(term, stage, recipe), *kinds):
             yield f"{where}: {problem}"
 
 
@@ -131,3 +138,11 @@ def _of_term(term: TermRecipe, stage: StageRecipe, recipe: Recipe) -> Iterator[s
         yield f"{term.kind} needs a tower called text, by which classes are named"
     if term.kind == "sentences" and "text" not in recipe.teachers:
         yield "sentences needs a teacher of text"
+
+
+def _of_kinds(term: TermRecipe, recipe: Recipe) -> Iterator[str]:
+    grown = {name for name, tower in recipe.towers.items() if tower.kind == "grown"}
+    if not {"image", "text"} <= grown or term.of != "image":
+        yield "kinds is of a grown tower for pictures, beside a grown one for texts"
+    if not any(source.kind == "kinds" for source in recipe.data):
+        yield "kinds needs a source of that kind, which names them"

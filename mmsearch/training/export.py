@@ -24,12 +24,16 @@ from torch.nn import functional as fn
 from mmsearch.errors import ModelError
 from mmsearch.files import write_whole
 from mmsearch.spaces import OnnxSpace, normalise
+from mmsearch.spaces.front_ends import Tokens
 from mmsearch.spaces.onnx import TOWERS
+from mmsearch.spaces.pieces import Pieces
 from mmsearch.spaces.towers import quiet
 from mmsearch.training.batch import DEVIATION, MEAN, Material
 from mmsearch.training.frozen import VIEWS
+from mmsearch.training.grown import GrownTower
 from mmsearch.training.loop import evaluating
 from mmsearch.training.measure import Figure, picture_vectors, side_of, sound_vectors, table
+from mmsearch.training.packing import Packed, fits, pack_matrices
 from mmsearch.training.recipe import Recipe, Source
 from mmsearch.training.store import RATE_HZ
 from mmsearch.types import View
@@ -37,6 +41,8 @@ from mmsearch.types import View
 _OPSET = 17
 _INPUTS = {"text": ["ids", "mask"], "image": ["pixels"], "audio": ["wave"]}
 """What the towers of a space folder call what they are given, by file."""
+_TOKENIZERS = {Tokens: "tokenizer.json", Pieces: "pieces.npz"}
+"""What cuts texts up, by its front end."""
 _LEAST_COSINE = 0.999
 _HALVED_BYTES = 1024
 """Smaller weights stay as they are."""
@@ -50,6 +56,7 @@ class _Unit(nn.Module):
     def __init__(self, tower: nn.Module) -> None:
         super().__init__()
         self.tower = tower
+        self.network = tower.network if isinstance(tower, GrownTower) else None  # its weights are weights of the graph
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return fn.normalize(self.tower(*inputs), dim=1)
@@ -92,7 +99,7 @@ def _build(recipe: Recipe, towers: nn.ModuleDict, material: Material, folder: Pa
         _write(towers[side], examples[side], file)
         sections[name] = {"file": file.name, **_section(side, towers[side], material)}
     if "text" in sections and material.tokens is not None:
-        shutil.copyfile(material.tokens.file, folder / "tokenizer.json")
+        shutil.copyfile(material.tokens.file, folder / _TOKENIZERS[type(material.tokens)])
     spec = {
         "name": recipe.name,
         "dim": recipe.dim,
@@ -113,7 +120,9 @@ def _section(side: str, tower: nn.Module, material: Material) -> dict[str, Any]:
     """Return what the front end of a tower has to know."""
     match side:
         case "text":
-            return {"max_len": 64, "languages": sorted({text.language for text in material.examples.texts})}
+            pieces = {"pieces": _TOKENIZERS[Pieces]} if isinstance(material.tokens, Pieces) else {}
+            languages = {text.language for text in material.examples.texts} - {"emoji"}
+            return {"max_len": 64, **pieces, "languages": sorted(languages)}
         case "image":
             return {"size": side_of(tower), "mean": MEAN, "std": DEVIATION}
         case _:
@@ -138,10 +147,11 @@ def _write(tower: nn.Module, inputs: tuple[Tensor, ...], file: Path) -> None:
     raw = file.with_suffix(".raw")
     names = _INPUTS[file.stem]
     flexible = {0: "n"} if inputs[0].ndim == 4 else {0: "n", 1: "t"}
-    words = getattr(tower, "words", None)
+    reader = _reader(tower)
+    words = None if reader is None else reader.words
     with evaluating(tower), quiet():
-        if words is not None:
-            tower.words = _Rounded(words)
+        if reader is not None and isinstance(words, nn.Embedding):
+            reader.words = Packed(words) if fits(words) else _Rounded(words)
         try:
             torch.onnx.export(
                 _Unit(tower).eval(),
@@ -154,12 +164,19 @@ def _write(tower: nn.Module, inputs: tuple[Tensor, ...], file: Path) -> None:
                 dynamo=False,
             )
         finally:
-            if words is not None:
-                tower.words = words
+            if reader is not None:
+                reader.words = words
     model = onnx.load(str(raw))
     raw.unlink()
+    pack_matrices(model)
     halve(model)
     write_whole(file, model.SerializeToString())
+
+
+def _reader(tower: nn.Module) -> Any:  # noqa: ANN401  a module with word vectors
+    """Return the module of a tower, or of the network that it is grown on, that has word vectors; None without."""
+    network = tower.network if isinstance(tower, GrownTower) else tower
+    return network if isinstance(getattr(network, "words", None), nn.Embedding) else None
 
 
 def halve(model: Any) -> None:  # noqa: ANN401  onnx has no types

@@ -15,6 +15,7 @@ A side is `image`, `sound` or `text`, or a tower that reads a teacher's layer (`
 - `sentences`: texts have the sentence teacher's vectors.
 - `classes`, of a side: cross-entropy over the tags by their texts.
 - `believed`, of a side: KL to the classes that its teacher believes in, by the texts of their names.
+- `kinds`, of a grown picture tower: the names of kinds that its network can tell find the pictures of `kinds.py`.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ _NAMES_EVERY = 50
 """Steps between two embeddings of the names of tags and classes, where the text tower is trained."""
 _WITHIN_NEGATIVES = 64
 """CMA's negatives within a modality."""
+_KINDS_AT_ONCE, _KINDS_SEED = 256, 31
 _DRAWS = 20
 """How often a batch is drawn again that has nothing for any term."""
 _SAMPLE = 4096
@@ -86,7 +88,7 @@ class Joint(nn.Module):
     def _make(self, number: int, term: TermRecipe) -> None:
         """Make what a term keeps between steps: its temperature, projections, queues, banks, slow encoders."""
         dim = int(cast("Any", next(iter(self.towers.values()))).dim)
-        if term.kind in ("contrast", "within", "classes", "believed"):
+        if term.kind in ("contrast", "within", "classes", "believed", "kinds"):
             self.scales[str(number)] = nn.Parameter(torch.tensor(1.0 / term.temperature).log())
         if term.kind in ("classes", "believed"):
             self.register_buffer(f"names{number}", torch.zeros(len(self._names_of(term)), dim))
@@ -312,6 +314,25 @@ class Joint(nn.Module):
         names = self.get_buffer(f"names{number}")
         probabilities = self._blended(self._look.believed(side, out.batch), term.of, out)
         return losses.distil_classes(out.embedded(term.of), names, probabilities, self._scale(number))
+
+    def _kinds(self, number: int, term: TermRecipe, _out: Outputs, step: int) -> Tensor | None:
+        kinds = self._material.kinds
+        if kinds is None:
+            return None
+        random = np.random.default_rng([self._seed, _KINDS_SEED, step])
+        chosen = random.choice(len(kinds.names), min(_KINDS_AT_ONCE, len(kinds.names)), replace=False)
+        texts = [int(random.choice(kinds.names[kind])) for kind in chosen.tolist()]
+        said = np.asarray(self._material.frozen["text"][texts], np.float32)
+        sides = []
+        for name, rows in ((term.of, kinds.draw(chosen, random)), ("text", said)):
+            tower = self._tower(name)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and name in self._stage.train):
+                projected = tower.project(tower.features(torch.from_numpy(rows).to(self._device)))
+            sides.append(fn.normalize(projected.float(), dim=1))
+        ids = torch.arange(len(chosen), device=self._device)
+        nobody = torch.full_like(ids, -1)
+        positives = alike(ids, ids, nobody, nobody, tagged=False)
+        return losses.contrast(sides[0], sides[1], 1.0 / self._scale(number), positives)
 
     def _names_of(self, term: TermRecipe) -> Sequence[str]:
         """Return the names of a term's classes."""

@@ -14,6 +14,7 @@ from torch.nn import functional as fn
 from mmsearch.metrics import Interval, bootstrap
 from mmsearch.spaces import normalise
 from mmsearch.training.batch import Material
+from mmsearch.training.grown import GrownTower
 from mmsearch.training.loop import evaluating
 from mmsearch.training.store import Unit
 
@@ -79,7 +80,8 @@ def picture_vectors(towers: nn.ModuleDict, material: Material, rows: Sequence[tu
     tower = towers["image"]
     flat = np.asarray([row for some in rows for row in some], np.int64)
     if "image" in material.frozen:
-        return _mean_by(_moved(tower, material.frozen["image"][flat]), [len(some) for some in rows])
+        places = material.store.first_view[flat] if isinstance(tower, GrownTower) else flat
+        return _mean_by(_moved(tower, material.frozen["image"][places]), [len(some) for some in rows])
     parts = []
     with evaluating(tower):
         for start in range(0, len(flat), _CHUNK):
@@ -100,7 +102,7 @@ def sound_vectors(towers: nn.ModuleDict, material: Material, rows: Sequence[int]
         return None
     tower = towers["sound"]
     out = np.zeros((len(rows), int(getattr(tower, "dim", 0))), np.float32)
-    if "sound" in material.frozen:
+    if "sound" in material.frozen and not isinstance(tower, GrownTower):  # what one says is of the beginning only
         heard = np.flatnonzero(np.asarray(rows) >= 0)
         out[heard] = _moved(tower, material.frozen["sound"][np.asarray(rows)[heard]])
         return out
@@ -113,9 +115,11 @@ def sound_vectors(towers: nn.ModuleDict, material: Material, rows: Sequence[int]
 
 
 def _moved(head: nn.Module, vectors: Vectors) -> Vectors:
-    """Return what a head makes of its frozen tower's vectors, (n, dim)."""
+    """Return what a head makes of its frozen tower's vectors, (n, dim), L2-normalised."""
     with evaluating(head):
-        return np.asarray(head(torch.from_numpy(np.asarray(vectors, np.float32))).numpy())
+        said = torch.from_numpy(np.asarray(vectors, np.float32))
+        moved = head.project(head.features(said))  # type: ignore[operator]
+        return np.asarray(fn.normalize(moved, dim=1).numpy())
 
 
 def _mean_by(vectors: Vectors, counts: Sequence[int]) -> Vectors:

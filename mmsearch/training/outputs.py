@@ -65,6 +65,10 @@ class Look:
         if recipe.kind == "frozen":
             rows = {"image": batch.pictures, "sound": batch.sounds, "text": batch.texts}[side][has]
             return (torch.from_numpy(np.asarray(material.frozen[name][rows], np.float32)),)
+        if recipe.kind == "grown":
+            rows = batch.texts[has] if side == "text" else material.places(side, *batch.shown(side))
+            said = torch.from_numpy(np.asarray(material.frozen[name][rows], np.float32))
+            return (blended(said, batch, side),)
         match side:
             case "sound" if recipe.kind == "sound":
                 return (blended(material.heard(*batch.shown(side)), batch, side),)

@@ -20,7 +20,7 @@ class Source:
     """Where examples come from; `mmsearch.training.sources` says what each kind reads."""
 
     kind: str
-    """captions, folders, files, library, clips, texts, parallel or moments."""
+    """captions, folders, files, library, clips, texts, parallel, names, kinds or moments."""
     path: Path = Path()
     """What is read; of moments nothing, they are made of what other sources read."""
     name: str = ""
@@ -29,10 +29,13 @@ class Source:
     """Of captions: the folder of the pictures or sounds that the lines name."""
     keys: tuple[str, ...] = ("captions",)
     """Of captions: the fields that hold texts, a text, a list, or an object from language to text."""
+    more: Path | None = None
+    """Of captions: JSON lines with more fields of the same files."""
     where: dict[str, str] = field(default_factory=dict)
     """Of captions: the fields that a line must have just so."""
     names: Path | None = None
-    """Of folders: a table from folder name to words, TAB between. Of clips: a CSV with the columns file and label."""
+    """Of folders: a table from folder name to words, TAB between. Of names and kinds: one from WordNet id to words. Of
+    clips: a CSV with the columns file and label."""
     prompts: tuple[str, ...] = ("{}", "a photo of a {}")
     """How a tag is said."""
     languages: tuple[str, ...] = ("en",)
@@ -65,7 +68,11 @@ class TowerRecipe:
 
     kind: str
     """image, text or sound: a network; teacher: an MLP on a teacher's features; frozen: a residual head on a model's
-    vectors."""
+    vectors; grown: an MLP on a published network, which stays as it is and is exported with it."""
+    network: str = ""
+    """Of grown: the network, one of `grown.NETWORKS`."""
+    pieces: int = 100_000
+    """Of a grown text tower: how many pieces of the network's vocabulary it keeps at most."""
     net: str = "regnetx_004"
     side: int = 128
     """How large the pictures are that it is trained on, in pixels."""
@@ -258,6 +265,7 @@ def _rooted(recipe: Recipe, root: Path) -> Recipe:
                 path=below(one.path),
                 media=maybe(one.media),
                 names=maybe(one.names),
+                more=maybe(one.more),
                 name=one.name or one.path.name or one.kind,
             )
             for one in recipe.data

@@ -17,18 +17,23 @@ from mmsearch.errors import UsageError
 from mmsearch.files import write_whole
 from mmsearch.locking import write_lock
 from mmsearch.spaces import normalise
+from mmsearch.spaces.front_ends import Tokens
 from mmsearch.spaces.onnx import TOWERS
+from mmsearch.spaces.pieces import Pieces
 from mmsearch.training.augment import read_dictionaries
 from mmsearch.training.batch import Material, make_tokens
 from mmsearch.training.checks import check
 from mmsearch.training.export import export_space, model_card
 from mmsearch.training.frozen import VIEWS, freeze, write_heads
+from mmsearch.training.grown import GrownTower, listen_to, make_network, make_pieces
 from mmsearch.training.heads import Head
 from mmsearch.training.joint import Joint, spread
+from mmsearch.training.kinds import Kinds, fit_kinds
+from mmsearch.training.lines import read_lines
 from mmsearch.training.loop import evaluating, train
 from mmsearch.training.measure import measure
 from mmsearch.training.recipe import Recipe, StageRecipe, TowerRecipe, read_recipe
-from mmsearch.training.sources import Examples, read_lines, read_sources
+from mmsearch.training.sources import Examples, read_sources
 from mmsearch.training.start import start_from
 from mmsearch.training.store import prepare
 from mmsearch.training.taught import teach_pictures, teach_sounds, teach_texts
@@ -38,6 +43,8 @@ from mmsearch.training.vocabulary import make_tokenizer
 _STARTED_BY = 256
 """How many inputs a tower is run on to take over weights."""
 _LONGEST = 64
+_SAMPLE = 20_000
+"""Of how many rows of what a network says mean and deviation are taken."""
 _FITTED = 8_000
 """Of how many texts the map from a sentence teacher into the starting space is fitted."""
 _log = logging.getLogger(__name__)
@@ -91,8 +98,10 @@ def gather(recipe: Recipe, folder: Path, say: Say, examples: Examples | None = N
     teaching = {"image": teach_pictures, "sound": teach_sounds}
     litert = {side: one for side, one in recipe.teachers.items() if one.kind == "litert"}
     targets = {side: teaching[side](store, one) for side, one in litert.items()}
-    tokens = None
-    if any(tower.kind == "text" for tower in recipe.towers.values()):
+    tokens: Tokens | Pieces | None = None
+    if recipe.towers.get("text") and recipe.towers["text"].kind == "grown":
+        tokens = _pieces(recipe, examples, folder)
+    elif any(tower.kind == "text" for tower in recipe.towers.values()):
         file = recipe.tokenizer or folder / "tokenizer.json"
         if recipe.tokenizer is None:  # the same each time
             make_tokenizer([text.words for text in examples.texts], recipe.vocabulary, file)
@@ -106,7 +115,47 @@ def gather(recipe: Recipe, folder: Path, say: Say, examples: Examples | None = N
     for name, tower in frozen.items():
         say(f"asking {tower.model} for {tower.of or name}")
     material.frozen = {name: freeze(name, tower, material) for name, tower in frozen.items()}
+    for name, tower in recipe.towers.items():
+        if tower.kind == "grown":
+            say(f"asking {tower.network} for {name}")
+            network = make_network(tower, tokens, _start_sound(recipe, material) if name == "sound" else None)
+            material.frozen[name] = listen_to(name, tower, network, material)
+            if name == "image":
+                material.kinds = _kinds(network, material)
     return material
+
+
+def _start_sound(recipe: Recipe, material: Material) -> SoundTower | None:
+    """Return the sound tower of the space that a recipe starts from, None without one."""
+    file = recipe.start / f"{TOWERS[VIEWS['sound']]}.onnx" if recipe.start else None
+    if file is None or not file.is_file():
+        return None
+    tower = SoundTower(recipe.dim)
+    start_from(tower, file, _inputs(TowerRecipe("sound"), material))
+    return tower
+
+
+def _kinds(network: nn.Module, material: Material) -> Kinds | None:
+    """Return the kinds that a picture network can tell, where a source names them."""
+    sources = [number for number, one in enumerate(material.examples.sources) if one.kind == "kinds"]
+    if not sources:
+        return None
+    names = [row.texts for row in material.examples.rows if row.source == sources[0]]
+    trained = [unit for unit in material.store.units if not material.examples.rows[unit.example].held]
+    rows = sorted({picture for unit in trained for picture in unit.pictures})
+    classifier = np.asarray(network.classifier, np.float32)
+    return fit_kinds(material.frozen["image"][material.store.first_view[rows]], classifier, names)
+
+
+def _pieces(recipe: Recipe, examples: Examples, folder: Path) -> Pieces:
+    """Return the pieces that a grown text tower reads; what another run made of the same texts is taken."""
+    file, texts = folder / "pieces.npz", [text.words for text in examples.texts]
+    said = "\n".join((str(recipe.towers["text"].pieces), *texts))
+    digest, mark = hashlib.blake2b(said.encode("utf-8", "replace")).hexdigest(), folder / "pieces.txt"
+    if not mark.is_file() or mark.read_text("ascii") != digest:
+        make_pieces(texts, recipe.towers["text"].pieces, file)
+        write_whole(mark, digest.encode())
+    return Pieces(file, _LONGEST)
 
 
 def make_towers(recipe: Recipe, material: Material) -> nn.ModuleDict:
@@ -145,8 +194,14 @@ def _make_tower(name: str, tower: TowerRecipe, recipe: Recipe, material: Materia
             return head
         case "frozen":
             return Head(recipe.dim, into=material.frozen[name].shape[1])
+        case "grown":
+            network = make_network(tower, material.tokens, _start_sound(recipe, material) if name == "sound" else None)
+            grown = GrownTower(network, recipe.dim, tower.hidden, tower.dropout, tower.side)
+            said = material.frozen[name]
+            grown.fit(np.asarray(said[:: max(1, len(said) // _SAMPLE)], np.float32))
+            return grown
     raise UsageError(
-        f"the tower {name} is of the kind {tower.kind!r}; image, text, sound, teacher and frozen are known"
+        f"the tower {name} is of the kind {tower.kind!r}; image, text, sound, teacher, frozen and grown are known"
     )
 
 
@@ -213,7 +268,7 @@ def train_recipe(file: Path, out: Path | None, say: Say) -> Path:
         material, towers = run_stages(recipe, folder / "training", say)
         say("measuring what was held out")
         figures = measure(towers, material) if "text" in towers else []
-        if material.frozen:
+        if any(tower.kind == "frozen" for tower in recipe.towers.values()):
             write_whole(folder / "MODEL_CARD.md", model_card(recipe, figures).encode())
             write_heads(recipe, towers, material, folder)
         else:

@@ -7,6 +7,9 @@
 - `clips`: videos; `names` is a CSV with the columns file and label, whose labels are captions.
 - `texts`: a text a line, of one language; of a line with TABs what stands after the last.
 - `parallel`: the same lines in several languages, a file each, or one file of columns: a dictionary.
+- `names`: JSON lines, an object from language to a name, or a list of names; with `wnid`, English comes from `names`.
+- `kinds`: the labels of a network for pictures, a line each, in the order of its classes; the names of a kind in other
+  languages come from `media`, a file of `names`, where `names` says which WordNet id has these very labels.
 - `moments`: made of the other sources: a photo and a sound of one thing, for each of `things` equally many.
 
 Texts may be packed with gzip.
@@ -15,7 +18,6 @@ Texts may be packed with gzip.
 from __future__ import annotations
 
 import csv
-import gzip
 import hashlib
 import json
 import os
@@ -31,6 +33,8 @@ import numpy as np
 from mmsearch.errors import MMSearchError, UsageError, one_line
 from mmsearch.media import by_name, find_sidecars, open_regular
 from mmsearch.media.sidecar import has_times, read_sidecar
+from mmsearch.training import naming
+from mmsearch.training.lines import read_lines
 from mmsearch.training.recipe import Source
 from mmsearch.types import Modality
 
@@ -39,6 +43,7 @@ _PER_SIDECAR = 64 * 1024
 _TWICE = 2
 """How many captions of a photo have to name a thing that it shows: one may speak of what isn't to be seen."""
 _WORD = r"[^\W_]+"
+_LANGUAGE = "[a-z]{2}"
 _UNREADABLE = (OSError, ValueError, EOFError, zlib.error, csv.Error, RecursionError, AttributeError, TypeError)
 """What libraries raise on files that are damaged, or are of another kind than the recipe says."""
 
@@ -204,7 +209,8 @@ def _keep_apart(examples: Examples) -> None:
     def gives_away(row: Example) -> bool:
         if row.path is not None:
             return not row.held and row.path in files
-        return any(_bare(texts[t].words) in captions for t in row.texts)
+        is_name = examples.sources[row.source].kind in ("kinds", "names")  # what a thing is called gives nothing away
+        return not is_name and any(_bare(texts[t].words) in captions for t in row.texts)
 
     examples.rows = [row for row in examples.rows if not gives_away(row)]
 
@@ -231,20 +237,34 @@ Found = tuple[Path | None, tuple[int, ...], int]
 def _captions(source: Source, examples: Examples) -> Iterator[Found]:
     folder = source.media or source.path.parent
     lines = [json.loads(line) for line in read_lines(source.path)]
-    for fields in sorted(lines, key=lambda fields: str(fields.get("image") or fields["file"])):
+    more = {
+        _file_of(fields): fields
+        for line in (read_lines(source.more) if source.more else ())
+        if (fields := json.loads(line))
+    }
+    lines = [{**more.get(_file_of(fields), {}), **fields} for fields in lines]
+    for fields in sorted(lines, key=_file_of):
         if all(fields.get(key) == value for key, value in source.where.items()):
-            texts = tuple(row for key in source.keys for row in _texts_of(fields.get(key), examples))
-            yield folder / (fields.get("image") or fields["file"]), texts, -1
+            texts = tuple(row for key in source.keys for row in _texts_of(fields.get(key), key, examples))
+            yield folder / _file_of(fields), texts, -1
 
 
-def _texts_of(value: Any, examples: Examples) -> list[int]:  # noqa: ANN401  a field of JSON
-    """Take in what a field holds: a text, a list of them, or texts that say the same by language."""
+def _file_of(fields: dict[str, Any]) -> str:
+    return str(fields.get("image") or fields["file"])
+
+
+def _texts_of(value: Any, key: str, examples: Examples) -> list[int]:  # noqa: ANN401  a field of JSON
+    """Take in what a field holds: a text, a list of them, or texts that say the same by language.
+
+    A field whose name is a language, of two letters, holds texts of that language, any other English ones.
+    """
+    language = key if re.fullmatch(_LANGUAGE, key) else "en"
     if isinstance(value, str):
-        return [examples.text(value, "en")]
+        return [examples.text(value, language)]
     if isinstance(value, list):
-        return [examples.text(words, "en") for words in value if isinstance(words, str)]
+        return [examples.text(words, language) for words in value if isinstance(words, str)]
     if isinstance(value, dict):
-        return _translations({str(k): v for k, v in value.items() if isinstance(v, str)}, examples)
+        return _translations({str(k).partition("_")[0]: v for k, v in value.items() if isinstance(v, str)}, examples)
     return []
 
 
@@ -322,15 +342,9 @@ _KINDS = {
     "clips": _clips,
     "texts": _texts,
     "parallel": _parallel,
+    "names": naming.names,
+    "kinds": naming.kinds,
 }
-
-
-def read_lines(file: Path, *, empty: bool = False) -> Iterator[str]:
-    """Yield the lines of a text, packed or not, that aren't empty, or all of them."""
-    with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as opened:
-        for line in opened:
-            if (words := line.strip()) or empty:
-                yield words
 
 
 def _media(folder: Path) -> Iterable[Path]:
