@@ -41,9 +41,10 @@ _EXIF_DESCRIPTION = 0x010E
 _EXIF_XP = (0x9C9B, 0x9C9F, 0x9C9C)  # XPTitle, XPSubject, XPComment: UTF-16-LE, written by Windows
 _IPTC = ((2, 5), (2, 105), (2, 120))  # object name, headline, caption
 
-for (_order, _zero_is_black, *_rest), _modes in list(TiffImagePlugin.OPEN_INFO.items()):
+_MODES: dict[Any, tuple[str, str]] = TiffImagePlugin.OPEN_INFO
+for _order, _zero_is_black, *_rest in list(_MODES):
     if _zero_is_black == 1:  # Pillow lacks some of the kinds in which 0 is white
-        TiffImagePlugin.OPEN_INFO.setdefault((_order, 0, *_rest), _modes)  # type: ignore[arg-type]  a tuple of this form
+        _MODES.setdefault((_order, 0, *_rest), _MODES[_order, 1, *_rest])
 
 
 def read_image(file: BinaryIO, limits: Limits, side: int | None = None) -> tuple[Image.Image, list[str]]:
