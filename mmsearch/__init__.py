@@ -27,10 +27,13 @@ if TYPE_CHECKING:
         UsageError,
     )
     from mmsearch.library import Library, embed, open
+    from mmsearch.search.query import Query
     from mmsearch.settings import Limits, Settings
     from mmsearch.types import (
         AdaptReport,
+        Answer,
         Check,
+        Evaluation,
         Failure,
         Gain,
         Hit,
@@ -49,8 +52,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AdaptReport",
+    "Answer",
     "CatalogError",
     "Check",
+    "Evaluation",
     "Failure",
     "Gain",
     "Hit",
@@ -67,6 +72,7 @@ __all__ = [
     "Neighbour",
     "NoLibraryError",
     "Progress",
+    "Query",
     "QueryError",
     "Segment",
     "Settings",
@@ -83,7 +89,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     if name in __all__:
-        for room in ("types", "errors", "settings", "library"):
+        for room in ("types", "errors", "settings", "search.query", "library"):
             module = importlib.import_module(f"mmsearch.{room}")
             if name in vars(module):
                 return vars(module)[name]

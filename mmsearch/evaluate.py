@@ -6,7 +6,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,24 +18,11 @@ from mmsearch.metrics import METRICS, Interval, Ranking, bootstrap, first_rank, 
 from mmsearch.search.engine import Engine
 from mmsearch.search.items import content_like, own_contents
 from mmsearch.search.query import Query
-from mmsearch.types import Modality, Progress
+from mmsearch.types import Evaluation, Modality, Progress
 
 _log = logging.getLogger(__name__)
 _DEPTH = 10
 INDEX_RECALL = f"index_recall@{_DEPTH}"
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """How well a library answers in one direction, such as "text→image": each metric with its interval.
-
-    `difference` is what re-ranking adds to each; empty where it wasn't asked for.
-    """
-
-    direction: str
-    queries: int
-    metrics: Mapping[str, Interval]
-    difference: Mapping[str, Interval] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

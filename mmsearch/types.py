@@ -206,6 +206,28 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """The hits of a query, how many copies of them were hidden, and how many weak matches were cut."""
+
+    hits: list[Hit]
+    hidden: int = 0
+    weak: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How well a library answers in one direction, such as "text→image": each metric with its 95 % interval.
+
+    `difference` is what re-ranking adds to each metric; empty where that wasn't measured.
+    """
+
+    direction: str
+    queries: int
+    metrics: Mapping[str, Interval]
+    difference: Mapping[str, Interval] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class IndexStatus:
     """One vector index: how many live vectors it answers for, and whether the catalog is ahead of it."""
 

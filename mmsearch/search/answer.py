@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from mmsearch.search.confidence import WEAK, Confidence, measure
 from mmsearch.search.query import Query
 from mmsearch.search.rank import Ranking
 from mmsearch.search.scoring import near_duplicates
-from mmsearch.types import Hit, Neighbour, View, Why
+from mmsearch.types import Answer, Hit, Neighbour, View, Why
 
 NEAR_DUPLICATE = {View.VISUAL: 0.98, View.AUDIO: 0.999, View.TEXT: 0.995}
 """The cosine in a view from which on two contents look, sound or read the same: see benchmarks/confidence.py.
@@ -28,15 +27,6 @@ LOOKED_AT = 30
 """The least number of contents among which copies and weak matches are looked for."""
 NEIGHBOURS = 3
 """How many of the items that agree with a hit are named."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The hits of a query, how many copies of them were hidden, and how many weak matches were cut."""
-
-    hits: list[Hit]
-    hidden: int = 0
-    weak: int = 0
 
 
 def make_answer(query: Query, ranking: Ranking, catalog: Catalog, calibration: Calibration) -> Answer:

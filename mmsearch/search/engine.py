@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mmsearch.catalog import Catalog
 from mmsearch.indexes import Indexes
-from mmsearch.search.answer import LOOKED_AT, Answer, make_answer
+from mmsearch.search.answer import LOOKED_AT, make_answer
 from mmsearch.search.calibration import Calibration
 from mmsearch.search.encode import Encoder, load_tower
 from mmsearch.search.items import own_contents, read_items
@@ -14,7 +14,7 @@ from mmsearch.search.retrieve import Retriever
 from mmsearch.search.routes import Router
 from mmsearch.settings import Limits
 from mmsearch.spaces import Profile
-from mmsearch.types import View
+from mmsearch.types import Answer, View
 
 DEEP = 500
 """The least number of contents to search every view for where scores of several views are summed."""
