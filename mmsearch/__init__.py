@@ -17,14 +17,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mmsearch.errors import (
         CatalogError,
+        DiskFullError,
         LibraryError,
         LockedError,
         MediaError,
+        MissingPackageError,
         MMSearchError,
         ModelError,
+        ModelUnavailableError,
         NoLibraryError,
         QueryError,
+        TrainingError,
         UsageError,
+        WrongModelError,
     )
     from mmsearch.library import Library, embed, open
     from mmsearch.search.query import Query
@@ -55,6 +60,7 @@ __all__ = [
     "Answer",
     "CatalogError",
     "Check",
+    "DiskFullError",
     "Evaluation",
     "Failure",
     "Gain",
@@ -67,8 +73,10 @@ __all__ = [
     "LockedError",
     "MMSearchError",
     "MediaError",
+    "MissingPackageError",
     "Modality",
     "ModelError",
+    "ModelUnavailableError",
     "Neighbour",
     "NoLibraryError",
     "Progress",
@@ -79,9 +87,11 @@ __all__ = [
     "Stage",
     "Status",
     "Term",
+    "TrainingError",
     "UsageError",
     "View",
     "Why",
+    "WrongModelError",
     "embed",
     "open",
 ]

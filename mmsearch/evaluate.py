@@ -66,7 +66,8 @@ def evaluate(
         try:
             outcome = bench.ask(one)
         except (MediaError, QueryError) as error:
-            raise type(error)(f"{one.where}: {error}") from error
+            error.locate(one.where)
+            raise
         outcomes.setdefault(outcome.direction, []).append(outcome)
         if progress is not None:
             progress(Progress(n, len(judged), 0, ""))

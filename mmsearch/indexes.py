@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.catalog import Catalog, Ids
-from mmsearch.errors import LibraryError, LinkError, one_line
+from mmsearch.errors import LibraryError, LinkError, one_line, unwritable
 from mmsearch.layout import INDEX, INDEXES, OwnFolder
 from mmsearch.spaces import Profile, Space
 from mmsearch.types import IndexStatus, Modality, View
@@ -304,9 +304,10 @@ class Indexes:
             raise self._unwritable(error) from error
 
     def _unwritable(self, error: OSError) -> LibraryError:
-        return LibraryError(
+        return unwritable(
+            error,
             f"{error.filename or self.folder}: {error.strerror or error}; the catalog is whole, "
-            "so mend that and run 'mmsearch index' again"
+            "so mend that and run 'mmsearch index' again",
         )
 
     def _warn(self, error: LinkError) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mmsearch.adapting import adapted_folder, check_adapted
 from mmsearch.catalog import Catalog, ProfileRow
-from mmsearch.errors import CatalogError, ModelError
+from mmsearch.errors import CatalogError, ModelError, WrongModelError
 from mmsearch.folder import LibraryFolder
 from mmsearch.indexes import Indexes
 from mmsearch.locking import BRIEF
@@ -85,7 +85,7 @@ class ModelViews:
         """Raise `ModelError` if `model` names another than the one that answers."""
         own = self.row().name
         if model != "auto" and (name := resolve_name(model)) != own:
-            raise ModelError(
+            raise WrongModelError(
                 f"{self._place.path} uses the model {own!r}, not {name!r}; change that with 'mmsearch index PATH "
                 f"--model {name} --library {self._place.path}', or choose another --library"
             )

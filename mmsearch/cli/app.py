@@ -23,7 +23,7 @@ from mmsearch.paths import expand
 from mmsearch.printable import printable
 from mmsearch.search.items import warm_for
 from mmsearch.search.query import Query, parse_file, parse_term
-from mmsearch.settings import Settings, default_workers
+from mmsearch.settings import DEVICES, PRECISIONS, Settings, default_workers
 from mmsearch.spaces import known_models, pull_model
 from mmsearch.types import Modality, Term
 
@@ -85,10 +85,9 @@ def index(
     json: JsonOption = False,
 ) -> None:
     """Bring the library up to date with these files and folders."""
-    if device not in ("auto", "cpu", "cuda"):
-        raise typer.BadParameter(f"{device!r} is not one of auto, cpu, cuda", param_hint="--device")
-    if precision not in ("auto", "fp32", "int8"):
-        raise typer.BadParameter(f"{precision!r} is not one of auto, fp32, int8", param_hint="--precision")
+    for option, value, choices in (("--device", device, DEVICES), ("--precision", precision, PRECISIONS)):
+        if value not in choices:
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(choices)}", param_hint=option)
     settings = Settings(workers=workers or default_workers(), batch=batch, device=device, precision=precision)
     missing = [path for path in paths if not os.path.lexists(expand(path))]
     if missing:  # before a library is made for nothing

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmsearch.errors import ModelError, QueryError
+from mmsearch.errors import QueryError, WrongModelError
 from mmsearch.search.items import QueryItem, read_items
 from mmsearch.settings import Limits
 from mmsearch.spaces import OnnxSpace, Profile, Space, Vectors, normalise
@@ -92,7 +92,9 @@ def embed_items(items: str | Path | Iterable[str | Path], profile: Profile, limi
     views = {item.main for item in query_items}
     space = profile.space_for(*views)
     if space is None:
-        raise ModelError(f"no space of the model {profile.name} takes {' and '.join(sorted(views))}; use model='mini'")
+        raise WrongModelError(
+            f"no space of the model {profile.name} takes {' and '.join(sorted(views))}; use model='mini'"
+        )
     if not query_items:
         return np.zeros((0, space.dim), np.float32)
     # All inputs of one view go through its tower together; then each item is the mean of its own.

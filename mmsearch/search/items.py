@@ -127,7 +127,8 @@ class _Reading:
             took = f"decoding took more than {self._limits.query_s:.0f} s"
             raise MediaError(f"{file}: {took}; convert or shorten the file") from None
         except MediaError as error:
-            raise type(error)(f"{file}: {error}") from error
+            error.locate(file)
+            raise
 
 
 def _as_item(content: PreparedContent) -> QueryItem:
