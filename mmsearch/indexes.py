@@ -210,14 +210,16 @@ class Indexes:
                 with place.guard:
                     place.held = None
 
-    def allowed(self, space: Space, view: View, modalities: frozenset[Modality]) -> Bitmap | None:
+    def allowed(
+        self, space: Space, view: View, modalities: frozenset[Modality], revision: int | None = None
+    ) -> Bitmap | None:
         """Return the bitmap of a view's embeddings whose content is of one of these modalities; None if all are.
 
         It is read again only with another index: what the catalog holds beyond this one isn't found anyway.
         """
         if not modalities:
             return None
-        bitmaps = self._current(space, view).bitmaps
+        bitmaps = self._current(space, view, revision).bitmaps
         if modalities not in bitmaps:
             space_id = self._catalog.space_id(space.name, space.fingerprint, space.dim)
             some = space_id is not None and self._catalog.has_other(space_id, view, modalities)

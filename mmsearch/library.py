@@ -206,9 +206,9 @@ class Library:
         warm_for((term.item for term in query.terms), self._settings.limits)
         tried: ModelView | None = None
         while True:
-            seen = self.seen()
+            seen, revision = self._views.now()
             try:
-                answer = seen.engine.answer(query)
+                answer = seen.engine.answer(query, revision)
             except Exception as error:
                 if self._catalog.current == seen.catalog.profile_id:
                     if seen is tried or not isinstance(error, ModelError):

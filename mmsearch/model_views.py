@@ -61,13 +61,21 @@ class ModelViews:
 
     def answering(self) -> ModelView:
         """Return the library as the model sees it that answers now: any process may have changed that."""
-        current, kept = self.answering_id(), self._kept
-        if kept is not None and kept.catalog.profile_id == current:
-            return kept
+        return self.now()[0]
+
+    def now(self) -> tuple[ModelView, int]:
+        """Return the library as the model sees it that answers now, and the revision of its embeddings."""
+        kept = self._kept
+        if kept is not None:
+            state = kept.catalog.state()
+            if state.current == kept.catalog.profile_id:
+                return kept, state.revision
+        current = self.answering_id()
         with self._guard:
             if self._kept is None or self._kept.catalog.profile_id != current:
                 self._kept = self.open(current)
-            return self._kept
+            view = self._kept
+        return view, view.catalog.revision
 
     def keep(self, view: ModelView | None) -> None:
         """Answer from this view as long as its model answers; None opens the answering one again."""
