@@ -204,8 +204,9 @@ def test_a_text_query_loads_nothing_it_does_not_need(tmp_path: Path) -> None:
     assert {"faiss", "onnxruntime"} <= loaded
 
 
-def test_a_worker_that_decodes_loads_no_model_runtime_no_catalog_and_no_index() -> None:
-    loaded = loaded_by("import mmsearch.sandbox.worker")
+@pytest.mark.parametrize("more", ["", ", mmsearch.cli.thumbnails"])
+def test_a_worker_that_decodes_loads_no_model_runtime_no_catalog_and_no_index(more: str) -> None:
+    loaded = loaded_by(f"import mmsearch.sandbox.worker{more}")
     assert not loaded & (HEAVY | {"faiss", "onnxruntime", "sqlalchemy", "tokenizers", "PIL", "indexer", "typer"})
 
 
