@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -133,7 +134,7 @@ class _Bench:
     def _own(self, query: Query) -> dict[int, Modality]:
         """Return the contents that the file which asks is: under its name, and as it is now."""
         (term,) = query.terms
-        if isinstance(term.item, str):
+        if not isinstance(term.item, Path):
             return {}
         named = [row.content_id for row in self.held.media_at([os.fsencode(term.item)]).values()]
         own = dict.fromkeys(own_contents(query, self.held) + named)

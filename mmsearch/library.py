@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from mmsearch.adapting import adapt_profile, called_off_on_failure, convert, tidy
-from mmsearch.catalog import Catalog
+from mmsearch.catalog import Catalog, Ids
 from mmsearch.catalog.seal import kept_seal, seal
 from mmsearch.errors import CatalogError, ModelError, NoLibraryError, UsageError
 from mmsearch.folder import LibraryFolder
+from mmsearch.holdings import read_items, read_vectors
 from mmsearch.model_change import ModelChange
 from mmsearch.model_views import ModelView, ModelViews, load
 from mmsearch.paths import expand
@@ -33,12 +34,17 @@ from mmsearch.types import (
     Failure,
     Hit,
     IndexReport,
+    Item,
     Modality,
     Progress,
     Stage,
     Status,
     Term,
+    View,
 )
+
+if TYPE_CHECKING:
+    from mmsearch.types import QueryInput
 
 _log = logging.getLogger(__name__)
 
@@ -184,7 +190,7 @@ class Library:
 
     def query(
         self,
-        terms: str | Path | Term | Sequence[str | Path | Term],
+        terms: QueryInput | Term | Iterable[QueryInput | Term],
         k: int = 10,
         *,
         modalities: str | Collection[str | Modality] | None = None,
@@ -194,12 +200,46 @@ class Library:
     ) -> list[Hit]:
         """Return up to `k` hits, best first: one a content, at its best segment.
 
-        A str is always a text, a Path always a file, a `Term` either with a weight; several are combined into one
-        query. `modalities` filters the kind of file. `rerank` None leaves agreement re-ranking to the direction's
-        default; `cut` hides near-duplicates and weak matches; `explain` fills `Hit.why`. Raises `QueryError`, and
-        `MediaError` for a file that can't be read.
+        A str is always a text, a Path always a file, bytes are the content of one. A Pillow picture or an array of
+        pixels asks like a picture file; an array of one dimension is a vector of the model: see `vectors`. A `Term` is
+        any of these with a weight; several are combined into one query. `modalities` filters the kind of file.
+        `rerank` None leaves agreement re-ranking to the direction's default; `cut` hides near-duplicates and weak
+        matches; `explain` fills `Hit.why`. Raises `QueryError`, and `MediaError` for a file that can't be read.
         """
         return self.answer(make_query(terms, k, modalities, rerank, cut, explain)).hits
+
+    def query_many(
+        self,
+        queries: Iterable[Query | QueryInput | Term | Sequence[QueryInput | Term]],
+        k: int = 10,
+        *,
+        modalities: str | Collection[str | Modality] | None = None,
+        rerank: bool | None = None,
+        cut: bool = False,
+        explain: bool = False,
+    ) -> list[Answer]:
+        """Answer several queries, in their order: one `Answer` each, with its hits and how many more were left out.
+
+        The options are those of `query`, and hold for every query that isn't a `Query` already. Raises what it does.
+        """
+        made = [
+            query if isinstance(query, Query) else make_query(query, k, modalities, rerank, cut, explain)
+            for query in queries
+        ]
+        return [self.answer(query) for query in made]
+
+    def items(self) -> Iterator[Item]:
+        """Yield what the library holds, by id: each content once, however many paths name it."""
+        return read_items(self.seen().catalog)
+
+    def vectors(self, view: str | View = View.VISUAL) -> tuple[Ids, Vectors]:
+        """Return the vectors of a view, in the model's first space that has it: ids (n,) int64, and (n, dim) float32.
+
+        The ids are those of `items`, in ascending order; an item of several segments has several rows. Raises
+        `UsageError` where there is no such view, or no space of the model has it.
+        """
+        seen = self.seen()
+        return read_vectors(seen.catalog, seen.profile, view)
 
     def answer(self, query: Query) -> Answer:
         """Return the hits of a query, and how many were hidden or cut."""
@@ -220,7 +260,7 @@ class Library:
                     return answer
             # Another profile answers by now, and what this one was reading may have been dropped.
 
-    def embed(self, items: str | Path | Iterable[str | Path]) -> Vectors:
+    def embed(self, items: QueryInput | Iterable[QueryInput]) -> Vectors:
         """Return (n, dim) float32, L2-normalised, in input order: see `mmsearch.embed`."""
         return embed_items(items, self.seen().profile, self._settings.limits)
 
@@ -297,8 +337,8 @@ def open(path: str | Path | None = None, model: str | Path = "auto", *, settings
     return Library(path, model, settings=settings)
 
 
-def embed(items: str | Path | Iterable[str | Path], model: str | Path = "auto") -> Vectors:
-    """Embed texts (str) and files (Path) in one space, without a library.
+def embed(items: QueryInput | Iterable[QueryInput], model: str | Path = "auto") -> Vectors:
+    """Embed texts (str), files (Path, or their bytes) and pictures in one space, without a library.
 
     Returns (n, dim) float32, L2-normalised rows, in input order, by the profile's first space that takes every item.
     The passages of a long text are averaged; a clip gives its visual view. Raises `ModelError` where no space does,

@@ -33,14 +33,26 @@ LAYERS = [
     {"mmsearch.indexes", "mmsearch.adapting"},
     {"mmsearch.search"},
     {"mmsearch.model_views"},
-    {"mmsearch.doctor", "mmsearch.status", "mmsearch.model_change"},
+    {"mmsearch.doctor", "mmsearch.status", "mmsearch.holdings", "mmsearch.model_change"},
     {"mmsearch.library"},
     {"mmsearch.judged"},
     {"mmsearch.evaluate"},
     {"mmsearch.cli"},
     {"mmsearch.__main__"},
 ]
-STAGES = ("query", "items", "encode", "scoring", "calibration", "routes", "retrieve", "rank", "confidence", "answer")
+STAGES = (
+    "inputs",
+    "query",
+    "items",
+    "encode",
+    "scoring",
+    "calibration",
+    "routes",
+    "retrieve",
+    "rank",
+    "confidence",
+    "answer",
+)
 """The modules of a query, in the order in which its data flows through them."""
 INDEXER_MAY = {"types", "errors", "files", "settings", "media", "spaces", "catalog", "vectors", "sandbox"}
 SEAMS = {

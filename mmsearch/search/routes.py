@@ -62,7 +62,7 @@ class Router:
                 continue
             query_views = encoder.query_views(view)
             space = self._profile.space_for(*query_views, view)
-            if space is None:
+            if space is None or not encoder.fits(space):
                 continue
             space_id = self._space_id(space, revision)
             if space_id is None:
