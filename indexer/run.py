@@ -19,7 +19,7 @@ from indexer.gone import Gone
 from indexer.plan import Plan, Task, as_media
 from indexer.precision import with_precision
 from indexer.scan import Entry, Scan, look_at
-from mmsearch.catalog import Catalog, FailureRow, NewContent, NewSegment
+from mmsearch.catalog import Catalog, FailureRow, NewContent
 from mmsearch.errors import UsageError
 from mmsearch.media import DECODER_VERSION, find_sidecars
 from mmsearch.sandbox.work import PreparedContent
@@ -213,13 +213,7 @@ class _Run:
                     continue
                 content, vectors = replace(content, segments=()), []
             segments = [
-                NewSegment(
-                    segment.start_s,
-                    segment.end_s,
-                    segment.text,
-                    {(spaces[name], View(view)): vector for (name, view), vector in found.items()},
-                    segment.silent,
-                )
+                segment.with_views({(spaces[name], View(view)): vector for (name, view), vector in found.items()})
                 for segment, found in zip(content.segments, vectors, strict=True)
             ]
             names = [as_media(task.entry)]

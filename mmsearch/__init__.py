@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from mmsearch.library import Library, embed, open
+    from mmsearch.records import FileFacts, Origin, Segment, Text
     from mmsearch.settings import Limits, Settings
     from mmsearch.types import (
         AdaptReport,
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
         Modality,
         Neighbour,
         Progress,
-        Segment,
         Stage,
         Status,
         Term,
@@ -52,6 +52,7 @@ __all__ = [
     "CatalogError",
     "Check",
     "Failure",
+    "FileFacts",
     "Gain",
     "Hit",
     "IndexReport",
@@ -66,6 +67,7 @@ __all__ = [
     "ModelError",
     "Neighbour",
     "NoLibraryError",
+    "Origin",
     "Progress",
     "QueryError",
     "Segment",
@@ -73,6 +75,7 @@ __all__ = [
     "Stage",
     "Status",
     "Term",
+    "Text",
     "UsageError",
     "View",
     "Why",
@@ -83,7 +86,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     if name in __all__:
-        for room in ("types", "errors", "settings", "library"):
+        for room in ("types", "records", "errors", "settings", "library"):
             module = importlib.import_module(f"mmsearch.{room}")
             if name in vars(module):
                 return vars(module)[name]

@@ -16,6 +16,7 @@ import mmsearch
 LAYERS = [
     {
         "mmsearch.types",
+        "mmsearch.records",
         "mmsearch.errors",
         "mmsearch.files",
         "mmsearch.layout",
@@ -44,7 +45,7 @@ LAYERS = [
 ]
 STAGES = ("query", "items", "encode", "scoring", "calibration", "routes", "retrieve", "rank", "confidence", "answer")
 """The modules of a query, in the order in which its data flows through them."""
-INDEXER_MAY = {"types", "errors", "files", "settings", "media", "spaces", "catalog", "vectors", "sandbox"}
+INDEXER_MAY = {"types", "records", "errors", "files", "settings", "media", "spaces", "catalog", "vectors", "sandbox"}
 SEAMS = {
     "sqlalchemy": {"mmsearch/catalog"},
     "faiss": {"mmsearch/vectors/faiss_index.py"},

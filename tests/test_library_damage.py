@@ -286,10 +286,10 @@ ODD_ROWS = [
     "UPDATE profile SET name = x'ff'",
     "UPDATE media SET path = 'text' || id",
     "UPDATE media SET path = id",
-    "UPDATE segment SET text = x'ff'",
+    "UPDATE text SET words = x'ff'",
     "UPDATE segment SET start_s = 'now'",
     "UPDATE segment SET end_s = x'00'",
-    f"UPDATE segment SET text = CAST(zeroblob({65 * 2**20}) AS TEXT) WHERE id < 3",
+    f"UPDATE text SET words = CAST(zeroblob({65 * 2**20}) AS TEXT) WHERE id < 3",
 ]
 
 

@@ -44,7 +44,7 @@ UNIT = Background(0.0, 1.0)
 
 def row(number: int, content: int | None = None) -> SegmentRow:
     own = number if content is None else content
-    return SegmentRow(number, own, Modality.IMAGE, f"/{own:04d}.png".encode(), None, None, None, False)
+    return SegmentRow(None, id=number, content_id=own, modality=Modality.IMAGE, path=f"/{own:04d}.png".encode())
 
 
 def route(view: View = View.VISUAL, penalty: float = 0.0) -> Route:

@@ -15,7 +15,6 @@ from mmsearch.catalog.rows import (
     ProfileRow,
     SegmentRow,
     StoredContent,
-    StoredSegment,
     StoredVector,
     stamp_of,
 )
@@ -35,7 +34,6 @@ __all__ = [
     "ProfileRow",
     "SegmentRow",
     "StoredContent",
-    "StoredSegment",
     "StoredVector",
     "stamp_of",
 ]

@@ -10,7 +10,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -21,9 +21,11 @@ from mmsearch.media.sound import HOP_S, WINDOW_S, SoundFile, Track, is_silent, w
 from mmsearch.media.stretches import Stretch
 from mmsearch.media.subtitles import Cue, said
 from mmsearch.media.video import SeekMissedError, Video
-from mmsearch.types import Segment, View
+from mmsearch.records import Segment, Text
+from mmsearch.types import View
 
 if TYPE_CHECKING:
+    from mmsearch.records import Payloads
     from mmsearch.types import Payload
 
 PART_S = 60.0
@@ -67,7 +69,7 @@ class Part:
     `length_s` is how long the whole is by its header, or how far this part reaches.
     """
 
-    segments: tuple[Segment, ...]
+    segments: tuple[Segment[Payloads], ...]
     length_s: float
     resume_s: float | None = None
     damage: str | None = None
@@ -121,7 +123,7 @@ class _Reading:
     pictures: list[tuple[float, Payload]] = field(default_factory=list)
     began: float = 0.0
     ended: deque[tuple[float, float, tuple[Payload, ...]]] = field(default_factory=deque)
-    found: list[Segment] = field(default_factory=list)
+    found: list[Segment[Payloads]] = field(default_factory=list)
     step_s: float = 1.0
     cutter: ShotCutter = field(default_factory=lambda: ShotCutter(0.0))
     stretch: Stretch = field(default_factory=Stretch)
@@ -213,8 +215,8 @@ class _Reading:
                 views[View.AUDIO] = (wave,)
             border = round(_BLEEDS_S * self.asked.rate_hz)
             silent = wave is not None and is_silent(wave[border:-border] if len(wave) > 4 * border else wave)
-            words = _say(views, self.lines, start_s, end_s, self.asked)
-            self.found.append(Segment(views, start_s, end_s, words, silent))
+            texts = _say(views, self.lines, start_s, end_s, self.asked)
+            self.found.append(Segment(views, start_s, end_s, texts, silent))
         return len(self.found) > before
 
     def _end_pictures(self) -> None:
@@ -290,12 +292,12 @@ class _Reading:
 
 def _windows(
     track: Track, from_s: float, lines: Sequence[Cue], asked: Asked, until_s: float | None = None
-) -> tuple[list[Segment], float | None]:
+) -> tuple[list[Segment[Payloads]], float | None]:
     """Return the windows over a sound from a moment on, and where to go on if a part has no room for them all.
 
     Windows overlap. What is said there belongs to the one in whose middle it is said: the next doesn't say it again.
     """
-    found: list[Segment] = []
+    found: list[Segment[Payloads]] = []
     spans = list(islice(windows(from_s, until_s or track.end_s), _PART_WINDOWS + 1))
     for n, (start_s, end_s) in enumerate(spans[:_PART_WINDOWS]):
         wave = track.cut(start_s, end_s, asked.rate_hz)
@@ -304,19 +306,19 @@ def _windows(
         first, last = start_s == 0, n == len(spans) - 1
         middle = (start_s if first else start_s + _OVERLAP_S / 2, end_s if last else end_s - _OVERLAP_S / 2)
         views: dict[View, tuple[Payload, ...]] = {View.AUDIO: (wave,)}
-        words = _say(views, lines, *middle, asked)
-        found.append(Segment(views, start_s, end_s, words, is_silent(wave)))
+        texts = _say(views, lines, *middle, asked)
+        found.append(Segment(views, start_s, end_s, texts, is_silent(wave)))
     return found, spans[_PART_WINDOWS][0] if len(spans) > _PART_WINDOWS else None
 
 
 def _say(
     views: dict[View, tuple[Payload, ...]], lines: Sequence[Cue], start_s: float, end_s: float, asked: Asked
-) -> str | None:
-    """Add what is said between two moments as one more view; return it, of several languages the first."""
-    words = said(lines, start_s, end_s)
-    if cut := tuple(passage for text in words for passage in asked.passages(text)):
+) -> tuple[Text, ...]:
+    """Add what is said between two moments as one more view; return it, one text a language."""
+    texts = said(lines, start_s, end_s)
+    if cut := tuple(passage for text in texts for passage in asked.passages(text.words)):
         views[View.TEXT] = cut
-    return words[0][:_MOST_WORDS] if words else None
+    return tuple(replace(text, words=text.words[:_MOST_WORDS]) for text in texts)
 
 
 def _cut_short(end_s: float, promised_s: float) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING
 from mmsearch import files
 from mmsearch.errors import MediaError, ReadError, why
 from mmsearch.media import kinds
-from mmsearch.media.sidecar import has_times, read_sidecar
+from mmsearch.media.sidecar import has_times, language_of, read_sidecar
 from mmsearch.media.subtitles import Cue, cues
 from mmsearch.media.text import CountTokens, decode_text, passages, spoken
+from mmsearch.records import Origin, Segment, Text
 from mmsearch.settings import Limits
-from mmsearch.types import Failure, Modality, Segment, Stage, View
+from mmsearch.types import Failure, Modality, Stage, View
 
 if TYPE_CHECKING:
+    from mmsearch.records import Payloads
     from mmsearch.types import Payload
 
 DECODER_VERSION = 2
@@ -58,7 +60,7 @@ class Decoded:
     """
 
     modality: Modality
-    segments: tuple[Segment, ...]
+    segments: tuple[Segment[Payloads], ...]
     failures: tuple[Failure, ...] = ()
     resume_s: float | None = None
 
@@ -104,13 +106,14 @@ def _decode_picture(file: io.BufferedReader, sidecars: Sequence[bytes], options:
     from mmsearch.media.image import read_image  # Pillow is loaded only when there is a picture
 
     picture, descriptions = read_image(file, options.limits, options.side)
-    captions, _, failures = _beside(sidecars, options)
-    written = _first_passages("\n".join(dict.fromkeys(captions + descriptions)), options)
+    beside, _, failures = _beside(sidecars, options)
+    written = _first_passages("\n".join(dict.fromkeys(beside + descriptions)), options)
     views: dict[View, tuple[Payload, ...]] = {View.VISUAL: (picture,)}
     if written:
         views[View.TEXT] = (written[0],)
-    own = Segment(views, text=written[0] if written else None)
-    more = (Segment({View.TEXT: (passage,)}, text=passage) for passage in written[1:])
+    captions = _texts(Origin.CAPTION, written)
+    own = Segment(views, texts=captions[:1])
+    more = (Segment({View.TEXT: (text.words,)}, texts=(text,)) for text in captions[1:])
     return Decoded(Modality.IMAGE, (own, *more), tuple(failures))
 
 
@@ -126,7 +129,7 @@ def _beside(sidecars: Sequence[bytes], options: DecodeOptions) -> tuple[list[str
                 raw = beside.read(options.limits.text_bytes)
             stage = Stage.DECODE
             if has_times(sidecar):
-                found = cues(decode_text(raw), track=len(lines))
+                found = cues(decode_text(raw), len(lines), language_of(sidecar))
                 if not found:
                     raise MediaError("no subtitle with a time stands in it; replace or remove it")
                 lines += found
@@ -177,8 +180,8 @@ def _decode_clip(
         captions, failures = [], []
     if part.damage:
         failures.append(Failure(Path(os.fsdecode(path)), Stage.DECODE, part.damage))
-    words = _first_passages("\n".join(captions), options)
-    whole = (Segment({View.TEXT: (passage,)}, 0.0, part.length_s, passage) for passage in words)
+    texts = _texts(Origin.CAPTION, _first_passages("\n".join(captions), options))
+    whole = (Segment({View.TEXT: (text.words,)}, 0.0, part.length_s, (text,)) for text in texts)
     kind = Modality.VIDEO if part.has_pictures else modality  # a sound's name on a clip is a lie
     return Decoded(kind, (*part.segments, *whole), tuple(failures), part.resume_s)
 
@@ -191,7 +194,12 @@ def _decode_text(file: io.BufferedReader, path: bytes, options: DecodeOptions) -
     found = _passages(spoken(text) if path.lower().endswith((b".srt", b".vtt")) else text, options)
     if not found:
         raise MediaError("the text holds no words")
-    return Decoded(Modality.TEXT, tuple(Segment({View.TEXT: (passage,)}, text=passage) for passage in found))
+    texts = _texts(Origin.PASSAGE, found)
+    return Decoded(Modality.TEXT, tuple(Segment({View.TEXT: (text.words,)}, texts=(text,)) for text in texts))
+
+
+def _texts(origin: Origin, words: Iterable[str]) -> tuple[Text, ...]:
+    return tuple(Text(origin, passage) for passage in words)
 
 
 def _passages(text: str, options: DecodeOptions) -> list[str]:

@@ -55,6 +55,8 @@ _RUN_UP_S = 1.0
 """How far before a moment reading begins: a sound decoder needs some frames to settle."""
 _CUE_RUN_UP_S = 10.0
 """The same where subtitles are read: one may have begun before."""
+_LANGUAGE = 3
+"""Letters of a language in a container: ISO 639-2."""
 _BAD_SHARE = 0.02
 """Share of packets that may fail before it is worth a word: broadcasts begin and end with a few."""
 _BROKEN = (av.error.FFmpegError, ValueError, EOFError)
@@ -279,7 +281,8 @@ class Video:
                 yield self._block(item)
             elif (words := words_of(item)) and packet.pts is not None and packet.time_base is not None:
                 start_s = float(packet.pts * packet.time_base) - self._start_s
-                yield Cue(start_s, start_s + float((packet.duration or 0) * packet.time_base), words)
+                end_s = start_s + float((packet.duration or 0) * packet.time_base)
+                yield Cue(start_s, end_s, words, language=_language(self._subtitles))
 
     def _frame(self, frame: VideoFrame) -> Frame:
         assert self._pictures is not None
@@ -360,6 +363,12 @@ def _are_dense(pictures: VideoStream) -> bool:
         return False
     apart = np.diff([*keys, entries[-1].timestamp]) * float(pictures.time_base)
     return bool(apart.max() <= _DENSE_S)
+
+
+def _language(stream: Stream | None) -> str:
+    """Return the language that a container gives a track, "" where it gives none."""
+    named = stream.metadata.get("language", "") if stream is not None else ""
+    return named if named.isalpha() and len(named) <= _LANGUAGE and named != "und" else ""
 
 
 def _is_known(stream: Stream) -> bool:

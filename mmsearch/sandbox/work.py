@@ -8,17 +8,25 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
 
 from mmsearch.errors import ReadError, why
 from mmsearch.files import mtime_ns
 from mmsearch.media import DecodeOptions, decode
+from mmsearch.records import Segment
 from mmsearch.settings import Limits
 from mmsearch.spaces.base import FrontEnd, Prepared, decoding_needs
 from mmsearch.types import Failure, Modality, View
 
+if TYPE_CHECKING:
+    from mmsearch.records import Payloads
+
 _DECODERS = {Modality.IMAGE: ("image",), Modality.AUDIO: ("clip", "sound"), Modality.VIDEO: ("clip", "video")}
 FrontEnds = Mapping[tuple[str, View], FrontEnd]
 """The front ends of a model's towers, by (space name, view)."""
+PreparedSegment: TypeAlias = Segment[Mapping[View, Mapping[str, tuple[Prepared, ...]]]]
+"""A segment whose payloads went through the front ends: of each of its views, what each space's tower takes of it, by
+the space's name. A view that no space has a tower for is there, and empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +46,6 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class PreparedSegment:
-    """A segment whose payloads went through the front ends: what each space's tower takes, by (space name, view).
-
-    `views` are all that the segment has, whether or not a space has a tower for them.
-    """
-
-    start_s: float | None
-    end_s: float | None
-    text: str | None
-    silent: bool
-    views: frozenset[View]
-    inputs: Mapping[tuple[str, View], tuple[Prepared, ...]]
-
-
-@dataclass(frozen=True, slots=True)
 class PreparedContent:
     """A decoded content, or a part of one, ready to be encoded.
 
@@ -68,7 +61,8 @@ class PreparedContent:
     @property
     def bytes(self) -> int:
         """How much memory it takes until it is encoded."""
-        return sum(p.nbytes for segment in self.segments for prepared in segment.inputs.values() for p in prepared)
+        views = (inputs for segment in self.segments for inputs in segment.views.values())
+        return sum(p.nbytes for inputs in views for prepared in inputs.values() for p in prepared)
 
 
 class Work:
@@ -86,23 +80,16 @@ class Work:
         decoded = decode(request.path, request.sidecars, options, request.from_s)
         if request.stamp is not None:
             _check_unchanged(request.path, request.stamp)
-        segments = tuple(
-            PreparedSegment(
-                segment.start_s,
-                segment.end_s,
-                segment.text,
-                segment.silent,
-                frozenset(segment.views),
-                {
-                    (space, view): tuple(end(payload) for payload in segment.views[view])
-                    for (space, view), end in self._front_ends.items()
-                    if view in segment.views
-                },
-            )
-            for segment in decoded.segments
-        )
+        segments = tuple(self._prepared(segment) for segment in decoded.segments)
         seconds = time.monotonic() - began
         return PreparedContent(decoded.modality, segments, decoded.failures, decoded.resume_s, seconds)
+
+    def _prepared(self, segment: Segment[Payloads]) -> PreparedSegment:
+        inputs: dict[View, dict[str, tuple[Prepared, ...]]] = {view: {} for view in segment.views}
+        for (space, view), end in self._front_ends.items():
+            if view in inputs:
+                inputs[view][space] = tuple(end(payload) for payload in segment.views[view])
+        return segment.with_views(inputs)
 
 
 def _check_unchanged(path: bytes, stamp: tuple[int, int]) -> None:
