@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from mmsearch.types import Payload
 
-    Payloads: TypeAlias = Mapping[View, tuple[Payload, ...]]
-    """The views of a decoded segment: one payload each, or several whose mean stands for the view."""
-
 FACTS_VERSION = 1
 """Raised when more is read of a file than before: the next index run reads the facts of every file again."""
+
+Payloads: TypeAlias = "Mapping[View, tuple[Payload, ...]]"
+"""The views of a decoded segment: one payload each, or several whose mean stands for the view."""
 
 Views = TypeVar("Views", covariant=True)
 OtherViews = TypeVar("OtherViews")

@@ -18,8 +18,8 @@ from indexer.spent import Spent
 from mmsearch import Limits, Modality, Settings, Stage
 from mmsearch.errors import MediaError
 from mmsearch.media import DecodeOptions, content_digest, decode
-from mmsearch.sandbox.work import PreparedContent
 from mmsearch.records import Payloads, Segment
+from mmsearch.sandbox.work import PreparedContent
 from mmsearch.types import View
 
 RATE = 4_000

@@ -15,6 +15,7 @@ from PIL import Image
 import mmsearch
 from mmsearch import Settings, Term, View
 from mmsearch.catalog import SegmentRow
+from mmsearch.records import Text
 from mmsearch.search.answer import NEAR_DUPLICATE, make_answer
 from mmsearch.search.calibration import BankScores
 from mmsearch.search.encode import Encoder
@@ -71,6 +72,9 @@ class OneSegmentEach:
 
     def segment_counts(self, contents: Sequence[int]) -> dict[int, int]:
         return dict.fromkeys(contents, 1)
+
+    def texts_of(self, _segments: Sequence[int]) -> dict[int, tuple[Text, ...]]:
+        return {}
 
 
 class Bank:
