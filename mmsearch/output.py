@@ -309,10 +309,10 @@ def show_checks(checks: Sequence[Check], *, as_json: bool) -> None:
     if as_json:
         for check in checks:
             print_json({"check": check.check, "ok": check.ok, "detail": check.detail, "repaired": check.repaired})
-        return
-    for check in checks:
-        state = "mended" if check.repaired else "ok" if check.ok else "WRONG"
-        say(f"{state:<7} {check.check:<15} {check.detail}")
+    else:
+        for check in checks:
+            state = "mended" if check.repaired else "ok" if check.ok else "WRONG"
+            say(f"{state:<7} {check.check:<15} {check.detail}")
     if wrong := sum(not check.ok for check in checks):
         warn(f"{count(wrong, 'check')} failed; 'mmsearch doctor --repair' mends what can be mended")
 

@@ -12,6 +12,7 @@ from typing import Protocol
 from mmsearch.catalog import Catalog
 from mmsearch.catalog.checking import Faults, find_faults
 from mmsearch.catalog.mending import rebuild_search_trees
+from mmsearch.catalog.opening import mapped_errors
 from mmsearch.catalog.salvage import BEFORE_REPAIR, keep_copy, salvage
 from mmsearch.catalog.seal import seal
 from mmsearch.catalog.shape import has_own_tables, mend_shape
@@ -61,16 +62,17 @@ def examine(
     """
     if not os.path.lexists(folder / CATALOG):
         raise NoLibraryError(f"there is no library in {folder}; make one with 'mmsearch index PATH --library {folder}'")
-    if not repair:
-        return _checks(folder, open_library)
+    with mapped_errors(folder / CATALOG):
+        return _repaired(folder, open_library, settings or Settings()) if repair else _checks(folder, open_library)
+
+
+def _repaired(folder: Path, open_library: OpenLibrary, settings: Settings) -> list[Check]:
     lock = check_lock(folder)
     with write_lock(folder):
         before = _checks(folder, open_library, lock)
         if all(check.ok for check in before):
             return before
-        failed = _Repair(folder, open_library, settings or Settings()).go(
-            {check.check for check in before if not check.ok}
-        )
+        failed = _Repair(folder, open_library, settings).go({check.check for check in before if not check.ok})
         after = {check.check: check for check in _checks(folder, open_library, lock)}
     return [_compared(check, after.get(check.check), failed) for check in before] + [
         check for name, check in after.items() if name not in {one.check for one in before}
@@ -129,11 +131,12 @@ class _Repair:
         """Mend what is wrong, by the names of checks; return in a line why something can't be mended, "" if all is."""
         remove_strays(self._folder)
         try:
-            if not {"catalog", "schema", "checksums", "vectors", "references"}.isdisjoint(wrong):
-                keep_copy(self._file)
-                self._mend_catalog()
-            with self._open_library() as opened:
-                self._mend_rest(opened.seen(), wrong)
+            with mapped_errors(self._file):
+                if not {"catalog", "schema", "checksums", "vectors", "references"}.isdisjoint(wrong):
+                    keep_copy(self._file)
+                    self._mend_catalog()
+                with self._open_library() as opened:
+                    self._mend_rest(opened.seen(), wrong)
         except MMSearchError as error:
             return one_line(error, 300)
         seal(self._file)

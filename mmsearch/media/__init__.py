@@ -1,6 +1,6 @@
 """Files → payloads: which files are media, and how each kind is decoded."""
 
-from mmsearch.media.decode import DECODER_VERSION, Decoded, DecodeOptions, decode, open_regular
+from mmsearch.media.decode import DECODER_VERSION, Decoded, DecodeOptions, decode, open_regular, still
 from mmsearch.media.digest import content_digest, find_sidecars
 from mmsearch.media.kinds import EXTENSIONS, HEAD_BYTES, by_name, resolve
 from mmsearch.media.sidecar import SIDECAR_ENDINGS, sidecar_names
@@ -21,4 +21,5 @@ __all__ = [
     "resolve",
     "sentences",
     "sidecar_names",
+    "still",
 ]

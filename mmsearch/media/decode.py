@@ -102,6 +102,28 @@ def decode(path: bytes, sidecars: Sequence[bytes], options: DecodeOptions, from_
         raise ReadError(f"can't be read: {why(error, 'check the disk')}") from error
 
 
+def still(path: bytes, options: DecodeOptions, at_s: float) -> Decoded:
+    """Decode only what is to be seen in a file at a second: a frame of a video, or a picture. Raises `MediaError`."""
+    try:
+        with open_regular(path) as file:
+            kind = kinds.resolve(path, file.read(kinds.HEAD_BYTES))
+            file.seek(0)
+            picture: Payload | None
+            if kind is Modality.IMAGE:
+                from mmsearch.media.image import read_image
+
+                picture, _ = read_image(file, options.limits, options.side)
+            else:
+                from mmsearch.media.video import frame_at
+
+                picture = frame_at(file, at_s, options.side, options.limits)
+    except OSError as error:
+        raise ReadError(f"can't be read: {why(error, 'check the disk')}") from error
+    if picture is None:
+        raise MediaError("there is nothing to see in it")
+    return Decoded(kind or Modality.VIDEO, (Segment({View.VISUAL: (picture,)}, at_s, at_s),))
+
+
 def _decode_picture(file: io.BufferedReader, sidecars: Sequence[bytes], options: DecodeOptions) -> Decoded:
     from mmsearch.media.image import read_image  # Pillow is loaded only when there is a picture
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mmsearch.errors import ModelError
-from mmsearch.files import open_regular, write_whole
+from mmsearch.files import open_regular, remove_unfinished, write_whole
 from mmsearch.spaces.places import approval_file, remedy
 from mmsearch.spaces.spec import SPEC, is_adapted, is_file_name, read_adapted_spec, read_object, read_spec
 
@@ -118,6 +118,7 @@ def _remember(name: str, files: Mapping[str, Any]) -> None:
     record = approval_file(name)
     try:
         record.parent.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(record)
         write_whole(record, json.dumps({"name": name, "files": files}, indent=1).encode("utf-8", "replace"))
     except OSError as error:
         _log.warning(

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.errors import ModelError
-from mmsearch.files import Layout, open_regular, remove_own
+from mmsearch.files import Layout, open_regular, remove_own, remove_unfinished, write_whole
 from mmsearch.spaces.onnx import OnnxSpace
 from mmsearch.spaces.places import cache_folder, export_folder, remedy, slug, source_file
 from mmsearch.spaces.sources import CLAP, Checkpoint, architecture_of, find_checkpoint, is_local
@@ -205,12 +205,9 @@ def _states(checkpoint: Checkpoint) -> Mapping[str, list[int]]:
 def _remember(name: str, fingerprint: str, states: Mapping[str, list[int]]) -> None:
     file = source_file(name)
     file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent)
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as opened:
-        json.dump({"name": name, "fingerprint": fingerprint, "files": states}, opened, ensure_ascii=False)
-    Path(temporary).chmod(0o644)
-    _sync(Path(temporary))
-    Path(temporary).replace(file)
+    remove_unfinished(file)
+    record = json.dumps({"name": name, "fingerprint": fingerprint, "files": states}, ensure_ascii=False)
+    write_whole(file, record.encode("utf-8", "surrogateescape"))
 
 
 def _remembered(name: str) -> str:
