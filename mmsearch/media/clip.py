@@ -10,9 +10,10 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from mmsearch.errors import MediaError
 from mmsearch.media.frames import Block, Frame, picture_of
@@ -21,8 +22,9 @@ from mmsearch.media.sound import HOP_S, WINDOW_S, SoundFile, Track, is_silent, w
 from mmsearch.media.stretches import Stretch
 from mmsearch.media.subtitles import Cue, said
 from mmsearch.media.video import SeekMissedError, Video
-from mmsearch.records import Segment, Text
-from mmsearch.types import View
+from mmsearch.records import FileFacts, Segment, Text
+from mmsearch.settings import Limits
+from mmsearch.types import Modality, View
 
 if TYPE_CHECKING:
     from mmsearch.records import Payloads
@@ -41,6 +43,8 @@ _SOUND_LAG_S = 15.0
 """How far in a file the sound may lie behind its picture; what comes later is missing under its shot."""
 _BLEEDS_S = 0.1
 """So far a codec lets a shot's sound run into the next one, which may be silent all the same."""
+_LOOKED_AT = 500
+"""Frames, blocks of sound and subtitles among which the first frame is looked for where only facts are read."""
 _TAIL_S = _PART_WINDOWS * HOP_S
 _MOST_WORDS = 4_000
 """Characters that are kept of what is said in one moment."""
@@ -66,7 +70,7 @@ class Asked:
 class Part:
     """Some segments in order; where to go on, None at the end; and what of it couldn't be decoded.
 
-    `length_s` is how long the whole is by its header, or how far this part reaches.
+    `facts` are those of the whole file. `length_s` is how long that is by its header, or how far this part reaches.
     """
 
     segments: tuple[Segment[Payloads], ...]
@@ -74,6 +78,7 @@ class Part:
     resume_s: float | None = None
     damage: str | None = None
     has_pictures: bool = False
+    facts: FileFacts = field(default_factory=FileFacts)
 
 
 def read_sound(sound: SoundFile, lines: Sequence[Cue], asked: Asked, from_s: float = 0.0) -> Part:
@@ -94,7 +99,22 @@ def read_sound(sound: SoundFile, lines: Sequence[Cue], asked: Asked, from_s: flo
         damage = _cut_short(track.end_s, sound.promised_s)
     elif resume_s is not None and resume_s > asked.longest_s:
         resume_s, damage = None, _too_long(asked.longest_s)
-    return Part(stretch.before(found), sound.promised_s or track.end_s, resume_s, damage)
+    return Part(stretch.before(found), sound.promised_s or track.end_s, resume_s, damage, facts=sound.facts)
+
+
+def clip_facts(file: BinaryIO, kind: Modality, limits: Limits) -> FileFacts:
+    """Return the facts of a sound or clip, decoding no more than its first frame. Raises `MediaError`."""
+    if kind is Modality.AUDIO and SoundFile.is_one(file):
+        with suppress(MediaError):  # FFmpeg knows more kinds
+            return SoundFile(file).facts
+        file.seek(0)
+    video = Video(file, limits)
+    try:
+        if video.has_pictures:
+            next((event for event in islice(video.events(), _LOOKED_AT) if isinstance(event, Frame)), None)
+        return video.facts
+    finally:
+        video.close()
 
 
 def read_clip(open_clip: Callable[[], Video], lines: Sequence[Cue], asked: Asked, from_s: float = 0.0) -> Part:
@@ -287,7 +307,7 @@ class _Reading:
         elif resume_s is None and damage is None and self.video.says_its_length and promised_s:
             damage = _cut_short(max(self._seen_s, self.video.pictures_end_s, heard_s), promised_s)
         length_s = promised_s or max(self._seen_s, heard_s)
-        return Part(segments, length_s, resume_s, damage, self.video.has_pictures)
+        return Part(segments, length_s, resume_s, damage, self.video.has_pictures, self.video.facts)
 
 
 def _windows(

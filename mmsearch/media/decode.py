@@ -17,7 +17,7 @@ from mmsearch.media import kinds
 from mmsearch.media.sidecar import has_times, language_of, read_sidecar
 from mmsearch.media.subtitles import Cue, cues
 from mmsearch.media.text import CountTokens, decode_text, passages, spoken
-from mmsearch.records import Origin, Segment, Text
+from mmsearch.records import FileFacts, Origin, Segment, Text
 from mmsearch.settings import Limits
 from mmsearch.types import Failure, Modality, Stage, View
 
@@ -56,6 +56,8 @@ class DecodeOptions:
 class Decoded:
     """The segments of one content, or of a part of it: then `resume_s` says where the next part begins.
 
+    `facts` are what the file says of itself; None of a text, and of a part that isn't the first.
+
     `failures` are what of it couldn't be read: a broken sidecar, or under the file's own path its broken tail.
     """
 
@@ -63,6 +65,7 @@ class Decoded:
     segments: tuple[Segment[Payloads], ...]
     failures: tuple[Failure, ...] = ()
     resume_s: float | None = None
+    facts: FileFacts | None = None
 
 
 def open_regular(path: bytes | str) -> io.BufferedReader:
@@ -124,19 +127,41 @@ def still(path: bytes, options: DecodeOptions, at_s: float) -> Decoded:
     return Decoded(kind or Modality.VIDEO, (Segment({View.VISUAL: (picture,)}, at_s, at_s),))
 
 
-def _decode_picture(file: io.BufferedReader, sidecars: Sequence[bytes], options: DecodeOptions) -> Decoded:
-    from mmsearch.media.image import read_image  # Pillow is loaded only when there is a picture
+def facts_of(path: bytes, limits: Limits) -> Decoded:
+    """Read only what a picture, sound or clip says of itself. Raises `MediaError`."""
+    try:
+        with open_regular(path) as file:
+            kind = kinds.resolve(path, file.read(kinds.HEAD_BYTES))
+            file.seek(0)
+            match kind:
+                case Modality.IMAGE:
+                    from mmsearch.media.image import read_facts
 
-    picture, descriptions = read_image(file, options.limits, options.side)
+                    facts = read_facts(file, limits)
+                case Modality.AUDIO | Modality.VIDEO:
+                    from mmsearch.media.clip import clip_facts
+
+                    facts = clip_facts(file, kind, limits)
+                case _:
+                    facts = FileFacts()
+    except OSError as error:
+        raise ReadError(f"can't be read: {why(error, 'check the disk')}") from error
+    return Decoded(kind or Modality.TEXT, (), facts=facts)
+
+
+def _decode_picture(file: io.BufferedReader, sidecars: Sequence[bytes], options: DecodeOptions) -> Decoded:
+    from mmsearch.media.image import read_picture  # Pillow is loaded only when there is a picture
+
+    picture = read_picture(file, options.limits, options.side)
     beside, _, failures = _beside(sidecars, options)
-    written = _first_passages("\n".join(dict.fromkeys(beside + descriptions)), options)
-    views: dict[View, tuple[Payload, ...]] = {View.VISUAL: (picture,)}
+    written = _first_passages("\n".join(dict.fromkeys(beside + picture.descriptions)), options)
+    views: dict[View, tuple[Payload, ...]] = {View.VISUAL: (picture.pixels,)}
     if written:
         views[View.TEXT] = (written[0],)
     captions = _texts(Origin.CAPTION, written)
     own = Segment(views, texts=captions[:1])
     more = (Segment({View.TEXT: (text.words,)}, texts=(text,)) for text in captions[1:])
-    return Decoded(Modality.IMAGE, (own, *more), tuple(failures))
+    return Decoded(Modality.IMAGE, (own, *more), tuple(failures), facts=picture.facts)
 
 
 def _beside(sidecars: Sequence[bytes], options: DecodeOptions) -> tuple[list[str], list[Cue], list[Failure]]:
@@ -192,8 +217,7 @@ def _decode_clip(
         options.joins,
     )
     part: Part | None = None
-    if modality is Modality.AUDIO and file.read(4) in SoundFile.HEADS:
-        file.seek(0)
+    if modality is Modality.AUDIO and SoundFile.is_one(file):
         with suppress(MediaError):  # FFmpeg knows more kinds, and says better what is wrong with a broken one
             part = read_sound(SoundFile(file), lines, asked, from_s)
     if part is None or not part.segments:
@@ -205,7 +229,8 @@ def _decode_clip(
     texts = _texts(Origin.CAPTION, _first_passages("\n".join(captions), options))
     whole = (Segment({View.TEXT: (text.words,)}, 0.0, part.length_s, (text,)) for text in texts)
     kind = Modality.VIDEO if part.has_pictures else modality  # a sound's name on a clip is a lie
-    return Decoded(kind, (*part.segments, *whole), tuple(failures), part.resume_s)
+    facts = part.facts if from_s == 0 else None
+    return Decoded(kind, (*part.segments, *whole), tuple(failures), part.resume_s, facts)
 
 
 def _decode_text(file: io.BufferedReader, path: bytes, options: DecodeOptions) -> Decoded:

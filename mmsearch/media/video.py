@@ -22,10 +22,12 @@ from av.video.stream import VideoStream
 
 from mmsearch import memory
 from mmsearch.errors import MediaError
+from mmsearch.media import metadata
 from mmsearch.media.boxes import breaks_off
 from mmsearch.media.frames import Block, Frame, picture_of, samples_of, thumb_of, words_of
 from mmsearch.media.shots import Thumb
 from mmsearch.media.subtitles import Cue
+from mmsearch.records import FileFacts
 from mmsearch.resample import resample
 from mmsearch.settings import Limits
 
@@ -97,6 +99,7 @@ class Video:
         self._from_s, self._heard_s, self._key_s, self._rate_hz = 0.0, 0.0, -1.0, 0
         self._seen_s: float | None = None
         self._standing: Frame | None = None
+        self._turned: bool | None = None
         self._small = VideoReformatter()
         self._prepare()
 
@@ -149,6 +152,15 @@ class Video:
             return max(lengths)
         whole = self._container.duration
         return whole / av.time_base - max(0.0, self._start_s) if whole and self._subtitles is None else None
+
+    @property
+    def facts(self) -> FileFacts:
+        """What the container says of itself. Which way up it is, only its first frame tells, and so its size."""
+        fields = metadata.container_facts(self._container.metadata)
+        if self._pictures is not None and self._turned is not None:
+            context = self._pictures.codec_context
+            fields |= metadata.pixels(context.width, context.height, turned=self._turned)
+        return FileFacts(**fields, duration_s=metadata.duration(self.promised_s))
 
     @property
     def pictures_promised_s(self) -> float | None:
@@ -288,6 +300,7 @@ class Video:
         assert self._pictures is not None
         if frame.width * frame.height > self._limits.frame_pixels:
             raise MediaError(f"its frames are {frame.width} x {frame.height}; make them smaller")
+        self._turned = frame.rotation % 180 != 0
         before_s = self._seen_s
         time_s = 0.0 if before_s is None else before_s + self._frame_s
         if frame.pts is not None and self._tick_s:

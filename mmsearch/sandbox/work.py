@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from mmsearch.errors import ReadError, why
 from mmsearch.files import mtime_ns
-from mmsearch.media import DecodeOptions, decode, still
-from mmsearch.records import Segment
+from mmsearch.media import DecodeOptions, decode, facts_of, still
+from mmsearch.records import FileFacts, Segment
 from mmsearch.settings import Limits
 from mmsearch.spaces.base import FrontEnd, Prepared, decoding_needs
 from mmsearch.types import Failure, Modality, View
@@ -33,7 +33,8 @@ the space's name. A view that no space has a tower for is there, and empty."""
 class Request:
     """A file to decode, or the part of a long one from a second on: its path and its sidecars', as bytes.
 
-    With `still_s`, only what is to be seen at that second is decoded: a frame of a video, or a picture.
+    With `only_facts`, nothing is read but what the file says of itself. With `still_s`, only what is to be seen at that
+    second is decoded: a frame of a video, or a picture.
 
     `joins` makes one segment of a long stretch in which nothing happens: see `DecodeOptions`. `stamp` is its size in
     bytes and its mtime in ns where the caller relies on them: a file that differs afterwards was changed while it was
@@ -46,6 +47,7 @@ class Request:
     joins: bool = True
     stamp: tuple[int, int] | None = None
     still_s: float | None = None
+    only_facts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class PreparedContent:
     failures: tuple[Failure, ...]
     resume_s: float | None = None
     seconds: float = 0.0
+    facts: FileFacts | None = None
 
     @property
     def bytes(self) -> int:
@@ -82,13 +85,15 @@ class Work:
         options = replace(self._options, joins=request.joins)
         if request.still_s is not None:
             decoded = still(request.path, options, request.still_s)
+        elif request.only_facts:
+            decoded = facts_of(request.path, options.limits)
         else:
             decoded = decode(request.path, request.sidecars, options, request.from_s)
         if request.stamp is not None:
             _check_unchanged(request.path, request.stamp)
         segments = tuple(self._prepared(segment) for segment in decoded.segments)
         seconds = time.monotonic() - began
-        return PreparedContent(decoded.modality, segments, decoded.failures, decoded.resume_s, seconds)
+        return PreparedContent(decoded.modality, segments, decoded.failures, decoded.resume_s, seconds, decoded.facts)
 
     def _prepared(self, segment: Segment[Payloads]) -> PreparedSegment:
         inputs: dict[View, dict[str, tuple[Prepared, ...]]] = {view: {} for view in segment.views}
