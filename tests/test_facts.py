@@ -6,7 +6,7 @@ import io
 import os
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -31,7 +31,9 @@ SUMMER = timezone(timedelta(hours=2))
 
 
 def exif(
-    fields: dict[int, object], details: dict[int, object] | None = None, place: dict[int, object] | None = None
+    fields: Mapping[int, object],
+    details: Mapping[int, object] | None = None,
+    place: Mapping[int, object] | None = None,
 ) -> Image.Exif:
     data = Image.Exif()
     data.update(fields)
@@ -41,7 +43,7 @@ def exif(
     return data
 
 
-PLACE = {1: "N", 2: (50.0, 5.0, 15.0), 3: "E", 4: (14.0, 25.0, 16.68)}
+PLACE: Mapping[int, object] = {1: "N", 2: (50.0, 5.0, 15.0), 3: "E", 4: (14.0, 25.0, 16.68)}
 PHOTO = exif(
     {0x010F: "Canon", 0x0110: "Canon EOS 5D", 0x0112: 6, 0x0132: "2020:01:01 00:00:00"},
     {0x9003: "2019:06:01 12:30:15", 0x9011: "+02:00"},
@@ -114,13 +116,13 @@ def test_a_date_is_read_or_left_out(
     ],
 )
 def test_a_place_that_is_none_is_left_out(change: dict[int, object]) -> None:
-    found = exif_facts(exif({}, {}, PLACE | change))
+    found = exif_facts(exif({}, {}, {**PLACE, **change}))
     assert "latitude" not in found
     assert "longitude" not in found
 
 
 def test_south_and_west_are_negative() -> None:
-    found = exif_facts(exif({}, {}, PLACE | {1: "S", 3: b"W\0"}))
+    found = exif_facts(exif({}, {}, {**PLACE, 1: "S", 3: b"W\0"}))
     assert (found["latitude"], found["longitude"]) == (-50.0875, -14.4213)
 
 

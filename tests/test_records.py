@@ -19,6 +19,7 @@ from mmsearch.catalog import Catalog, NewContent, NewMedia, schema
 from mmsearch.catalog.checking import find_faults
 from mmsearch.catalog.checksums import segment_checksum, text_checksum
 from mmsearch.catalog.facts import facts_of
+from mmsearch.catalog.rows import NewSegment
 from mmsearch.catalog.salvage import salvage
 from mmsearch.errors import CatalogError
 from mmsearch.media import DecodeOptions, decode
@@ -43,7 +44,7 @@ def vector(seed: int) -> np.ndarray:
     return np.asarray(drawn / np.linalg.norm(drawn), np.float32)
 
 
-def content(path: str, modality: Modality, *segments: Segment, facts: FileFacts | None = None) -> NewContent:
+def content(path: str, modality: Modality, *segments: NewSegment, facts: FileFacts | None = None) -> NewContent:
     names = [NewMedia(os.fsencode(path), 1, 1, "", "1")]
     return NewContent(os.fsencode(path), modality, segments, names, facts=facts)
 
@@ -55,7 +56,7 @@ def file(tmp_path: Path) -> Path:
         held.set_profile("mini", ["mini"])
         space = held.add_space("mini", "f1", 8)
 
-        def segment(path: str, *views: View, start_s: float | None = None) -> Segment:
+        def segment(path: str, *views: View, start_s: float | None = None) -> NewSegment:
             origin, words = OLD_WORDS[path]
             vectors = {(space, view): vector(len(path) + n) for n, view in enumerate(views)}
             return Segment(vectors, start_s, start_s, (Text(Origin(origin), words),))
@@ -85,12 +86,16 @@ def asked(file: Path, *statements: str) -> list[tuple[object, ...]]:
         return rows
 
 
-def origins(file: Path) -> dict[str, tuple[object, ...]]:
+def origins(file: Path) -> dict[str, tuple[str, str]]:
     query = (
         "SELECT path, origin, words FROM text AS t JOIN segment AS s ON s.id = segment_id "
         "JOIN media AS m ON m.content_id = s.content_id"
     )
-    return {os.fsdecode(str(path, "utf-8")): rest for path, *rest in map(tuple, asked(file, query))}  # type: ignore[call-overload, misc]
+    found = {}
+    for path, origin, words in asked(file, query):
+        assert isinstance(path, bytes)
+        found[os.fsdecode(path)] = (str(origin), str(words))
+    return found
 
 
 def matches(file: Path, words: str) -> list[str]:
@@ -147,7 +152,7 @@ def test_texts_come_back_as_they_were_written_and_in_their_order(tmp_path: Path)
 def test_the_full_text_index_follows_every_change(file: Path) -> None:
     assert matches(file, "boat*") == ["a boat at sea", "a song about boats"]
     with closing(Catalog(file)) as held:
-        again = Segment({}, texts=(Text(Origin.CAPTION, "Tři čluny"),))
+        again: NewSegment = Segment({}, texts=(Text(Origin.CAPTION, "Tři čluny"),))
         held.commit([content("/p.jpg", Modality.IMAGE, again)], "key")
         assert (matches(file, "boat*"), matches(file, "cluny")) == (["a song about boats"], ["Tři čluny"])
         other = held.beside(held.begin_change("standard", ["x"]))
@@ -189,7 +194,7 @@ def test_damaged_facts_are_found(file: Path, damage: str) -> None:
 def test_an_older_catalog_gets_texts_with_an_origin(file: Path, version: int) -> None:
     downgrade(file, version)
     Catalog(file).close()
-    assert origins(file) == {path: [*rest] for path, rest in OLD_WORDS.items()}
+    assert origins(file) == OLD_WORDS
     assert matches(file, "boat*") == ["a boat at sea", "a song about boats"]
     faults = find_faults(file)
     assert not faults
@@ -221,7 +226,7 @@ def test_a_catalog_of_schema_4_that_cannot_be_opened_is_saved_with_its_texts(fil
     with pytest.raises(CatalogError):
         Catalog(file)
     salvage(file)
-    assert origins(file) == {path: [*rest] for path, rest in OLD_WORDS.items()}
+    assert origins(file) == OLD_WORDS
     assert matches(file, "boat*") == ["a boat at sea", "a song about boats"]
     faults = find_faults(file)
     assert (faults.contents, faults.rows, faults.dangling, faults.full_text) == (set(), {}, {}, False)

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from mmsearch import files
 from mmsearch.errors import MediaError, ReadError, why
 from mmsearch.media import kinds
+from mmsearch.media.encodings import decode_text
 from mmsearch.media.sidecar import has_times, language_of, read_sidecar
 from mmsearch.media.subtitles import Cue, cues
-from mmsearch.media.text import CountTokens, decode_text, passages, spoken
+from mmsearch.media.text import CountTokens, passages, spoken
 from mmsearch.records import FileFacts, Origin, Segment, Text
 from mmsearch.settings import Limits
 from mmsearch.types import Failure, Modality, Stage, View

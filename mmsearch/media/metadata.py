@@ -68,7 +68,7 @@ def container_facts(tags: Mapping[str, str]) -> dict[str, Any]:
     return {"taken_at": next(real, None), "camera": camera(make, model), **_place(latitude, longitude)}
 
 
-def pixels(width: int, height: int, *, turned: bool = False) -> dict[str, int]:
+def pixels(width: int, height: int, *, turned: bool = False) -> dict[str, Any]:
     """Return the size of an upright picture as fields of `FileFacts`; `turned` says that width and height change."""
     sides = (height, width) if turned else (width, height)
     return dict(zip(("width", "height"), sides, strict=True)) if min(sides) > 0 else {}
@@ -127,11 +127,11 @@ def _is_at(date: datetime, other: datetime) -> bool:
     return abs(date.replace(tzinfo=date.tzinfo or UTC) - other) < timedelta(days=1)
 
 
-def _degrees(parts: object, side: object, negative: bytes) -> float | None:
+def _degrees(parts: Any, side: object, negative: bytes) -> float | None:  # noqa: ANN401  whatever EXIF holds
     """Return degrees of degrees, minutes and seconds; None unless all are there and are numbers."""
     try:
-        numbers = [float(part) for part in parts]  # type: ignore[attr-defined]
-        degrees = sum(number / 60**power for power, number in enumerate(numbers[:3]))
+        numbers = [float(part) for part in parts]
+        degrees = sum((number / 60.0**power for power, number in enumerate(numbers[:3])), 0.0)
     except BROKEN:
         return None
     if not numbers or not math.isfinite(degrees) or min(numbers) < 0:
@@ -139,7 +139,7 @@ def _degrees(parts: object, side: object, negative: bytes) -> float | None:
     return -degrees if _words(side).upper().encode("ascii", "replace").startswith(negative) else degrees
 
 
-def _place(latitude: float | None, longitude: float | None) -> dict[str, float]:
+def _place(latitude: float | None, longitude: float | None) -> dict[str, Any]:
     """Return a place as fields: none where half of it is missing or impossible.
 
     0° N 0° E is none either: cameras write it where they know no place.

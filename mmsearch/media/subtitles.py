@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from mmsearch.invisible import without_invisible
 from mmsearch.records import Origin, Text
 
 _TIME = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{2})[.,](\d{1,3})"
@@ -45,8 +46,8 @@ def cues(text: str, track: int = 0, language: str = "") -> list[Cue]:
 
 
 def plain(text: str) -> str:
-    """Return a line without tags, line breaks and soft hyphens."""
-    return " ".join(_TAG.sub("", text).replace("\u00ad", "").split())
+    """Return a line without tags, line breaks and characters that nobody sees."""
+    return " ".join(without_invisible(_TAG.sub("", text)).split())
 
 
 def said(lines: Iterable[Cue], start_s: float, end_s: float) -> list[Text]:
