@@ -142,7 +142,12 @@ class Library:
             seen = new or self.seen()
             seen.indexes.check(seen.profile)
             options = IndexOptions(tuple(exclude), prune, retry, self.folder, new is not None, frozenset(again))
+            _log.debug("indexing %s with the model %s", [str(root) for root in roots], seen.profile.name)
             report = run(seen.catalog, seen.profile, roots, self._settings, options, progress, stop)
+            _log.debug(
+                "added %d, updated %d, reused %d, removed %d, failed %d in %.3f s",
+                *(report.added, report.updated, report.reused, report.removed, report.failed, report.seconds),
+            )
             report = replace(report, switched_to=switched_to)
             if new and not report.interrupted:
                 report = change.switch(new, report, prune=prune)
