@@ -16,8 +16,6 @@ from mmsearch.catalog import Catalog, Ids
 from mmsearch.catalog.seal import kept_seal, seal
 from mmsearch.errors import CatalogError, ModelError, NoLibraryError, UsageError
 from mmsearch.folder import LibraryFolder
-from mmsearch.holdings import read_items, read_vectors
-from mmsearch.model_change import ModelChange
 from mmsearch.model_views import ModelView, ModelViews, load
 from mmsearch.paths import expand
 from mmsearch.records import Item
@@ -27,7 +25,6 @@ from mmsearch.search.items import warm_for
 from mmsearch.search.query import Query, make_query
 from mmsearch.settings import Limits, Settings
 from mmsearch.spaces import Profile, Vectors, load_profile
-from mmsearch.status import describe
 from mmsearch.types import (
     AdaptReport,
     Answer,
@@ -127,6 +124,7 @@ class Library:
         """
         from indexer import IndexOptions, find_roots, run  # the way back; only training knows the indexer, too
         from mmsearch.catalog.upkeep import mend_if_broken
+        from mmsearch.model_change import ModelChange
 
         if not paths:
             raise UsageError("nothing to index; name at least one file or folder")
@@ -142,7 +140,12 @@ class Library:
             seen = new or self.seen()
             seen.indexes.check(seen.profile)
             options = IndexOptions(tuple(exclude), prune, retry, self.folder, new is not None, frozenset(again))
+            _log.debug("indexing %s with the model %s", [str(root) for root in roots], seen.profile.name)
             report = run(seen.catalog, seen.profile, roots, self._settings, options, progress, stop)
+            _log.debug(
+                "added %d, updated %d, reused %d, removed %d, failed %d in %.3f s",
+                *(report.added, report.updated, report.reused, report.removed, report.failed, report.seconds),
+            )
             report = replace(report, switched_to=switched_to)
             if new and not report.interrupted:
                 report = change.switch(new, report, prune=prune)
@@ -157,6 +160,8 @@ class Library:
         of what the heads gain there lies above 0, everything stays as it is. Nothing is decoded again, and the old
         vectors stay. Raises `UsageError` where there is too little to learn from, `LockedError`.
         """
+        from mmsearch.model_change import ModelChange
+
         with self._place.lock("adapt"), kept_seal(self._catalog.file):
             seen = self.seen()
             seen.indexes.check(seen.profile)
@@ -230,6 +235,8 @@ class Library:
 
     def items(self) -> Iterator[Item]:
         """Yield what the library holds, by id: each content once, however many paths name it."""
+        from mmsearch.holdings import read_items  # no query pays for it
+
         return read_items(self.seen().catalog)
 
     def vectors(self, view: str | View = View.VISUAL) -> tuple[Ids, Vectors]:
@@ -238,6 +245,8 @@ class Library:
         The ids are those of `items`, in ascending order; an item of several segments has several rows. Raises
         `UsageError` where there is no such view, or no space of the model has it.
         """
+        from mmsearch.holdings import read_vectors
+
         seen = self.seen()
         return read_vectors(seen.catalog, seen.profile, view)
 
@@ -290,6 +299,8 @@ class Library:
 
     def status(self) -> Status:
         """Return what the library holds, and the state of its indexes."""
+        from mmsearch.status import describe
+
         row = self._views.row()
         try:
             seen: ModelView | None = self.seen()

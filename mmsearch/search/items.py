@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from mmsearch.sandbox.work import PreparedContent
     from mmsearch.types import QueryInput
 
+_log = logging.getLogger(__name__)
 _GIVEN = "the bytes of the query"
 """How messages name a file that is given as bytes."""
 _HASHED_BYTES = 2**28
@@ -169,6 +171,7 @@ class _Reading:
         named = self._written(file) if isinstance(file, bytes) else file
         path = os.path.abspath(os.fsencode(expand(named)))  # noqa: PTH100  the worker's folder is another
         request = Request(path, joins=False)
+        _log.debug("decoding %r, which asks", path)
         return self._sandbox.submit(Job(request, Needs.of(ends, self._limits), self._limits.query_s))
 
     def finish(self, file: QueryInput, future: Future[PreparedContent], until: float | None) -> QueryItem:
