@@ -12,7 +12,8 @@ import pytest
 from media_maker import deflate_bomb, png
 from PIL import Image
 
-from mmsearch import Limits, thumbnails
+from mmsearch import Limits
+from mmsearch.cli import thumbnails
 from mmsearch.errors import MediaError
 from mmsearch.media.image import read_image
 from mmsearch.types import Hit, Modality, View

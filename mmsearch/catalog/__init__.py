@@ -4,6 +4,7 @@ from mmsearch.catalog.catalog import Catalog
 from mmsearch.catalog.rows import (
     OF_A_PART,
     CaptionRow,
+    CatalogState,
     Embeddings,
     FailureRow,
     Ids,
@@ -23,6 +24,7 @@ __all__ = [
     "OF_A_PART",
     "CaptionRow",
     "Catalog",
+    "CatalogState",
     "Embeddings",
     "FailureRow",
     "Ids",

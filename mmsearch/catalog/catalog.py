@@ -16,8 +16,9 @@ from mmsearch.catalog.checksums import checked, delete_rows
 from mmsearch.catalog.copying import Copier
 from mmsearch.catalog.database import Database
 from mmsearch.catalog.embeddings import EmbeddingReader
+from mmsearch.catalog.facts import COLUMNS, NAMES, facts_of
 from mmsearch.catalog.profiles import ProfileKeeper, as_media_row, begin, count_media, media_rows
-from mmsearch.catalog.rows import FailureRow, Known, MediaRow, NewContent, NewMedia, check_types
+from mmsearch.catalog.rows import CatalogState, FailureRow, Known, MediaRow, NewContent, NewMedia, check_types
 from mmsearch.catalog.schema import content, embedded, failure, file_facts, media, profile, root, run, space
 from mmsearch.catalog.writing import (
     PART,
@@ -62,6 +63,11 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
     def file(self) -> Path:
         """The catalog's file."""
         return self._database.file
+
+    def state(self) -> CatalogState:
+        """Return what a query has to know of the catalog before it begins, in one read."""
+        with self.one_read():
+            return CatalogState(self.current, self.revision)
 
     def close(self) -> None:
         """Close every connection; the catalog can't be used afterwards."""
@@ -140,6 +146,13 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
             if len(rows) < PART:
                 return
             last = rows[-1].path
+
+    def facts_of(self, content_ids: Iterable[int]) -> dict[int, FileFacts]:
+        """Return what the files of these contents say of themselves, of those where it is known."""
+        query = select(file_facts.c.content_id, *COLUMNS).where(file_facts.c.content_id.in_(_SOME))
+        with self._read() as connection:
+            rows = [row for part in parts(content_ids) for row in connection.execute(query, {"some": part})]
+            return {number: facts_of(dict(zip(NAMES, fields, strict=True))) for number, *fields in rows}
 
     def put_facts(self, facts: Mapping[int, FileFacts]) -> None:
         """Write what files say of themselves, by the ids of their contents."""

@@ -12,7 +12,7 @@ from sqlalchemy import BindParameter, ScalarSelect, bindparam, func, select
 from mmsearch.catalog.database import Part
 from mmsearch.catalog.rows import CaptionRow, Embeddings, Ids, SegmentRow, check_types
 from mmsearch.catalog.schema import content, embedding, media, revision, segment, space, text
-from mmsearch.catalog.segments import COLUMNS, FIELDS, kinds_of_fields, texts_of
+from mmsearch.catalog.segments import COLUMNS, FIELDS, TEXT_COLUMNS, as_text, kinds_of_fields, texts_of
 from mmsearch.catalog.writing import FIRST_DRAWS, parts
 from mmsearch.records import Origin, Text
 from mmsearch.types import Modality, View
@@ -23,7 +23,9 @@ NORM_TOLERANCE = 0.02
 """How far a vector's length may be from 1: half precision takes less than a thousandth."""
 _VIEWS = frozenset(view.value for view in View)
 _MODALITIES = frozenset(modality.value for modality in Modality)
-_KINDS = kinds_of_fields()
+_OWN = 4
+_FIELDS = _OWN + len(TEXT_COLUMNS)
+_KINDS = (*[(kind, None) for kind in (str, str, str, float, float)], *kinds_of_fields())
 _SOME: BindParameter[Any] = bindparam("some", expanding=True)
 
 
@@ -145,10 +147,25 @@ class EmbeddingReader(Part):
                 for row in connection.execute(query, {"some": part})
             }
 
+    def contents_of(self, segment_ids: Iterable[int]) -> dict[int, int]:
+        """Return the content of each of these segments that exists."""
+        query = select(segment.c.id, segment.c.content_id).where(segment.c.id.in_(_SOME))
+        with self._read() as connection:
+            return {
+                row.id: row.content_id
+                for part in parts(segment_ids)
+                for row in connection.execute(query, {"some": part})
+            }
+
     def segment_rows(self, segment_ids: Iterable[int]) -> dict[int, SegmentRow]:
-        """Return these segments, without their texts, with their contents and paths."""
-        columns = (segment.c.id, content.c.id, content.c.modality, first_path().label("path"), *COLUMNS)
-        query = select(*columns).join_from(segment, content).where(segment.c.id.in_(_SOME))
+        """Return these segments, of their texts the first, with their contents and paths."""
+        columns = (segment.c.id, content.c.id, content.c.modality, first_path().label("path"))
+        query = (
+            select(*columns, *TEXT_COLUMNS, *COLUMNS)
+            .join_from(segment, content)
+            .outerjoin(text, text.c.id == first_text())
+            .where(segment.c.id.in_(_SOME))
+        )
         with self._read() as connection:
             rows = [row for part in parts(segment_ids) for row in connection.execute(query, {"some": part})]
             check_types(rows, int, int, None, (bytes, None), *_KINDS)
@@ -159,9 +176,11 @@ class EmbeddingReader(Part):
                     content_id=content_id,
                     modality=Modality(modality),
                     path=path,
-                    **dict(zip(FIELDS, fields, strict=True)),
+                    texts=() if row[_OWN] is None else (as_text(row[_OWN:_FIELDS]),),
+                    **dict(zip(FIELDS, row[_FIELDS:], strict=True)),
                 )
-                for number, content_id, modality, path, *fields in rows
+                for row in rows
+                for number, content_id, modality, path in (row[:_OWN],)
                 if path is not None and modality in _MODALITIES  # a path removed while we read; a damaged row
             }
 
@@ -220,6 +239,11 @@ def has_unit_norm(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
     squares = np.einsum("ij,ij->i", vectors, vectors)
     low, high = (1 - NORM_TOLERANCE) ** 2, (1 + NORM_TOLERANCE) ** 2
     return np.asarray((squares >= low) & (squares <= high), np.bool_)  # NaN and infinity are neither
+
+
+def first_text() -> ScalarSelect[Any]:
+    """Return the query for the id of the first text of the segment at hand; null where it has none."""
+    return select(func.min(text.c.id)).where(text.c.segment_id == segment.c.id).correlate(segment).scalar_subquery()
 
 
 def first_path() -> ScalarSelect[Any]:

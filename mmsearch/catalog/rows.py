@@ -103,6 +103,18 @@ class NewContent:
 
 
 @dataclass(frozen=True, slots=True)
+class CatalogState:
+    """The catalog at one moment, as one profile sees it.
+
+    `current` is the id of the profile that answers, None in a new library; `revision` is that of the profile's
+    embeddings: see `EmbeddingReader.revision`.
+    """
+
+    current: int | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
 class FailureRow:
     """A file that couldn't be indexed: `stamp` and `version` say when it is worth another try."""
 
@@ -117,7 +129,7 @@ class FailureRow:
 class SegmentRow(Segment[None]):
     """A segment as candidates need it: with its content and that one's first path in byte order.
 
-    Its texts aren't read with it, for few of the candidates become hits: see `EmbeddingReader.texts_of`.
+    Of its texts only the first is read with it, which is shown; for the others see `EmbeddingReader.texts_of`.
     """
 
     id: int

@@ -119,20 +119,23 @@ def _kind(column: Column[Any]) -> tuple[type | None, ...] | type:
     return (kind, None) if column.nullable else kind
 
 
+TEXT_COLUMNS = (text.c.origin, text.c.words, text.c.language, text.c.start_s, text.c.end_s)
+
+
 def texts_of(connection: Connection, where: Any) -> dict[int, tuple[Text, ...]]:  # noqa: ANN401  an SQL condition
     """Return the texts of segments by the segments' ids, each in its order."""
-    columns = (text.c.segment_id, text.c.origin, text.c.words, text.c.language, text.c.start_s, text.c.end_s)
-    rows = connection.execute(select(*columns).where(where).order_by(text.c.id)).all()
+    rows = connection.execute(select(text.c.segment_id, *TEXT_COLUMNS).where(where).order_by(text.c.id)).all()
     check_types(rows, int, str, str, str, (float, None), (float, None))
     found: dict[int, tuple[Text, ...]] = {}
-    for row in rows:
-        found[row.segment_id] = (*found.get(row.segment_id, ()), _as_text(row))
+    for number, *columns in rows:
+        found[number] = (*found.get(number, ()), as_text(columns))
     return found
 
 
-def _as_text(row: Any) -> Text:  # noqa: ANN401  a row has no common type
-    span = None if row.start_s is None else (row.start_s, row.end_s)
-    return Text(Origin(row.origin), row.words, row.language, span)
+def as_text(columns: Sequence[Any]) -> Text:
+    """Return a row of `TEXT_COLUMNS` as a record. Raises `ValueError` for an origin that there is none of."""
+    origin, words, language, start_s, end_s = columns
+    return Text(Origin(origin), words, language, None if start_s is None else (start_s, end_s))
 
 
 def segments_where(connection: Connection, *where: Any) -> list[tuple[int, int, Segment[None]]]:  # noqa: ANN401

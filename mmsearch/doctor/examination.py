@@ -26,7 +26,6 @@ from mmsearch.doctor.checks import (
     remove_strays,
 )
 from mmsearch.doctor.opened import (
-    Seen,
     check_adapted,
     check_calibration,
     check_files,
@@ -37,6 +36,7 @@ from mmsearch.doctor.opened import (
 from mmsearch.errors import CatalogError, MMSearchError, NoLibraryError, one_line
 from mmsearch.folder import CATALOG
 from mmsearch.locking import write_lock
+from mmsearch.model_views import ModelView
 from mmsearch.settings import Settings
 from mmsearch.types import Check
 
@@ -44,8 +44,8 @@ from mmsearch.types import Check
 class Opened(Protocol):
     """An open library."""
 
-    def seen(self) -> Seen:
-        """Return the library as the profile sees it that answers. Raises `ModelError`."""
+    def seen(self) -> ModelView:
+        """Return the library as the model sees it that answers. Raises `ModelError`."""
         ...
 
 
@@ -160,14 +160,14 @@ class _Repair:
         finally:
             catalog.close()
 
-    def _mend_rest(self, seen: Seen, wrong: Collection[str]) -> None:
+    def _mend_rest(self, seen: ModelView, wrong: Collection[str]) -> None:
         self._embed_again(seen, "embedded" in wrong)
         if "indexes" in wrong and seen.indexes.verify(seen.profile):
             seen.indexes.discard(seen.profile)
         seen.indexes.catch_up(seen.profile)
         mend_calibration(seen)
 
-    def _embed_again(self, seen: Seen, outdated: bool) -> None:
+    def _embed_again(self, seen: ModelView, outdated: bool) -> None:
         """Embed what was damaged from its files again. Where paths were lost, all roots are indexed for them."""
         from indexer import (  # the reverse dependency: only library, doctor and training have it
             IndexOptions,

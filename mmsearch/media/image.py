@@ -127,6 +127,29 @@ def _is_turned(exif: Image.Exif) -> bool:
     return turn in (Transpose.TRANSPOSE, Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90)
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """Return a picture that a program holds as `read_image` returns a file's: upright RGB. Raises `MediaError`."""
+    try:
+        image.load()
+        turn = _UPRIGHT.get(image.getexif().get(_EXIF_ORIENTATION, 1))
+        rgb = _converter(image)(image)
+        return rgb if turn is None else rgb.transpose(turn)
+    except Exception as error:  # of a file that is read only now
+        raise MediaError(f"not a readable picture: {_one_line(error)}") from error
+
+
+def from_pixels(pixels: NDArray[Any]) -> Image.Image:
+    """Return an RGB picture of pixels: (h, w) or (h, w, channels), uint8 or floats from 0 to 1, of 1, 3 or 4 channels.
+
+    Four channels are RGB with opacity, laid over white.
+    """
+    if pixels.dtype != np.uint8:
+        pixels = (pixels.astype(np.float32) * 255.0).round().astype(np.uint8)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    return upright(Image.fromarray(np.ascontiguousarray(pixels)))
+
+
 def _open(file: BinaryIO, limits: Limits) -> ImageFile.ImageFile:
     head = file.read(12)
     file.seek(0)

@@ -14,7 +14,7 @@ import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.packet import Packet
-from av.stream import Discard, Disposition, Stream
+from av.stream import Discard
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
@@ -22,9 +22,9 @@ from av.video.stream import VideoStream
 
 from mmsearch import memory
 from mmsearch.errors import MediaError
-from mmsearch.media import metadata
+from mmsearch.media import metadata, tracks
 from mmsearch.media.boxes import breaks_off
-from mmsearch.media.frames import Block, Frame, picture_of, samples_of, thumb_of, words_of
+from mmsearch.media.frames import Block, Frame, lies, picture_of, samples_of, thumb_of, words_of
 from mmsearch.media.shots import Thumb
 from mmsearch.media.subtitles import Cue
 from mmsearch.records import FileFacts
@@ -57,8 +57,6 @@ _RUN_UP_S = 1.0
 """How far before a moment reading begins: a sound decoder needs some frames to settle."""
 _CUE_RUN_UP_S = 10.0
 """The same where subtitles are read: one may have begun before."""
-_LANGUAGE = 3
-"""Letters of a language in a container: ISO 639-2."""
 _BAD_SHARE = 0.02
 """Share of packets that may fail before it is worth a word: broadcasts begin and end with a few."""
 _BROKEN = (av.error.FFmpegError, ValueError, EOFError)
@@ -85,10 +83,12 @@ class Video:
                 f"no sound or video that can be decoded ({reason(error)}); convert or replace it"
             ) from None
         streams = self._container.streams
-        moving = (stream for stream in streams.video if not stream.disposition & Disposition.attached_pic)
-        self._pictures = next(filter(_is_known, moving), None)
-        self._sound = next(filter(_is_known, streams.audio), None)
-        self._subtitles = next(filter(_is_known, streams.subtitles), None)
+        seen = [each for each in streams.video if tracks.is_moving(each)]
+        moving = [each for each in seen if each.frames != 1] or seen
+        chosen = streams.best("video")  # FFmpeg counts how many frames of each come at the beginning
+        self._pictures = chosen if chosen in moving else next(iter(moving), None)
+        self._sound = tracks.main(streams.audio)
+        self._subtitles = tracks.main(each for each in streams.subtitles if tracks.has_words(each))
         if self._pictures is None and self._sound is None and self._subtitles is None:
             raise MediaError("no picture and no sound in it can be decoded; convert or replace it")
         self._start_s = (self._container.start_time or 0) / av.time_base
@@ -294,13 +294,13 @@ class Video:
             elif (words := words_of(item)) and packet.pts is not None and packet.time_base is not None:
                 start_s = float(packet.pts * packet.time_base) - self._start_s
                 end_s = start_s + float((packet.duration or 0) * packet.time_base)
-                yield Cue(start_s, end_s, words, language=_language(self._subtitles))
+                yield Cue(start_s, end_s, words, language=tracks.language(self._subtitles))
 
     def _frame(self, frame: VideoFrame) -> Frame:
         assert self._pictures is not None
         if frame.width * frame.height > self._limits.frame_pixels:
             raise MediaError(f"its frames are {frame.width} x {frame.height}; make them smaller")
-        self._turned = frame.rotation % 180 != 0
+        self._turned = lies(frame)
         before_s = self._seen_s
         time_s = 0.0 if before_s is None else before_s + self._frame_s
         if frame.pts is not None and self._tick_s:
@@ -376,14 +376,3 @@ def _are_dense(pictures: VideoStream) -> bool:
         return False
     apart = np.diff([*keys, entries[-1].timestamp]) * float(pictures.time_base)
     return bool(apart.max() <= _DENSE_S)
-
-
-def _language(stream: Stream | None) -> str:
-    """Return the language that a container gives a track, "" where it gives none."""
-    named = stream.metadata.get("language", "") if stream is not None else ""
-    return named if named.isalpha() and len(named) <= _LANGUAGE and named != "und" else ""
-
-
-def _is_known(stream: Stream) -> bool:
-    """Return whether FFmpeg can decode a stream: one of a codec it doesn't know has no context."""
-    return getattr(stream, "codec_context", None) is not None
