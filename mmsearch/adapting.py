@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mmsearch.catalog import Catalog, StoredContent
 from mmsearch.errors import UsageError, unwritable
+from mmsearch.files import is_link
 from mmsearch.layout import ADAPTED as ADAPTED_LAYOUT
 from mmsearch.layout import OwnFolder
 from mmsearch.spaces import ADAPTED, Adapted, AdaptedSpace, HeadWeights, Profile, load_profile
@@ -179,10 +180,14 @@ def called_off_on_failure(new: Catalog) -> Iterator[None]:
 
 
 def tidy(catalog: Catalog, library: Path) -> None:
-    """Remove the spaces of profiles that the catalog no longer knows. The caller holds the lock."""
+    """Remove the spaces of profiles that the catalog no longer knows. The caller holds the lock.
+
+    Behind a link they stay: a copy of the library may share the folder, and a space can't be made again from anything.
+    """
     known = {row.name.removeprefix(ADAPTED) for row in catalog.profiles()}
     place = adapted_place(catalog, library)
-    place.remove(place.path, lambda name: name not in known)
+    if not is_link(place.path):
+        place.remove(place.path, lambda name: name not in known)
     place.remove_temporary()
 
 

@@ -16,7 +16,7 @@ import re
 import stat
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -229,24 +229,59 @@ def remove_own(folder: Path, root: Path, layout: Layout, unwanted: Callable[[str
     Files go if their name and the names of all folders down to them are of the layout; a folder goes when nothing else
     is left in it. Links are neither followed nor removed, and what can't be removed stays: nobody is in its way.
     """
+    with suppress(OSError), _real_folder(folder, root) as opened:
+        return list(_removed(folder, opened, layout, unwanted))
+    return []
+
+
+_HAS_DIR_FD = {os.open, os.stat, os.unlink, os.rmdir} <= os.supports_dir_fd and os.listdir in os.supports_fd
+"""Whether a folder can be held open and its files named from there, so that nobody can put a link in its place."""
+
+
+@contextmanager
+def _real_folder(folder: Path, root: Path) -> Iterator[int | None]:
+    """Hold a folder below `root` open, following no link on the way; gives its descriptor, None where there is none.
+
+    Raises `OSError` where a part of the way is a link, or no folder.
+    """
     if not is_real_folder(folder, root):
-        return []
-    return list(_removed(folder, layout, unwanted))
+        raise NotADirectoryError(errno.ENOTDIR, "it has to be a real folder", str(folder))
+    if not _HAS_DIR_FD:
+        yield None
+        return
+    with ExitStack() as held:
+        opened = held.enter_context(_held(root, None, follow=True))
+        for part in folder.relative_to(root).parts:
+            opened = held.enter_context(_held(part, opened))
+        yield opened
 
 
-def _removed(folder: Path, layout: Layout, unwanted: Callable[[str], bool]) -> Iterator[Path]:
-    for name in _names(folder):
+@contextmanager
+def _held(name: str | Path, above: int | None, *, follow: bool = False) -> Iterator[int]:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    descriptor = os.open(name, flags, dir_fd=above)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _removed(folder: Path, opened: int | None, layout: Layout, unwanted: Callable[[str], bool]) -> Iterator[Path]:
+    """Remove what is unwanted of a folder, by names from its descriptor where there is one."""
+    for name in sorted(os.listdir(folder if opened is None else opened)):  # noqa: PTH208  names are matched
         place = folder / name
+        named: str | Path = place if opened is None else name
         if not unwanted(name):
             continue
-        if (below := layout.below(name)) is not None and _is_folder(place):
-            yield from _removed(place, below, lambda _: True)
-            with suppress(OSError):  # something of the user's is left in it
-                place.rmdir()
+        if (below := layout.below(name)) is not None and _is_folder(named, opened):
+            with suppress(OSError):  # a link by now, or something of the user's is left in it
+                with nullcontext() if opened is None else _held(name, opened) as inner:
+                    yield from _removed(place, inner, below, lambda _: True)
+                os.rmdir(named, dir_fd=opened)
                 yield place
-        elif layout.files is not None and layout.files.fullmatch(name) and _is_file(place):
+        elif layout.files is not None and layout.files.fullmatch(name) and _is_file(named, opened):
             with suppress(OSError):  # a reader has it mapped (Windows), or the folder is read-only
-                place.unlink()
+                os.unlink(named, dir_fd=opened)
                 yield place
 
 
@@ -298,17 +333,17 @@ def mtime_ns(status: os.stat_result) -> int:
     return min(max(status.st_mtime_ns, -(2**63)), 2**63 - 1)
 
 
-def _is_folder(path: Path) -> bool:
-    return _has_mode(path, stat.S_ISDIR)
+def _is_folder(path: Path | str, above: int | None = None) -> bool:
+    return _has_mode(path, stat.S_ISDIR, above)
 
 
-def _is_file(path: Path) -> bool:
-    return _has_mode(path, stat.S_ISREG)
+def _is_file(path: Path | str, above: int | None = None) -> bool:
+    return _has_mode(path, stat.S_ISREG, above)
 
 
-def _has_mode(path: Path, holds: Callable[[int], bool]) -> bool:
+def _has_mode(path: Path | str, holds: Callable[[int], bool], above: int | None) -> bool:
     try:
-        status = path.lstat()
+        status = os.stat(path, dir_fd=above, follow_symlinks=False)
     except OSError:
         return False
     return holds(status.st_mode) and not _is_junction(status)

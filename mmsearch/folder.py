@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from mmsearch.errors import UsageError, unwritable
-from mmsearch.files import Layout, remove_own
+from mmsearch.errors import LinkError, UsageError, unwritable
+from mmsearch.files import Layout, is_link, remove_own
 from mmsearch.locking import LOCK_WAIT_S, Identity, identity_of, write_lock
 from mmsearch.paths import expand
 
 CATALOG = "catalog.sqlite"
 _TEMPORARY = Layout(re.compile(rf"\.{re.escape(CATALOG)}\.\d+"))
 """What a process that was killed while it made a catalog has left."""
+_MARKS_OF_A_LIBRARY = ("indexes", "adapted", "catalog.seal")
+"""What lies beside the catalog of a library that is in use; beside one that was put on another disk there is none."""
 
 
 def default_folder() -> Path:
@@ -24,6 +27,12 @@ def default_folder() -> Path:
     import platformdirs  # a library that is named needs none of this
 
     return platformdirs.user_data_path("mmsearch", appauthor=False) / "default"
+
+
+@contextmanager
+def _both(first: AbstractContextManager[None], second: AbstractContextManager[None]) -> Iterator[None]:
+    with first, second:
+        yield
 
 
 class LibraryFolder:
@@ -56,8 +65,17 @@ class LibraryFolder:
         self._identity = identity_of(self.path)
 
     def lock(self, command: str, wait_s: float = LOCK_WAIT_S) -> AbstractContextManager[None]:
-        """Hold the library's lock: see `write_lock`."""
-        return write_lock(self.path, wait_s, command=command, identity=self._identity)
+        """Hold the library's lock: see `write_lock`. Behind a linked catalog, hold the lock of its own folder as well.
+
+        Raises `LinkError` where the catalog is a link to that of another library: two would write to one catalog.
+        """
+        own = write_lock(self.path, wait_s, command=command, identity=self._identity)
+        if not is_link(self.catalog):
+            return own
+        home = Path(os.path.realpath(self.catalog)).parent
+        if any(os.path.lexists(home / name) for name in _MARKS_OF_A_LIBRARY):
+            raise LinkError(f"{self.catalog} is a link to the catalog of another library; use --library {home}")
+        return _both(own, write_lock(home, wait_s, command=command))
 
     def tidy(self) -> None:
         """Remove what killed processes left directly in the folder. The caller holds the lock."""

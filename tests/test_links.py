@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,12 +16,16 @@ from adapted_maker import make_adapted, make_photos, outcome
 from typer.testing import CliRunner
 
 import mmsearch
-from mmsearch import Library, MMSearchError
+from mmsearch import Library, MMSearchError, files
+from mmsearch.adapting import tidy
 from mmsearch.cli.app import app
-from mmsearch.errors import CatalogError, LibraryError, LinkError
+from mmsearch.doctor import examine
+from mmsearch.errors import CatalogError, LibraryError, LinkError, LockedError
 from mmsearch.evaluate import evaluate
+from mmsearch.folder import LibraryFolder
 from mmsearch.judged import read_judged, write_captions
-from mmsearch.layout import MARKER
+from mmsearch.layout import INDEXES, MARKER
+from mmsearch.locking import write_lock
 from mmsearch.types import View
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
@@ -302,3 +306,118 @@ def test_a_measurement_behind_a_link_is_not_used(library: Path, tmp_path: Path) 
         shutil.move(bank, tmp_path / "bank.npz")
         bank.symlink_to(tmp_path / "bank.npz")
         assert seen.engine._calibration.bank_scores(seen.profile.spaces[0], View.VISUAL) is None
+
+
+def test_a_repair_changes_no_database_behind_a_link(library: Path, tmp_path: Path) -> None:
+    target = tmp_path / "app.db"
+    (library / "catalog.sqlite").rename(target)
+    with closing(sqlite3.connect(target)) as connection:
+        connection.execute("CREATE VIEW mine AS SELECT 1")
+        connection.commit()
+    (library / "catalog.sqlite").symlink_to(target)
+    before = target.read_bytes()
+    with mmsearch_doctor(library) as checks:
+        assert not all(check.ok for check in checks)
+    assert target.read_bytes() == before
+
+
+def test_a_repair_removes_nothing_behind_a_link(library: Path, tmp_path: Path) -> None:
+    for name in ("indexes", "adapted"):
+        shutil.rmtree(library / name, ignore_errors=True)
+        stray = tmp_path / "other" / name / ".heads.npz.77"
+        stray.parent.mkdir(parents=True)
+        stray.write_bytes(b"mine")
+        stray.with_name("manifest.json.tmp").write_bytes(b"mine")
+        (library / name).symlink_to(stray.parent)
+    before = tree(tmp_path / "other")
+    with mmsearch_doctor(library):
+        assert tree(tmp_path / "other") == before
+
+
+def test_the_catalog_of_another_library_is_not_written_through_a_link(library: Path, tmp_path: Path) -> None:
+    other = tmp_path / "strangers"
+    other.mkdir()
+    (other / "catalog.sqlite").symlink_to(library / "catalog.sqlite")
+    with mmsearch.open(library, create=False) as opened:
+        expected = opened.query("red")
+    with mmsearch.open(other, create=False) as opened:
+        assert opened.query("red") == expected
+        with pytest.raises(LinkError, match="is a link to the catalog of another library; use --library "):
+            opened.forget(expected[0].path)
+        with pytest.raises(LinkError, match="is a link to the catalog of another library"):
+            opened.index(expected[0].path.parent)
+
+
+def test_two_libraries_that_link_one_catalog_exclude_each_other(library: Path, tmp_path: Path) -> None:
+    far = tmp_path / "far"
+    far.mkdir()
+    (library / "catalog.sqlite").rename(far / "catalog.sqlite")
+    (library / "catalog.sqlite").symlink_to(far / "catalog.sqlite")
+    with LibraryFolder(library).lock("index"), pytest.raises(LockedError), write_lock(far, 0.0):
+        pass
+
+
+def test_an_adapted_space_behind_a_link_outlives_a_profile_that_is_gone(library: Path, tmp_path: Path) -> None:
+    far = tmp_path / "far"
+    move_out("adapted", library / "adapted", far)
+    with mmsearch.open(library, create=False) as opened:
+        catalog = opened.seen().catalog
+        gone = SimpleNamespace(profiles=list, library_id=catalog.library_id)
+        before = tree(far)
+        tidy(gone, library)  # type: ignore[arg-type]  a catalog that knows no profile any more
+    assert tree(far) == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes")
+@pytest.mark.parametrize("name", ["catalog.sqlite", "catalog.sqlite-journal"])
+def test_the_doctor_waits_for_no_pipe(library: Path, name: str) -> None:
+    with suppress(FileNotFoundError):
+        (library / name).unlink()
+    os.mkfifo(library / name)
+    with mmsearch_doctor(library) as checks:
+        assert any("isn't a regular file" in check.detail for check in checks)
+
+
+def test_a_constraint_of_a_strangers_catalog_is_not_evaluated(library: Path, tmp_path: Path) -> None:
+    busy = "CHECK (instr(zeroblob(60000000), zeroblob(30000000) || x'01') = 0)"
+    with closing(sqlite3.connect(library / "catalog.sqlite")) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(
+            "UPDATE sqlite_master SET sql = rtrim(sql, ') \n') || '), ' || ? || ')' WHERE name = 'failure'", (busy,)
+        )
+        connection.commit()
+    with closing(sqlite3.connect(library / "catalog.sqlite")) as connection:
+        assert "instr" in connection.execute("SELECT sql FROM sqlite_master WHERE name = 'failure'").fetchone()[0]
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(40))
+    with mmsearch.open(library, create=False) as opened:
+        report = opened.index(tmp_path / "broken.png")  # a failure is a row of that table
+    assert report.failed == 1
+    assert report.seconds < 20
+
+
+def test_a_folder_that_was_swapped_for_a_link_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, mine = tmp_path / "indexes", tmp_path / "mine"
+    own = root / "9" / f"mini-{'0' * 16}" / "visual"
+    own.mkdir(parents=True)
+    mine.mkdir()
+    for folder in (own, mine):
+        (folder / "manifest.json").write_text("mine")
+    looked = files._is_folder
+
+    def swap(path: Path | str, above: int | None = None) -> bool:
+        found = looked(path, above)
+        if Path(path).name == "visual" and not own.is_symlink():  # right after the look
+            shutil.rmtree(own)
+            own.symlink_to(mine)
+        return found
+
+    monkeypatch.setattr(files, "_is_folder", swap)
+    files.remove_own(root, root, INDEXES, lambda _: True)
+    assert (mine / "manifest.json").read_text() == "mine"
+
+
+@contextmanager
+def mmsearch_doctor(library: Path) -> Iterator[list[mmsearch.Check]]:
+    """Repair a library twice: as it is, and once more."""
+    examine(library, lambda: Library(library, create=False), repair=True)
+    yield examine(library, lambda: Library(library, create=False), repair=True)

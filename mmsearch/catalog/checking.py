@@ -24,6 +24,7 @@ from mmsearch.catalog.checksums import (
 )
 from mmsearch.catalog.embeddings import has_unit_norm
 from mmsearch.catalog.fulltext import is_in_step
+from mmsearch.catalog.opening import LONGEST_VALUE, real_file
 from mmsearch.catalog.schema import TALLIED, failure, file_facts, media, profile, revision, root, run, setting, space
 from mmsearch.errors import CatalogError
 from mmsearch.types import Modality, View
@@ -272,12 +273,16 @@ def reading(file: Path) -> Iterator[sqlite3.Connection]:
 
 
 def open_as_it_is(file: Path) -> sqlite3.Connection:
-    """Open a database for reading only; where nobody can write, without the files that a reader needs beside it."""
-    where = f"file:{quote(str(file.absolute()))}"
+    """Open a database for reading only; where nobody can write, without the files that a reader needs beside it.
+
+    Raises `CatalogError` where it isn't a regular file, for a pipe would never end.
+    """
+    where = f"file:{quote(str(real_file(file).absolute()))}"
     try:
         connection = sqlite3.connect(f"{where}?mode=ro", uri=True, timeout=30)
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.OperationalError:
         connection = sqlite3.connect(f"{where}?immutable=1", uri=True)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
     connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
     return connection

@@ -28,13 +28,14 @@ BESIDE = ("-wal", "-shm", "-journal")
 """What SQLite adds to the catalog's name for the files that it keeps next to it."""
 WAIT_S = 30.0
 """How long a statement waits for another process's transaction."""
-_LONGEST_VALUE = 64 * 2**20
+LONGEST_VALUE = 64 * 2**20
 """Largest value or row in bytes. The longest text that mmsearch reads has 32 MiB."""
 _RESTORE = "run 'mmsearch doctor --repair', restore a copy of it, or move it away and run 'mmsearch index'"
 _PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = NORMAL",
     "foreign_keys = ON",
+    "ignore_check_constraints = ON",  # mmsearch has none, and one of a stranger's could run for ever
     "trusted_schema = OFF",  # a function that changes something isn't called by a view, a default or an index
     "cache_size = -32768",  # KiB
 )
@@ -52,7 +53,7 @@ def connect(file: Path, *, create: bool, fill: Fill | None = None) -> Engine:
             if not create:
                 raise CatalogError(f"{file} is missing; run 'mmsearch index' to make it again")
             _make(file, fill)
-        real = _real_file(file)
+        real = real_file(file)
         immutable = not create and _is_read_only(real)  # SQLite couldn't make its shared memory there
         options = "immutable=1" if immutable else "mode=rw"
         if is_link(file):
@@ -73,7 +74,7 @@ def _open(real: Path, options: str) -> sqlite3.Connection:
     # In these modes SQLite never makes the file.
     name = f"file:{quote(os.fsencode(real))}?{options}"
     connection = sqlite3.connect(name, timeout=WAIT_S, uri=True, check_same_thread=False)
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
     return connection
 
 
@@ -84,7 +85,7 @@ def _set_up(connection: Any, _record: object) -> None:  # noqa: ANN401  a DBAPI 
     cursor.close()
 
 
-def _real_file(file: Path) -> Path:
+def real_file(file: Path) -> Path:
     """Return where the catalog lies, following a link. Raises `CatalogError` unless every file of it is regular."""
     real = Path(os.path.realpath(file)) if is_link(file) else file
     try:
@@ -203,13 +204,15 @@ def _check(file: Path, connection: sqlite3.Connection) -> int:
 
 def _check_columns(file: Path, connection: sqlite3.Connection) -> None:
     columns = connection.execute(
-        'SELECT m.name, c.name, c."notnull", c.pk > 0, c.hidden '
+        'SELECT m.name, c.name, c."notnull", c.pk > 0, c.hidden, c.dflt_value '
         "FROM sqlite_master AS m, pragma_table_xinfo(m.name) AS c "
         "WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite!_%' ESCAPE '!' AND m.sql NOT LIKE 'CREATE VIRTUAL%' "
         "LIMIT 1000"
     )
     held: dict[str, set[tuple[str, bool, bool, bool]]] = {}
-    for table, name, not_null, primary, hidden in columns:
+    for table, name, not_null, primary, hidden, default in columns:
+        if "(" in str(default):  # an expression, which could run for ever
+            raise _foreign(file, f"its table {table!r} computes {name!r}")
         held.setdefault(table, set()).add((name, bool(not_null), bool(primary), bool(hidden)))
     for table in schema.metadata.sorted_tables:
         wanted = {(c.name, not c.nullable, c.primary_key, False) for c in table.columns}

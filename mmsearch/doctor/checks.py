@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mmsearch.catalog.checking import Faults, reading
 from mmsearch.catalog.salvage import BEFORE_REPAIR
 from mmsearch.catalog.shape import shape_faults
 from mmsearch.errors import CatalogError, LibraryError, LockedError, one_line
-from mmsearch.files import Layout, remove_own, remove_temporary, temporary_files
+from mmsearch.files import Layout, is_link, remove_own, remove_temporary, temporary_files
 from mmsearch.layout import ADAPTED, INDEXES
 from mmsearch.locking import write_lock
 from mmsearch.types import Check
@@ -66,7 +66,7 @@ def _walk(folder: Path) -> Iterable[Path]:
 def strays_in(folder: Path) -> list[Path]:
     """Return the temporary files that killed processes have left, in the library's folder and below its indexes."""
     found = [path for path in folder.iterdir() if _STRAYS.fullmatch(path.name) and path.is_file()]
-    for place, layout in ((folder / "indexes", INDEXES), (folder / "adapted", ADAPTED)):
+    for place, layout in _own_folders(folder):
         found += temporary_files(place, place, layout)
     return sorted(path for path in found if not path.is_symlink())
 
@@ -74,8 +74,15 @@ def strays_in(folder: Path) -> list[Path]:
 def remove_strays(folder: Path) -> None:
     """Remove the temporary files that killed processes have left; the caller holds the lock."""
     remove_own(folder, folder, _LAYOUT, lambda _: True)
-    for place, layout in ((folder / "indexes", INDEXES), (folder / "adapted", ADAPTED)):
+    for place, layout in _own_folders(folder):
         remove_temporary(place, place, layout)
+
+
+def _own_folders(folder: Path) -> Iterator[tuple[Path, Layout]]:
+    """Yield the folders of indexes and adapted spaces of the library itself; one behind a link is left alone."""
+    for place, layout in ((folder / "indexes", INDEXES), (folder / "adapted", ADAPTED)):
+        if not is_link(place):
+            yield place, layout
 
 
 def check_disk(folder: Path, catalog: Path) -> Check:
@@ -88,6 +95,8 @@ def check_disk(folder: Path, catalog: Path) -> Check:
 
 def check_lock(folder: Path) -> Check:
     """Say whether somebody is writing to the library at the moment."""
+    if not os.access(folder, os.W_OK):
+        return Check("lock", True, "nobody writes: the folder can't be written")
     try:
         with write_lock(folder, 0.0):
             return Check("lock", True, "nobody writes")

@@ -34,6 +34,7 @@ from mmsearch.doctor.opened import (
     mend_calibration,
 )
 from mmsearch.errors import CatalogError, MMSearchError, NoLibraryError, one_line
+from mmsearch.files import is_link
 from mmsearch.folder import CATALOG
 from mmsearch.locking import write_lock
 from mmsearch.model_views import ModelView
@@ -133,6 +134,10 @@ class _Repair:
         try:
             with mapped_errors(self._file):
                 if not {"catalog", "schema", "checksums", "vectors", "references"}.isdisjoint(wrong):
+                    if is_link(self._file):  # it may be any database
+                        raise CatalogError(
+                            f"{self._file} is a link; what lies behind it is left alone; put the catalog itself there"
+                        )
                     keep_copy(self._file)
                     self._mend_catalog()
                 with self._open_library() as opened:
