@@ -6,15 +6,14 @@ import errno
 import os
 import stat
 from collections import deque
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from indexer.changes import Entry, look_at
 from indexer.links import Identity, Links, Top, identity
-from mmsearch.catalog import stamp_of
 from mmsearch.errors import MediaError, why
-from mmsearch.files import mtime_ns
 from mmsearch.media import HEAD_BYTES, SIDECAR_ENDINGS, by_name, find_sidecars, open_regular, resolve, sidecar_names
 from mmsearch.types import Failure, Stage
 
@@ -24,23 +23,6 @@ _NEVER = frozenset(
 """Folders that systems and network storage fill by themselves. Hidden ones (".", "._*") are left out as well."""
 _SEPARATOR = os.fsencode(os.sep)
 _CACHE_MARK = b"CACHEDIR.TAG"  # https://bford.info/cachedir/
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A media file as the file system shows it. `sidecars` are the captions beside it, `stamp` when they changed."""
-
-    path: bytes
-    size_bytes: int
-    mtime_ns: int
-    device: str
-    sidecars: tuple[bytes, ...] = ()
-    sidecar_stamp: str = ""
-
-    @property
-    def stamp(self) -> str:
-        """Changes whenever the file or its captions do."""
-        return stamp_of(self.size_bytes, self.mtime_ns, self.sidecar_stamp)
 
 
 @dataclass(slots=True)
@@ -238,27 +220,6 @@ class Scan:
 
     def _fail(self, path: bytes, reason: str) -> None:
         self.failures.append(Failure(Path(os.fsdecode(path)), Stage.SCAN, reason))
-
-
-def look_at(
-    path: bytes, sidecars: Sequence[bytes], device: str | None = None, kernel: Container[int] = ()
-) -> Entry | None:
-    """Return a media file as it is now, None where it is a pipe, a socket or a device. Raises `OSError`.
-
-    A file on a device of `kernel` is none either: what it shows isn't stored, and some of them have no end.
-    """
-    status = os.stat(path)  # noqa: PTH116  paths are bytes here
-    if not stat.S_ISREG(status.st_mode) or status.st_dev in kernel:
-        return None
-    stamps = [os.stat(sidecar) for sidecar in sidecars]  # noqa: PTH116
-    return Entry(
-        path=path,
-        size_bytes=status.st_size,
-        mtime_ns=mtime_ns(status),
-        device=device or str(status.st_dev),
-        sidecars=tuple(sidecars),
-        sidecar_stamp=";".join(f"{s.st_size}:{s.st_mtime_ns}" for s in stamps),
-    )
 
 
 def _is_folder(path: bytes) -> bool:

@@ -376,7 +376,7 @@ def test_a_file_that_cannot_be_read_keeps_its_row_and_is_tried_again(
     library.index(photos)
     os.utime(photos / "red" / "photo.png", ns=(1, 1))
     with monkeypatch.context() as patch:
-        patch.setattr("indexer.plan.content_digest", lambda *_: (_ for _ in ()).throw(OSError(5, "I/O error")))
+        patch.setattr("indexer.planner.content_digest", lambda *_: (_ for _ in ()).throw(OSError(5, "I/O error")))
         assert counts(library.index(photos)) == (0, 0, 0, 0, 1)
     assert library.query("red", k=1)[0].path == photos / "red" / "photo.png"
     assert counts(library.index(photos)) == (0, 0, 1, 0, 0)

@@ -21,9 +21,9 @@ from media_maker import encoded, noise, png_chunk, put
 from traps import TrapSpace
 
 import mmsearch
-from indexer.decode import decode_all
+from indexer.changes import look_at
+from indexer.executors.decoding import decode_all
 from indexer.plan import Task
-from indexer.scan import look_at
 from mmsearch import Limits, MediaError, Settings
 from mmsearch.memory import is_short
 from mmsearch.sandbox.budget import Budget

@@ -6,16 +6,18 @@ import os
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 
+from indexer.changes import Changes
 from indexer.scan import Scan
 from mmsearch.catalog import Catalog, MediaRow
 
 
 @dataclass(slots=True)
-class Gone:
+class DeletionCheck:
     """Finds the media whose files a finished scan didn't show.
 
-    A root, or a folder whose device changed, that suddenly shows nothing is most likely an unmounted disk: its media
-    stay, and it is listed in `kept`, unless `prune` is asked for.
+    `seen` has a byte for each media id whose file was found; ids from `first_new_id` on are of this run. A root, or a
+    folder whose device changed, that suddenly shows nothing is most likely an unmounted disk: its media stay, and it
+    is listed in `kept`, unless `prune` is asked for.
     """
 
     catalog: Catalog
@@ -25,16 +27,19 @@ class Gone:
     prune: bool
     kept: set[bytes] = field(default_factory=set)
 
-    def paths(self) -> Iterator[bytes]:
-        """Yield the paths of media that are gone."""
+    def changes(self, failing: Container[bytes]) -> Changes:
+        """Return the paths that are gone, and those at which nothing fails any more: all but the `failing` ones."""
+        gone = tuple(self._gone())
+        return Changes(gone=gone, healed=tuple(self._healed(failing)))
+
+    def _gone(self) -> Iterator[bytes]:
         for root in self.scan.roots:
             for row in self.catalog.media_under(root):
                 found = row.id >= self.first_new_id or (row.id < len(self.seen) and self.seen[row.id])
                 if not found and not self._unscanned(root, row.path) and (self.prune or not self._keeps(root, row)):
                     yield row.path
 
-    def healed(self, failing: Container[bytes]) -> Iterator[bytes]:
-        """Yield the paths whose recorded failure no longer holds: they are gone, or nothing fails there any more."""
+    def _healed(self, failing: Container[bytes]) -> Iterator[bytes]:
         for root in self.scan.roots:
             for failure in self.catalog.failures_under(root):
                 kept = any(folder in self.kept for folder in _folders(root, failure.path))
