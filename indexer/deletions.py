@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from indexer.changes import Changes
+from indexer.roots import Scope, is_below
 from indexer.scan import Scan
 from mmsearch.catalog import Catalog, MediaRow
 
@@ -17,10 +20,11 @@ class DeletionCheck:
 
     `seen` has a byte for each media id whose file was found; ids from `first_new_id` on are of this run. A root, or a
     folder whose device changed, that suddenly shows nothing is most likely an unmounted disk: its media stay, and it
-    is listed in `kept`, unless `prune` is asked for.
+    is listed in `kept`, unless `prune` is asked for. A root that is missing, and a path whose disk is, count as such.
     """
 
     catalog: Catalog
+    scope: Scope
     scan: Scan
     seen: bytearray
     first_new_id: int
@@ -33,21 +37,45 @@ class DeletionCheck:
         return Changes(gone=gone, healed=tuple(self._healed(failing)))
 
     def _gone(self) -> Iterator[bytes]:
-        for root in self.scan.roots:
+        for root, within in self._scanned():
             for row in self.catalog.media_under(root):
                 found = row.id >= self.first_new_id or (row.id < len(self.seen) and self.seen[row.id])
-                if not found and not self._unscanned(root, row.path) and (self.prune or not self._keeps(root, row)):
+                if found or within(row.path) or self._unscanned(root, row.path):
+                    continue
+                if self.prune or not self._keeps(root, row):
                     yield row.path
+        for path in self.scope.missing:
+            for row in self.catalog.media_under(path):
+                if self.prune or not self._may_return(path, row):
+                    yield row.path
+                else:
+                    self.kept.add(path)
 
     def _healed(self, failing: Container[bytes]) -> Iterator[bytes]:
-        for root in self.scan.roots:
+        for root, within in self._scanned():
             for failure in self.catalog.failures_under(root):
-                kept = any(folder in self.kept for folder in _folders(root, failure.path))
+                kept = within(failure.path) or any(folder in self.kept for folder in _folders(root, failure.path))
                 if failure.path not in failing and not kept and not self._unscanned(root, failure.path):
                     yield failure.path
+        for path in self.scope.missing:
+            for failure in self.catalog.failures_under(path):
+                kept = path in self.kept or (path in self.scope.watched and failure.path != path)
+                if self.prune or not kept:
+                    yield failure.path
+
+    def _scanned(self) -> Iterator[tuple[bytes, Callable[[bytes], bool]]]:
+        """Yield the roots, each with whether a path below it is for another root, one below that one, to judge."""
+        roots = [root.path for root in self.scope.scanned]
+        for root in roots:
+            inner = [path for path in (*roots, *self.scope.missing) if is_below(path, root)]
+            yield root, partial(_is_at_or_below, inner)
+
+    def _may_return(self, path: bytes, row: MediaRow) -> bool:
+        """Return whether a missing path may be on a disk that isn't there: a root, or below another device's folder."""
+        return (path in self.scope.watched and row.path != path) or _device_above(path) != row.device
 
     def _unscanned(self, root: bytes, path: bytes) -> bool:
-        unseen = self.scan.incomplete
+        unseen = self.scan.incomplete | self.scope.unreached
         return bool(unseen) and (path in unseen or any(folder in unseen for folder in _folders(root, path)))
 
     def _keeps(self, root: bytes, row: MediaRow) -> bool:
@@ -72,3 +100,16 @@ def _folders(root: bytes, path: bytes) -> Iterator[bytes]:
         folder = os.path.dirname(folder)  # noqa: PTH120
     yield root
     yield from reversed(folders)
+
+
+def _is_at_or_below(folders: Iterable[bytes], path: bytes) -> bool:
+    return any(path == folder or is_below(path, folder) for folder in folders)
+
+
+def _device_above(path: bytes) -> str | None:
+    """Return the device of the closest folder above a path that is there."""
+    while (above := os.path.dirname(path)) != path:  # noqa: PTH120
+        path = above
+        with suppress(OSError):
+            return str(os.stat(path).st_dev)  # noqa: PTH116
+    return None

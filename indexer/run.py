@@ -14,16 +14,17 @@ from importlib import metadata
 from pathlib import Path
 
 from indexer import executors
-from indexer.changes import Changes, Entry, changes_at, in_parts
+from indexer.changes import Changes, Entry, in_parts
 from indexer.deletions import DeletionCheck
+from indexer.elsewhere import Elsewhere
 from indexer.executors.base import EncodedContent, Executor, Model, Outcome, is_whole
 from indexer.plan import Plan, Rules
 from indexer.planner import Planner
 from indexer.precision import with_precision
+from indexer.roots import Scope
 from indexer.scan import Scan
 from indexer.write import Writer
 from mmsearch.catalog import Catalog
-from mmsearch.errors import UsageError
 from mmsearch.media import DECODER_VERSION
 from mmsearch.settings import Settings
 from mmsearch.spaces import Profile, for_indexing
@@ -32,13 +33,12 @@ from mmsearch.types import IndexReport, Progress
 
 @dataclass(frozen=True, slots=True)
 class IndexOptions:
-    """Options of a run: globs to leave out, folders that show nothing to prune, failures to try again.
+    """Options of a run: `prune` folders that show nothing, `retry` failures, `skip` the library's own folder.
 
     `change` says that the library changes to the profile: everything else it holds is embedded as well. `again` are
     files that are embedded again wherever they lie, because what the catalog held of them was damaged.
     """
 
-    exclude: tuple[str, ...] = ()
     prune: bool = False
     retry: bool = False
     skip: Path | None = None
@@ -49,18 +49,16 @@ class IndexOptions:
 def run(
     catalog: Catalog,
     profile: Profile,
-    paths: Sequence[Path],
+    scope: Scope,
     settings: Settings,
     options: IndexOptions,
     progress: Callable[[Progress], None] | None = None,
     stop: threading.Event | None = None,
 ) -> IndexReport:
-    """Bring the catalog to what the paths hold. The caller holds the library's lock and catches up the indexes.
+    """Bring the catalog to what the scope shows. The caller holds the library's lock and catches up the indexes.
 
     A set `stop` ends the run early: what is decoded is committed, and the report says `interrupted`.
-    Raises `UsageError`, before anything changes, where a path doesn't exist.
     """
-    roots = find_roots(paths)
     version = f"{metadata.version('mmsearch')}/{DECODER_VERSION}"
     rules = Rules(profile.key, version, options.retry, options.change)
     ready = partial(_for_encoding, profile, catalog, settings)
@@ -70,15 +68,9 @@ def run(
         closing(executors.make_executor(Model(profile, ready), settings, stopped)) as executor,
     ):
         writer = Writer(catalog, profile, rules)
-        return _Run(catalog, planner, executor, writer, roots, options, progress, stopped).go()
-
-
-def find_roots(paths: Sequence[Path]) -> list[bytes]:
-    """Return the absolute paths that a run begins at. Raises `UsageError` where one doesn't exist."""
-    missing = [path for path in paths if not os.path.lexists(path)]
-    if missing:
-        raise UsageError(f"{missing[0]} doesn't exist; nothing was changed")
-    return list(dict.fromkeys(os.path.abspath(os.fsencode(path)) for path in paths))  # noqa: PTH100  bytes
+        paths = {root.path for root in scope.scanned}
+        elsewhere = Elsewhere(catalog, paths, options.again, profile.key if options.change else None)
+        return _Run(catalog, planner, executor, writer, scope, elsewhere, options, progress, stopped).go()
 
 
 def _for_encoding(profile: Profile, catalog: Catalog, settings: Settings) -> Profile:
@@ -91,7 +83,8 @@ class _Run:
     planner: Planner
     executor: Executor
     writer: Writer
-    roots: Sequence[bytes]
+    scope: Scope
+    elsewhere: Elsewhere
     options: IndexOptions
     progress: Callable[[Progress], None] | None
     stopped: Callable[[], bool]
@@ -101,17 +94,16 @@ class _Run:
 
     def go(self) -> IndexReport:
         began = time.monotonic()
-        run_id = self.catalog.start_run(self.roots, self.options.exclude)
+        run_id = self.catalog.start_run(self.scope.remember, self.scope.drop)
         if self.progress:
-            self.total = sum(1 for _ in self._until_stopped(self._scan())) + self._count_elsewhere()
+            self.total = sum(1 for _ in self._until_stopped(self._scan())) + self.elsewhere.count()
         first_new_id = self.catalog.next_media_id()
         scan = self._scan()
         self._take(in_parts(self._until_stopped(scan)))
         self.writer.note(scan.failures)
         if not self.stopped():
-            self._delete(DeletionCheck(self.catalog, scan, self.planner.seen, first_new_id, self.options.prune))
-        if (self.options.change or self.options.again) and not self.stopped():
-            self._take(self._elsewhere())
+            self._delete(scan, first_new_id)
+            self._take(self.elsewhere.changes(self.writer.failed_paths))
         self.catalog.drop_orphans()
         report = self._report(round(time.monotonic() - began, 3))
         named = ("added", "updated", "reused", "removed", "failed", "seconds", "interrupted")
@@ -121,6 +113,8 @@ class _Run:
     def _take(self, parts: Iterable[Changes]) -> None:
         """Plan changes, part by part, and see the plans through; copies of what was under way come last."""
         for changes in parts:
+            if self.stopped():
+                break
             self._carry_out(self.planner.plan(changes))
         self._write(self.executor.drain())
         if not self.stopped():
@@ -144,44 +138,22 @@ class _Run:
             self.under_way = next((outcome for outcome in reversed(batch) if not is_whole(outcome[1])), None)
             self._show()
 
-    def _delete(self, check: DeletionCheck) -> None:
+    def _delete(self, scan: Scan, first_new_id: int) -> None:
         """Take out what a complete scan no longer shows, and failures that are over."""
+        check = DeletionCheck(self.catalog, self.scope, scan, self.planner.seen, first_new_id, self.options.prune)
         self._carry_out(self.planner.plan(check.changes(self.planner.failing | self.writer.failed_paths)))
+        if self.options.prune:
+            self.catalog.drop_roots(self.scope.watched.intersection(self.scope.missing))
         self.kept = tuple(Path(os.fsdecode(folder)) for folder in sorted(check.kept))
 
     def _scan(self) -> Scan:
-        return Scan(self.roots, self.options.exclude, self.options.skip)
+        return Scan(self.scope.scanned, self.options.skip, self.scope.forgotten)
 
     def _until_stopped(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         for entry in entries:
             if self.stopped():
                 return
             yield entry
-
-    def _elsewhere(self) -> Iterator[Changes]:
-        """Yield the files to be embedded that no root shows, where they can be reached.
-
-        The others aren't gone for that: the library says how many there are.
-        """
-        tried = self.writer.failed_paths
-        for changes in changes_at(path for path in self._paths_elsewhere() if path not in tried):
-            if self.stopped():
-                return
-            yield Changes(found=changes.found)
-
-    def _paths_elsewhere(self) -> Iterator[bytes]:
-        """Yield the paths of what a change lacks, and of what was damaged and lies below none of the roots."""
-        if self.options.change:
-            yield from (row.path for row in self.catalog.lacking(self.planner.rules.key))
-        yield from (path for path in sorted(self.options.again) if not path.startswith(self._below_roots()))
-
-    def _count_elsewhere(self) -> int:
-        below = self._below_roots()
-        return sum(path not in self.roots and not path.startswith(below) for path in self._paths_elsewhere())
-
-    def _below_roots(self) -> tuple[bytes, ...]:
-        separator = os.fsencode(os.sep)
-        return tuple(root.rstrip(separator) + separator for root in self.roots)
 
     def _report(self, seconds: float) -> IndexReport:
         writer, failures = self.writer, tuple(self.writer.failures)

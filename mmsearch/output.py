@@ -190,6 +190,7 @@ def show_status(status: Status, failures: Sequence[Failure], *, as_json: bool) -
                 "media": dict(status.media),
                 "segments": status.segments,
                 "failures": status.failures,
+                "roots": [str(path) for path in status.roots],
                 "indexes": [
                     {"space": i.space, "view": i.view, "kind": i.kind, "count": i.count, "stale": i.stale}
                     for i in status.indexes
@@ -207,6 +208,8 @@ def show_status(status: Status, failures: Sequence[Failure], *, as_json: bool) -
         say(f"change    to {status.changing_to}: {done}; run 'mmsearch index PATH --model {status.changing_to}' again")
     if status.kept_models:
         say(f"kept      vectors of {', '.join(status.kept_models)}; drop them with 'mmsearch index PATH --prune'")
+    for path, globs in status.roots.items():
+        say(f"root      {path}" + (f", without {' '.join(globs)}" if globs else ""))
     say(
         "media     "
         + ", ".join(f"{count:,} {kind}" for kind, count in status.media.items() if count or kind == "image")

@@ -51,7 +51,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     put(folder, "note.txt", "\n\n".join(f"Note {number} about a lighthouse." for number in range(30)))
     put(folder, "broken.png", b"\x89PNG\r\n\x1a\n no picture")
     put(folder, "sub/broken.png", b"\x89PNG\r\n\x1a\n no picture")
-    soundfile.write(folder / "long.flac", wave([(120.0, 90.0), (1000.0, 90.0)], 8_000), 8_000)
+    soundfile.write(folder / "long.flac", wave([(120.0, 150.0), (1000.0, 150.0)], 8_000), 8_000)
     return folder
 
 

@@ -278,8 +278,6 @@ def test_another_model_is_refused_and_a_missing_path_changes_nothing(library: Li
         mmsearch.open(library.folder, model="mini")
     with pytest.raises(UsageError, match="doesn't exist"):
         library.index(photos, photos / "nope")
-    with pytest.raises(UsageError):
-        library.index()
 
 
 def test_contents_of_another_fingerprint_are_embedded_anew(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from mmsearch.catalog.checksums import (
     segment_checksum,
 )
 from mmsearch.catalog.rows import OF_A_PART, FailureRow, NewContent, NewMedia
-from mmsearch.catalog.schema import content, embedded, embedding, failure, media, profile, revision, root, segment
+from mmsearch.catalog.schema import content, embedded, embedding, failure, media, profile, revision, segment
 
 PART = 5_000
 FIRST_DRAWS = 2**31
@@ -202,10 +201,10 @@ def point(connection: Connection, names: Mapping[NewMedia, int]) -> None:
         }
         for name, content_id in names.items()
     ]
-    _put(connection, media, rows)
+    put(connection, media, rows)
 
 
-def _put(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+def put(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows of a table that has a tally, each in place of what stands under its path; the last one counts."""
     by_path = {row["path"]: checked(table, row) for row in rows}
     if not by_path:
@@ -244,18 +243,7 @@ def record_failures(connection: Connection, failures: Sequence[FailureRow]) -> N
         {"path": f.path, "stage": f.stage, "reason": _storable(f.reason), "stamp": f.stamp, "version": f.version}
         for f in failures
     ]
-    _put(connection, failure, rows)
-
-
-def note_roots(connection: Connection, paths: Iterable[bytes], exclude: Sequence[str]) -> None:
-    """Remember where a run begins, and what it leaves out."""
-    globs = json.dumps(list(exclude))
-    held: dict[bytes, str] = {}
-    wanted = list(paths)
-    for part in parts(wanted):
-        stored = select(root.c.path, root.c.exclude).where(root.c.path.in_(part))
-        held |= {row.path: row.exclude for row in connection.execute(stored)}
-    _put(connection, root, [{"path": path, "exclude": globs} for path in wanted if held.get(path) != globs])
+    put(connection, failure, rows)
 
 
 def forget_failures(connection: Connection, paths: Iterable[bytes]) -> None:

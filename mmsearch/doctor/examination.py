@@ -166,20 +166,21 @@ class _Repair:
 
     def _embed_again(self, seen: Seen, outdated: bool) -> None:
         """Embed what was damaged from its files again. Where paths were lost, all roots are indexed for them."""
-        from indexer import IndexOptions, run  # the reverse dependency: only library, doctor and training have it
+        from indexer import (  # the reverse dependency: only library, doctor and training have it
+            IndexOptions,
+            Scope,
+            remembered_scope,
+            run,
+        )
 
         again = frozenset(self._again)
         if outdated:
             again |= {row.path for row in seen.catalog.lacking(seen.profile.key)}
-        roots = seen.catalog.roots() if self._paths_lost else []
-        by_globs: dict[tuple[str, ...], list[Path]] = {}
-        for path, exclude in roots:
-            if os.path.lexists(path):
-                by_globs.setdefault(exclude, []).append(Path(os.fsdecode(path)))
-        for exclude, paths in by_globs.items():
-            run(seen.catalog, seen.profile, paths, self._settings, IndexOptions(exclude, skip=self._folder))
+        if self._paths_lost and seen.catalog.roots():
+            scope = remembered_scope(seen.catalog)
+            run(seen.catalog, seen.profile, scope, self._settings, IndexOptions(skip=self._folder))
         if again:
-            run(seen.catalog, seen.profile, [], self._settings, IndexOptions(again=again))
+            run(seen.catalog, seen.profile, Scope(), self._settings, IndexOptions(again=again))
         seen.catalog.drop_orphans()
 
 
