@@ -17,25 +17,34 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mmsearch.errors import (
         CatalogError,
+        DiskFullError,
         LibraryError,
         LockedError,
         MediaError,
+        MissingPackageError,
         MMSearchError,
         ModelError,
+        ModelUnavailableError,
         NoLibraryError,
         QueryError,
+        TrainingError,
         UsageError,
+        WrongModelError,
     )
     from mmsearch.library import Library, embed, open
+    from mmsearch.search.query import Query
     from mmsearch.settings import Limits, Settings
     from mmsearch.types import (
         AdaptReport,
+        Answer,
         Check,
+        Evaluation,
         Failure,
         Gain,
         Hit,
         IndexReport,
         IndexStatus,
+        Item,
         Modality,
         Neighbour,
         Progress,
@@ -49,33 +58,42 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AdaptReport",
+    "Answer",
     "CatalogError",
     "Check",
+    "DiskFullError",
+    "Evaluation",
     "Failure",
     "Gain",
     "Hit",
     "IndexReport",
     "IndexStatus",
+    "Item",
     "Library",
     "LibraryError",
     "Limits",
     "LockedError",
     "MMSearchError",
     "MediaError",
+    "MissingPackageError",
     "Modality",
     "ModelError",
+    "ModelUnavailableError",
     "Neighbour",
     "NoLibraryError",
     "Progress",
+    "Query",
     "QueryError",
     "Segment",
     "Settings",
     "Stage",
     "Status",
     "Term",
+    "TrainingError",
     "UsageError",
     "View",
     "Why",
+    "WrongModelError",
     "embed",
     "open",
 ]
@@ -83,7 +101,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     if name in __all__:
-        for room in ("types", "errors", "settings", "library"):
+        for room in ("types", "errors", "settings", "search.query", "library"):
             module = importlib.import_module(f"mmsearch.{room}")
             if name in vars(module):
                 return vars(module)[name]

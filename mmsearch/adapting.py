@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.catalog import Catalog, StoredContent
-from mmsearch.errors import LibraryError, UsageError
+from mmsearch.errors import UsageError, unwritable
 from mmsearch.layout import ADAPTED as ADAPTED_LAYOUT
 from mmsearch.layout import OwnFolder
 from mmsearch.spaces import ADAPTED, Adapted, AdaptedSpace, HeadWeights, Profile, load_profile
@@ -85,9 +85,8 @@ def adapt_profile(
         adapted_place(catalog, library).prepare()
         name = ADAPTED + made.write(adapted_folder(library))
     except OSError as error:
-        raise LibraryError(
-            f"{error.filename or library}: {error.strerror or error}; mend that and run 'mmsearch adapt' again"
-        ) from error
+        message = f"{error.filename or library}: {error.strerror or error}; mend that and run 'mmsearch adapt' again"
+        raise unwritable(error, message) from error
     new = load_profile(name, pins=(name, *profile.pins[1:]), own=adapted_folder(library))
     return replace(report, adapted=True, model=name), new
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.catalog import Catalog, Ids
-from mmsearch.errors import LibraryError, LinkError, one_line
+from mmsearch.errors import LibraryError, LinkError, one_line, unwritable
 from mmsearch.layout import INDEX, INDEXES, OwnFolder
 from mmsearch.spaces import Profile, Space
 from mmsearch.types import IndexStatus, Modality, View
@@ -210,14 +210,16 @@ class Indexes:
                 with place.guard:
                     place.held = None
 
-    def allowed(self, space: Space, view: View, modalities: frozenset[Modality]) -> Bitmap | None:
+    def allowed(
+        self, space: Space, view: View, modalities: frozenset[Modality], revision: int | None = None
+    ) -> Bitmap | None:
         """Return the bitmap of a view's embeddings whose content is of one of these modalities; None if all are.
 
         It is read again only with another index: what the catalog holds beyond this one isn't found anyway.
         """
         if not modalities:
             return None
-        bitmaps = self._current(space, view).bitmaps
+        bitmaps = self._current(space, view, revision).bitmaps
         if modalities not in bitmaps:
             space_id = self._catalog.space_id(space.name, space.fingerprint, space.dim)
             some = space_id is not None and self._catalog.has_other(space_id, view, modalities)
@@ -304,9 +306,10 @@ class Indexes:
             raise self._unwritable(error) from error
 
     def _unwritable(self, error: OSError) -> LibraryError:
-        return LibraryError(
+        return unwritable(
+            error,
             f"{error.filename or self.folder}: {error.strerror or error}; the catalog is whole, "
-            "so mend that and run 'mmsearch index' again"
+            "so mend that and run 'mmsearch index' again",
         )
 
     def _warn(self, error: LinkError) -> None:

@@ -206,7 +206,7 @@ def test_a_damaged_measurement_is_not_used_and_made_again(folder: Path, name: st
 
 def test_an_empty_catalog_is_no_library_and_is_left_as_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / CATALOG).write_bytes(b"")
-    monkeypatch.setattr(mmsearch.library, "load_profile", None)  # no model is chosen
+    monkeypatch.setattr(mmsearch.model_views, "load_profile", None)  # no model is chosen
     refused(folder, "is empty; run 'mmsearch doctor --repair', restore a copy of it")
     assert (folder / CATALOG).read_bytes() == b""
 
@@ -349,7 +349,7 @@ def test_a_library_that_never_got_a_model_takes_the_one_that_is_named(
         loaded.append(str(name))
         return load_profile(name, *rest, **more)
 
-    monkeypatch.setattr(mmsearch.library, "load_profile", note)
+    monkeypatch.setattr(mmsearch.model_views, "load_profile", note)
     with mmsearch.open(tmp_path) as library:
         library.index(tmp_path, exclude=["*"], model="hashing")
         assert library.profile == "hashing"

@@ -25,8 +25,8 @@ from mmsearch import Library
 from mmsearch.catalog import Catalog, NewContent, NewMedia, NewSegment, upkeep
 from mmsearch.catalog.checking import find_faults
 from mmsearch.catalog.seal import NAME, is_sealed
-from mmsearch.doctor import BEFORE_REPAIR, examine
-from mmsearch.errors import LibraryError, LockedError
+from mmsearch.doctor import BEFORE_REPAIR, examination, examine
+from mmsearch.errors import CatalogError, LibraryError, LockedError
 from mmsearch.locking import write_lock
 from mmsearch.types import Modality, View
 
@@ -236,6 +236,31 @@ def test_a_repair_without_room_for_a_copy_changes_nothing(library: Path, monkeyp
     assert "no room for a copy of the catalog; free " in checks["checksums"].detail
     assert (library / "catalog.sqlite").read_bytes() == before
     assert not list(library.glob(".*"))
+
+
+def test_a_disk_that_fails_the_doctor_is_one_line_with_the_remedy(
+    library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(examination, "check_schema", failing)
+    with pytest.raises(CatalogError, match=r"catalog.sqlite: disk I/O error; check the disk"):
+        examined(library)
+    monkeypatch.undo()
+    ROT[0].damage(library)
+    monkeypatch.setattr(examination, "mend_shape", failing)
+    wrong = [check for check in examined(library, repair=True) if not check.ok]
+    assert wrong
+    assert all("disk I/O error; check the disk" in check.detail for check in wrong)
+
+
+def test_a_check_that_fails_is_said_on_stderr_with_json_too(library: Path, run: Run) -> None:
+    ROT[0].damage(library)
+    said = run("doctor", "--json", "--library", library)
+    assert said.returncode == 2
+    assert said.stderr.splitlines()[-1].endswith("failed; 'mmsearch doctor --repair' mends what can be mended")
+    assert [json.loads(line)["ok"] for line in said.stdout.splitlines()].count(False) > 0
 
 
 def test_nothing_of_the_users_is_touched_by_a_repair(library: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 import mmsearch
-from mmsearch.errors import LockedError, ModelError, UsageError
+from mmsearch.errors import LockedError, ModelError, TrainingError, UsageError
 from mmsearch.locking import write_lock
 from mmsearch.training.checks import check
 from mmsearch.training.loop import Schedule, train
@@ -234,7 +234,7 @@ def test_losses_that_are_no_longer_finite_end_the_run_and_spare_the_checkpoint(t
             found = dict(super().terms(step, random))
             return {"line": found["line"] * float("nan")} if step == 7 else found
 
-    with pytest.raises(UsageError, match=r"no longer finite at step 7 .*lower lr"):
+    with pytest.raises(TrainingError, match=r"no longer finite at step 7 .*lower lr"):
         train(Bad(), Schedule(10, 1e-2, checkpoint_s=-1.0), tmp_path)
     assert torch.load(tmp_path / "train.checkpoint", weights_only=True)["step"] == 7
 

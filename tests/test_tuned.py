@@ -66,13 +66,6 @@ def ranking_of(vectors: Sequence[NDArray[np.float32]], view: View = View.VISUAL,
     )
 
 
-class OneSegmentEach:
-    """A catalog in which every content has one segment."""
-
-    def segment_counts(self, contents: Sequence[int]) -> dict[int, int]:
-        return dict.fromkeys(contents, 1)
-
-
 class Bank:
     """A calibration by which unrelated queries reach evidence 0 ± 1, with no hubs."""
 
@@ -86,7 +79,7 @@ class NoBank:
 
 
 def answer(query: Query, ranking: Ranking, calibration: object) -> Any:  # noqa: ANN401  fakes stand for the library
-    return make_answer(query, ranking, OneSegmentEach(), calibration)  # type: ignore[arg-type]
+    return make_answer(query, ranking, calibration)  # type: ignore[arg-type]
 
 
 # What is cut
@@ -170,7 +163,8 @@ class Shelf:
 def test_a_view_is_searched_for_two_segments_a_content_and_some_more(least: int, first: int) -> None:
     shelf = Shelf(1000, 3.5)
     retriever = Retriever(shelf, shelf)  # type: ignore[arg-type]
-    found = retriever._search(make_query("word"), route(), route().vector, least)
+    query = make_query("word")
+    found = retriever._nearest(query, retriever._searches(query, [(route(), route().vector)]), least)
     assert shelf.asked[0] == first
     assert shelf.asked[1:] == ([] if least == 30 else [4 * first])
     assert len({one.content_id for one in found.values()}) >= least
@@ -217,8 +211,6 @@ def test_a_view_of_another_modality_is_one_deviation_behind(tmp_path: Path, cros
             return route().vector
 
     class Catalog:
-        revision = 1
-
         def space_id(self, *_: object) -> int:
             return 1
 
@@ -230,7 +222,7 @@ def test_a_view_of_another_modality_is_one_deviation_behind(tmp_path: Path, cros
             return HashingSpace()
 
     router = Router(Catalog(), Model())  # type: ignore[arg-type]
-    routes = router.routes(Own(encoder.terms, encoder.items), {View.VISUAL, View.AUDIO})
+    routes = router.routes(Own(encoder.terms, encoder.items), {View.VISUAL, View.AUDIO}, revision=1)
     assert [route.view for route in routes] == [View.AUDIO, View.VISUAL]
     z = np.asarray([[np.nan, 2.0], [cross, np.nan]], np.float32)
     vectors = [np.zeros((2, DIM), np.float32)] * 2

@@ -5,6 +5,7 @@ from mmsearch.catalog.roots import Root
 from mmsearch.catalog.rows import (
     OF_A_PART,
     CaptionRow,
+    CatalogState,
     Embeddings,
     FailureRow,
     Ids,
@@ -25,6 +26,7 @@ __all__ = [
     "OF_A_PART",
     "CaptionRow",
     "Catalog",
+    "CatalogState",
     "Embeddings",
     "FailureRow",
     "Ids",

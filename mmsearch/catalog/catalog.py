@@ -24,7 +24,7 @@ from mmsearch.catalog.roots import (
     remember_forgotten,
     remember_roots,
 )
-from mmsearch.catalog.rows import FailureRow, Known, MediaRow, NewContent, NewMedia, check_types
+from mmsearch.catalog.rows import CatalogState, FailureRow, Known, MediaRow, NewContent, NewMedia, check_types
 from mmsearch.catalog.schema import content, embedded, failure, media, profile, root, run, space
 from mmsearch.catalog.writing import (
     PART,
@@ -66,6 +66,11 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
     def file(self) -> Path:
         """The catalog's file."""
         return self._database.file
+
+    def state(self) -> CatalogState:
+        """Return what a query has to know of the catalog before it begins, in one read."""
+        with self.one_read():
+            return CatalogState(self.current, self.revision)
 
     def close(self) -> None:
         """Close every connection; the catalog can't be used afterwards."""

@@ -142,6 +142,16 @@ class EmbeddingReader(Part):
                 for row in connection.execute(query, {"some": part})
             }
 
+    def contents_of(self, segment_ids: Iterable[int]) -> dict[int, int]:
+        """Return the content of each of these segments that exists."""
+        query = select(segment.c.id, segment.c.content_id).where(segment.c.id.in_(_SOME))
+        with self._read() as connection:
+            return {
+                row.id: row.content_id
+                for part in parts(segment_ids)
+                for row in connection.execute(query, {"some": part})
+            }
+
     def segment_rows(self, segment_ids: Iterable[int]) -> dict[int, SegmentRow]:
         """Return these segments with their contents and paths."""
         query = (

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Engine, QueuePool, Table, create_engine, even
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
 from mmsearch.catalog import schema
-from mmsearch.errors import CatalogError, MMSearchError, one_line
+from mmsearch.errors import FULL, CatalogError, CatalogFullError, MMSearchError, one_line
 from mmsearch.files import is_link, sync_folder
 
 BESIDE = ("-wal", "-shm", "-journal")
@@ -245,11 +245,13 @@ def mapped_errors(file: Path) -> Iterator[None]:
         reason = " ".join(str(getattr(error, "orig", error)).split())
         if reason.startswith("Could not decode to UTF-8"):
             reason = "a text in it is damaged"
-        raise CatalogError(f"{file}: {reason}; {_remedy(reason, file)}") from error
+        kind = CatalogFullError if reason == "database or disk is full" else CatalogError
+        raise kind(f"{file}: {reason}; {_remedy(reason, file)}") from error
     except SQLAlchemyError as error:
         raise CatalogError(f"{file}: {one_line(error, 200)}") from error
     except OSError as error:
-        raise CatalogError(f"{error.filename or file}: {error.strerror or error}; mend that and try again") from error
+        kind = CatalogFullError if error.errno in FULL else CatalogError
+        raise kind(f"{error.filename or file}: {error.strerror or error}; mend that and try again") from error
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         # What the catalog gives was converted to what mmsearch writes there.
         raise CatalogError(

@@ -107,6 +107,18 @@ class NewContent:
 
 
 @dataclass(frozen=True, slots=True)
+class CatalogState:
+    """The catalog at one moment, as one profile sees it.
+
+    `current` is the id of the profile that answers, None in a new library; `revision` is that of the profile's
+    embeddings: see `EmbeddingReader.revision`.
+    """
+
+    current: int | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
 class FailureRow:
     """A file that couldn't be indexed: `stamp` and `version` say when it is worth another try."""
 

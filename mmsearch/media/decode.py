@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from mmsearch import files
 from mmsearch.errors import MediaError, ReadError, why
 from mmsearch.media import kinds
+from mmsearch.media.encodings import decode_text
 from mmsearch.media.sidecar import has_times, read_sidecar
 from mmsearch.media.subtitles import Cue, cues
-from mmsearch.media.text import CountTokens, decode_text, passages, spoken
+from mmsearch.media.text import CountTokens, passages, spoken
 from mmsearch.settings import Limits
 from mmsearch.types import Failure, Modality, Segment, Stage, View
 
@@ -98,6 +99,28 @@ def decode(path: bytes, sidecars: Sequence[bytes], options: DecodeOptions, from_
                     raise MediaError("not a kind of file that mmsearch knows; see the README for the list")
     except OSError as error:
         raise ReadError(f"can't be read: {why(error, 'check the disk')}") from error
+
+
+def still(path: bytes, options: DecodeOptions, at_s: float) -> Decoded:
+    """Decode only what is to be seen in a file at a second: a frame of a video, or a picture. Raises `MediaError`."""
+    try:
+        with open_regular(path) as file:
+            kind = kinds.resolve(path, file.read(kinds.HEAD_BYTES))
+            file.seek(0)
+            picture: Payload | None
+            if kind is Modality.IMAGE:
+                from mmsearch.media.image import read_image
+
+                picture, _ = read_image(file, options.limits, options.side)
+            else:
+                from mmsearch.media.video import frame_at
+
+                picture = frame_at(file, at_s, options.side, options.limits)
+    except OSError as error:
+        raise ReadError(f"can't be read: {why(error, 'check the disk')}") from error
+    if picture is None:
+        raise MediaError("there is nothing to see in it")
+    return Decoded(kind or Modality.VIDEO, (Segment({View.VISUAL: (picture,)}, at_s, at_s),))
 
 
 def _decode_picture(file: io.BufferedReader, sidecars: Sequence[bytes], options: DecodeOptions) -> Decoded:

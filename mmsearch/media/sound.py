@@ -22,6 +22,8 @@ SILENCE = 2e-4
 """Peak below which a sound is silent: -74 dB of full scale, a few steps of 16 bits."""
 _BLOCK_VALUES = 2**16
 """How many samples, over all channels, are read at a time: what is lost where decoding fails."""
+_CANCELLED = 0.01
+"""Power of the mean of the channels, as a share of the loudest one's, below which they are in antiphase: -20 dB."""
 _SLIVER_S = 0.5
 """Less than this, and less than a quarter of a stretch, is no sound of it."""
 
@@ -37,8 +39,8 @@ class Track:
     blocks: list[tuple[float, Wave]] = field(default_factory=list)
 
     def add(self, start_s: float, samples: NDArray[np.float32]) -> None:
-        """Add a block, (n,) or (channels, n); channels are averaged."""
-        mono = samples.mean(axis=0) if samples.ndim == 2 else samples
+        """Add a block, (n,) or (channels, n): see `to_mono`."""
+        mono = to_mono(samples) if samples.ndim == 2 else samples
         if len(mono):
             self.blocks.append((start_s, mono))
             self.end_s = max(self.end_s, start_s + len(mono) / self.rate_hz)
@@ -65,6 +67,17 @@ class Track:
     def forget(self, before_s: float) -> None:
         """Drop the blocks that end before a time."""
         self.blocks = [block for block in self.blocks if block[0] + len(block[1]) / self.rate_hz > before_s]
+
+
+def to_mono(samples: NDArray[np.float32]) -> Wave:
+    """Return the mean of the channels, (channels, n) → (n,); where they cancel each other, the loudest of them."""
+    mean = samples.mean(axis=0)
+    if len(samples) < 2 or not samples.shape[1]:
+        return np.asarray(mean, np.float32)
+    power = np.square(samples, dtype=np.float64).mean(axis=1)
+    loudest = int(power.argmax())
+    cancelled = np.square(mean, dtype=np.float64).mean() < _CANCELLED * power[loudest]
+    return np.asarray(samples[loudest] if cancelled else mean, np.float32)
 
 
 def is_silent(wave: Wave) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from mmsearch.invisible import without_invisible
+
 _TIME = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{2})[.,](\d{1,3})"
 _ARROW = re.compile(rf"^[ \t]*{_TIME}[ \t]+-->[ \t]+{_TIME}.*$", re.MULTILINE)
 _TAG = re.compile(r"</?[A-Za-z\d][^<>\n]*>|\{\\[^{}]*\}")
@@ -42,8 +44,8 @@ def cues(text: str, track: int = 0) -> list[Cue]:
 
 
 def plain(text: str) -> str:
-    """Return a line without tags, line breaks and soft hyphens."""
-    return " ".join(_TAG.sub("", text).replace("\u00ad", "").split())
+    """Return a line without tags, line breaks and characters that nobody sees."""
+    return " ".join(without_invisible(_TAG.sub("", text)).split())
 
 
 def said(lines: Iterable[Cue], start_s: float, end_s: float) -> list[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import av
 import numpy as np
@@ -81,10 +81,12 @@ class Video:
                 f"no sound or video that can be decoded ({reason(error)}); convert or replace it"
             ) from None
         streams = self._container.streams
-        moving = (stream for stream in streams.video if not stream.disposition & Disposition.attached_pic)
-        self._pictures = next(filter(_is_known, moving), None)
-        self._sound = next(filter(_is_known, streams.audio), None)
-        self._subtitles = next(filter(_is_known, streams.subtitles), None)
+        seen = [each for each in streams.video if _is_known(each) and not each.disposition & _STILL]
+        moving = [each for each in seen if each.frames != 1] or seen
+        chosen = streams.best("video")  # FFmpeg counts how many frames of each come at the beginning
+        self._pictures = chosen if chosen in moving else next(iter(moving), None)
+        self._sound = _main(streams.audio)
+        self._subtitles = _main(each for each in streams.subtitles if _has_words(each))
         if self._pictures is None and self._sound is None and self._subtitles is None:
             raise MediaError("no picture and no sound in it can be decoded; convert or replace it")
         self._start_s = (self._container.start_time or 0) / av.time_base
@@ -360,6 +362,24 @@ def _are_dense(pictures: VideoStream) -> bool:
         return False
     apart = np.diff([*keys, entries[-1].timestamp]) * float(pictures.time_base)
     return bool(apart.max() <= _DENSE_S)
+
+
+_Track = TypeVar("_Track", bound=Stream)
+_ASIDE = Disposition.forced | Disposition.comment | Disposition.visual_impaired | Disposition.hearing_impaired
+"""What a track is said to be that isn't the main one: signs alone, remarks, descriptions."""
+_DEFAULT = Disposition.default
+_STILL = Disposition.attached_pic | Disposition.still_image
+
+
+def _main(tracks: Iterable[_Track]) -> _Track | None:
+    """Return the main track of a kind: one that isn't meant for few, of these the default one, else the first."""
+    known = filter(_is_known, tracks)
+    return min(known, key=lambda each: (bool(each.disposition & _ASIDE), not each.disposition & _DEFAULT), default=None)
+
+
+def _has_words(stream: Stream) -> bool:
+    """Return whether subtitles are words: pictures of them aren't read."""
+    return _is_known(stream) and stream.codec_context.codec.text_sub
 
 
 def _is_known(stream: Stream) -> bool:

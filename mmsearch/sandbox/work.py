@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from mmsearch.errors import ReadError, one_line, why
 from mmsearch.files import mtime_ns
-from mmsearch.media import DecodeOptions, decode
+from mmsearch.media import DecodeOptions, decode, still
 from mmsearch.settings import Limits
 from mmsearch.spaces.base import FrontEnd, Prepared, decoding_needs
 from mmsearch.types import Failure, Modality, View
@@ -25,6 +25,8 @@ FrontEnds = Mapping[tuple[str, View], FrontEnd]
 class Request:
     """A file to decode, or the part of a long one from a second on: its path and its sidecars', as bytes.
 
+    With `still_s`, only what is to be seen at that second is decoded: a frame of a video, or a picture.
+
     `joins` makes one segment of a long stretch in which nothing happens: see `DecodeOptions`. `stamp` is its size in
     bytes and its mtime in ns where the caller relies on them: a file that differs afterwards was changed while it was
     read.
@@ -35,6 +37,7 @@ class Request:
     from_s: float = 0.0
     joins: bool = True
     stamp: tuple[int, int] | None = None
+    still_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,10 @@ class Work:
         """Decode a file. Raises `MediaError`, `ReadError`, `MemoryError`, and whatever a decoder lets through."""
         began = time.monotonic()
         options = replace(self._options, joins=request.joins)
-        decoded = decode(request.path, request.sidecars, options, request.from_s)
+        if request.still_s is not None:
+            decoded = still(request.path, options, request.still_s)
+        else:
+            decoded = decode(request.path, request.sidecars, options, request.from_s)
         if request.stamp is not None:
             _check_unchanged(request.path, request.stamp)
         segments = tuple(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mmsearch.catalog import Catalog
 from mmsearch.indexes import Indexes
-from mmsearch.search.answer import LOOKED_AT, Answer, make_answer
+from mmsearch.search.answer import LOOKED_AT, make_answer
 from mmsearch.search.calibration import Calibration
 from mmsearch.search.encode import Encoder, load_tower
 from mmsearch.search.items import own_contents, read_items
@@ -14,7 +14,7 @@ from mmsearch.search.retrieve import Retriever
 from mmsearch.search.routes import Router
 from mmsearch.settings import Limits
 from mmsearch.spaces import Profile
-from mmsearch.types import View
+from mmsearch.types import Answer, View
 
 DEEP = 500
 """The least number of contents to search every view for where scores of several views are summed."""
@@ -36,20 +36,23 @@ class Engine:
         """Return an engine that answers as this one does, from another reader of the catalog or from other indexes."""
         return Engine(catalog, self._profile, indexes or self._indexes, self._limits)
 
-    def answer(self, query: Query) -> Answer:
-        """Return the hits of a query, best first. Raises `QueryError`, `MediaError`, `ModelError`."""
-        return make_answer(query, self._ranking(query), self.catalog, self._calibration)
+    def answer(self, query: Query, revision: int | None = None) -> Answer:
+        """Return the hits of a query, best first. Raises `QueryError`, `MediaError`, `ModelError`.
+
+        `revision` is that of the catalog, where the caller has read it already.
+        """
+        return make_answer(query, self._ranking(query, revision), self._calibration)
 
     def rank(self, query: Query) -> list[int]:
         """Return the ids of the first k contents in the order of `answer`, uncut; raises what it does."""
         ranking = self._ranking(query)
         return [ranking.candidates.rows[i].content_id for i in ranking.order[: query.k]]
 
-    def _ranking(self, query: Query) -> Ranking:
+    def _ranking(self, query: Query, revision: int | None = None) -> Ranking:
         asked = [term.item for term in query.terms]
         items = read_items(asked, self._profile, self._limits, self._limits.query_s, self._load_for)
         encoder = Encoder(query.terms, items)
-        routes = self._router.routes(encoder, query.views)
+        routes = self._router.routes(encoder, query.views, self.catalog.revision if revision is None else revision)
         own = own_contents(query, self.catalog)
         joint_views = encoder.joint_views()
         least = max(2 * query.k if query.cut else query.k, DEEP if joint_views else LOOKED_AT)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmsearch.errors import ModelError, one_line
+from mmsearch.errors import ModelError, ModelUnavailableError, WrongModelError, one_line
 from mmsearch.files import open_regular
 from mmsearch.spaces.base import FrontEnd, Prepared, SoundFrontEnd, Vectors, normalise
 from mmsearch.spaces.front_ends import Resampled, Tokens, Waveform
@@ -84,7 +84,7 @@ class OnnxSpace:
         Inputs of similar length run together, so that little of a batch is padding.
         """
         if view not in self.front_ends:
-            raise ModelError(f"the space {self.name} has no tower for the {view} view; use another --model")
+            raise WrongModelError(f"the space {self.name} has no tower for the {view} view; use another --model")
         out = np.zeros((len(inputs), self.dim), np.float32)
         order = sorted(range(len(inputs)), key=lambda i: inputs[i].shape[0])
         for start in range(0, len(order), _CHUNK[view]):
@@ -153,7 +153,9 @@ class OnnxSpace:
                 with open_regular(self._folder / name) as file:
                     found = hashlib.file_digest(file, "sha256").hexdigest()
             except OSError as error:
-                raise ModelError(f"{self._folder / name} can't be read ({error.strerror}); reinstall it") from None
+                raise ModelUnavailableError(
+                    f"{self._folder / name} can't be read ({error.strerror}); reinstall it"
+                ) from None
             if found != digest:
                 raise ModelError(f"{self._folder / name} is damaged (its digest isn't the spec's); reinstall it")
 
@@ -199,7 +201,7 @@ def _providers(device: str) -> list[str]:
     """Return what onnxruntime is to run on, best first. Raises `ModelError` where CUDA is asked for in vain."""
     has_cuda = device != "cpu" and "CUDAExecutionProvider" in load_onnxruntime().get_available_providers()
     if device == "cuda" and not has_cuda:
-        raise ModelError("this onnxruntime can't use CUDA; use --device cpu or leave --device out")
+        raise ModelUnavailableError("this onnxruntime can't use CUDA; use --device cpu or leave --device out")
     return ["CUDAExecutionProvider", "CPUExecutionProvider"] if has_cuda else ["CPUExecutionProvider"]
 
 
@@ -215,6 +217,8 @@ def _load(file: Path, device: str, *, packed: bool) -> ort.InferenceSession:
     try:
         open_regular(file).close()  # onnxruntime would wait for a pipe
         return ort.InferenceSession(str(file), options, providers=_providers(device))
+    except ModelError:
+        raise
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
         reason = one_line((isinstance(error, OSError) and error.strerror) or error)
         raise ModelError(f"{file} can't be loaded ({reason}); copy its folder again") from error

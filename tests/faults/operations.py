@@ -13,7 +13,6 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +81,8 @@ class Operation:
     query: str = "a red note about low sounds"
     refusals: tuple[str, ...] = ()
     """What the same command may say when it is run again, for it had been done already."""
+    notices: tuple[str, ...] = ()
+    """What the command may say on lines of their own before it meets the error."""
 
     @property
     def next_runs(self) -> tuple[tuple[str, ...], ...]:
@@ -235,9 +236,9 @@ OPERATIONS = (
         query="a lighthouse",
         refusals=("is adapted already",),
     ),
-    Operation("model pull (export)", PULL, _checkpoint, query=""),
+    Operation("model pull (export)", PULL, _checkpoint, query="", notices=("exporting ",)),
     Operation("first use of an old catalog", ("query", "red", "--library", "{library}", "--json"), _old),
-    *([Operation("doctor --repair", DOCTOR, _rotten)] if find_spec("mmsearch.doctor") else []),
+    Operation("doctor --repair", DOCTOR, _rotten, notices=("holds damaged vectors",)),
 )
 
 

@@ -28,7 +28,7 @@ from sqlalchemy import Engine
 
 from indexer import executors
 from indexer.executors.inline import InlineExecutor
-from mmsearch import cli
+from mmsearch.cli import program
 
 TIMEOUT_S = 60.0
 HEAVY = ("torch", "open_clip", "transformers", "huggingface_hub")
@@ -71,8 +71,8 @@ def decode_inline() -> None:
 
 def build_once() -> None:
     """Let the command line be built once, and not by every fork."""
-    command = typer.main.get_command(cli.app)
-    cli.app = lambda **options: command.main(**options)  # type: ignore[assignment]
+    command = typer.main.get_command(program.app)
+    program.app = lambda **options: command.main(**options)  # type: ignore[assignment]
 
 
 def warm_up(folder: Path) -> None:
@@ -188,7 +188,7 @@ def _command(arguments: Sequence[str], fault: Fault | None, roots: Sequence[Path
     try:
         if fault is not None:
             arm(fault, roots)
-        cli.main()
+        program.main()
     except _Left as left:
         code = int(left.args[0])
     except BaseException as error:
