@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Container, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 
 from indexer.changes import Changes
-from indexer.roots import Scope, is_below
+from indexer.roots import Scope, folders_above, steps
 from indexer.scan import Scan
 from mmsearch.catalog import Catalog, MediaRow
 
@@ -37,10 +36,10 @@ class DeletionCheck:
         return Changes(gone=gone, healed=tuple(self._healed(failing)))
 
     def _gone(self) -> Iterator[bytes]:
-        for root, within in self._scanned():
+        for root, _ in self.scope.scanned:
             for row in self.catalog.media_under(root):
                 found = row.id >= self.first_new_id or (row.id < len(self.seen) and self.seen[row.id])
-                if found or within(row.path) or self._unscanned(root, row.path):
+                if found or self._is_for_another_root(root, row.path) or self._unscanned(root, row.path):
                     continue
                 if self.prune or not self._keeps(root, row):
                     yield row.path
@@ -52,23 +51,21 @@ class DeletionCheck:
                     self.kept.add(path)
 
     def _healed(self, failing: Container[bytes]) -> Iterator[bytes]:
-        for root, within in self._scanned():
-            for failure in self.catalog.failures_under(root):
-                kept = within(failure.path) or any(folder in self.kept for folder in _folders(root, failure.path))
-                if failure.path not in failing and not kept and not self._unscanned(root, failure.path):
-                    yield failure.path
+        for root, _ in self.scope.scanned:
+            for path in (failure.path for failure in self.catalog.failures_under(root)):
+                kept = any(folder in self.kept for folder in _folders(root, path))
+                if path in failing or kept or self._is_for_another_root(root, path) or self._unscanned(root, path):
+                    continue
+                yield path
         for path in self.scope.missing:
             for failure in self.catalog.failures_under(path):
                 kept = path in self.kept or (path in self.scope.watched and failure.path != path)
                 if self.prune or not kept:
                     yield failure.path
 
-    def _scanned(self) -> Iterator[tuple[bytes, Callable[[bytes], bool]]]:
-        """Yield the roots, each with whether a path below it is for another root, one below that one, to judge."""
-        roots = [root.path for root in self.scope.scanned]
-        for root in roots:
-            inner = [path for path in (*roots, *self.scope.missing) if is_below(path, root)]
-            yield root, partial(_is_at_or_below, inner)
+    def _is_for_another_root(self, root: bytes, path: bytes) -> bool:
+        """Return whether a path below a root lies at or below another path of the run, which is below that root."""
+        return not self.scope.paths.isdisjoint(steps(path, root))
 
     def _may_return(self, path: bytes, row: MediaRow) -> bool:
         """Return whether a missing path may be on a disk that isn't there: a root, or below another device's folder."""
@@ -102,14 +99,9 @@ def _folders(root: bytes, path: bytes) -> Iterator[bytes]:
     yield from reversed(folders)
 
 
-def _is_at_or_below(folders: Iterable[bytes], path: bytes) -> bool:
-    return any(path == folder or is_below(path, folder) for folder in folders)
-
-
 def _device_above(path: bytes) -> str | None:
     """Return the device of the closest folder above a path that is there."""
-    while (above := os.path.dirname(path)) != path:  # noqa: PTH120
-        path = above
-        with suppress(OSError):
-            return str(os.stat(path).st_dev)  # noqa: PTH116
+    for folder in folders_above(path):
+        with suppress(OSError, ValueError):  # a damaged path may hold a NUL
+            return str(os.stat(folder).st_dev)  # noqa: PTH116
     return None

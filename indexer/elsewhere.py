@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from indexer.changes import Changes, changes_at
-from indexer.roots import is_below
+from indexer.roots import folders_above
 from mmsearch.catalog import Catalog
 
 
@@ -40,4 +40,4 @@ class Elsewhere:
         yield from (path for path in sorted(self.again) if not self._is_below_a_root(path))
 
     def _is_below_a_root(self, path: bytes) -> bool:
-        return any(is_below(path, root) for root in self.roots)
+        return any(folder in self.roots for folder in folders_above(path))

@@ -8,9 +8,11 @@ until it is named itself.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 from mmsearch.catalog import Catalog, Root
@@ -25,7 +27,7 @@ _NEVER = frozenset(
 _SEPARATOR = os.fsencode(os.sep)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Scope:
     """Where a run looks."""
 
@@ -40,6 +42,11 @@ class Scope:
     remember: tuple[Root, ...] = ()
     drop: tuple[bytes, ...] = ()
     """Roots and forgotten paths that are obsolete from this run on."""
+
+    @cached_property
+    def paths(self) -> frozenset[bytes]:
+        """The paths that the run is about: those that it scans, and those that are missing."""
+        return frozenset(self.missing).union(root.path for root in self.scanned)
 
 
 def is_left_out(name: bytes, below: bytes, globs: Iterable[str]) -> bool:
@@ -56,9 +63,19 @@ def path_from(root: bytes, path: bytes) -> bytes:
     return path[len(root.rstrip(_SEPARATOR)) + 1 :]
 
 
-def is_below(path: bytes, folder: bytes) -> bool:
-    """Return whether a path lies below a folder, by their names."""
-    return path.startswith(folder.rstrip(_SEPARATOR) + _SEPARATOR) and path != folder
+def steps(path: bytes, root: bytes = b"") -> Iterator[bytes]:
+    """Yield a path and the folders that hold it, upwards: those below a root, or all of them."""
+    while len(path) > len(root):
+        yield path
+        above = os.path.dirname(path)  # noqa: PTH120  paths are bytes here
+        if above == path:
+            return
+        path = above
+
+
+def folders_above(path: bytes) -> Iterator[bytes]:
+    """Yield the folders that hold a path, upwards."""
+    return islice(steps(path), 1, None)
 
 
 def check_paths(catalog: Catalog, paths: Iterable[Path]) -> list[bytes]:
@@ -84,9 +101,10 @@ def remembered_scope(catalog: Catalog) -> Scope:
     roots = catalog.roots()
     if not roots:
         raise UsageError("nothing to index: the library remembers no folder yet; name at least one file or folder")
-    there = tuple(root for root in roots if os.path.lexists(root.path))
-    missing = tuple(root.path for root in roots if root not in there)
-    return Scope(there, missing, frozenset(root.path for root in roots), catalog.forgotten())
+    paths = frozenset(root.path for root in roots)
+    missing = frozenset(path for path in paths if not os.path.lexists(path))
+    there = tuple(root for root in roots if root.path not in missing)
+    return Scope(there, tuple(sorted(missing)), paths, catalog.forgotten())
 
 
 def named_scope(catalog: Catalog, paths: Iterable[Path], exclude: Sequence[str] = (), own: Path | None = None) -> Scope:
@@ -97,22 +115,22 @@ def named_scope(catalog: Catalog, paths: Iterable[Path], exclude: Sequence[str] 
     Raises `UsageError` where a path neither exists nor is known.
     """
     absolute = check_paths(catalog, paths)
-    held, forgotten = catalog.roots(), catalog.forgotten()
-    there = [Root(path, tuple(exclude)) for path in absolute if os.path.lexists(path)]
-    missing = tuple(path for path in absolute if not os.path.lexists(path))
-    named = {root.path for root in there}
-    walks = _Walks(forgotten - named, os.fsencode(own.absolute()) if own else None)
-    below = [root.path for root in held for top in there if is_below(root.path, top.path)]
-    reached = {path for path in below if any(walks.takes_in(top, path) for top in there)}
-    others = [root for root in (*there, *held) if root.path not in reached]
-    remember = tuple(
-        root for root in there if not any(_covers(walks, other, root) for other in others if other.path != root.path)
-    )
+    named = {path: Root(path, tuple(exclude)) for path in absolute if os.path.lexists(path)}
+    missing = tuple(path for path in absolute if path not in named)
+    held, forgotten = {root.path: root for root in catalog.roots()}, catalog.forgotten()
+    walks = _Walks(forgotten - named.keys(), os.fsencode(own.absolute()) if own else None)
+    above = {path: [named[folder] for folder in folders_above(path) if folder in named] for path in held}
+    reached = {path for path, tops in above.items() if any(walks.takes_in(top, path) for top in tops)}
+    others = {path: root for path, root in (held | named).items() if path not in reached}
+    remember = tuple(root for root in named.values() if not _is_covered(root, others, walks))
     remembered = {root.path for root in remember}
-    drop = ((forgotten & named) | reached | {root.path for root in held if root.path in named}) - remembered
-    watched = (frozenset(root.path for root in held) | remembered) - drop
-    unreached = frozenset(below) - reached - named
-    return Scope(tuple(there), missing, watched, walks.forgotten, unreached, remember, tuple(sorted(drop)))
+    drop = ((forgotten | held.keys()) & named.keys() | reached) - remembered
+    watched = (held.keys() | remembered) - drop
+    unreached = {path for path, tops in above.items() if tops} - reached - named.keys()
+    scanned = tuple(named.values())
+    return Scope(
+        scanned, missing, frozenset(watched), walks.forgotten, frozenset(unreached), remember, tuple(sorted(drop))
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +142,9 @@ class _Walks:
 
     def takes_in(self, root: Root, path: bytes) -> bool:
         """Return whether the walk of a root comes to a path below it. A link on the way may not be followed."""
-        if not is_below(path, root.path) or (not os.path.isdir(path) and by_name(path) is None):  # noqa: PTH112
+        if not os.path.isdir(path) and by_name(path) is None:  # noqa: PTH112
             return False
-        return all(self._enters(root, step) for step in _steps(root.path, path))
+        return all(self._enters(root, step) for step in steps(path, root.path))
 
     def _enters(self, root: Root, step: bytes) -> bool:
         folder, name = os.path.split(step)
@@ -135,21 +153,17 @@ class _Walks:
         return not os.path.islink(step) and not os.path.lexists(os.path.join(folder, CACHE_MARK))  # noqa: PTH114, PTH118
 
 
-def _covers(walks: _Walks, other: Root, root: Root) -> bool:
+def _is_covered(root: Root, others: Mapping[bytes, Root], walks: _Walks) -> bool:
     """Return whether what a root takes in is what another one, above it, takes in there anyway."""
-    same_globs = not root.exclude and (not other.exclude or not os.path.isdir(root.path))  # noqa: PTH112
-    return same_globs and walks.takes_in(other, root.path)
-
-
-def _steps(root: bytes, path: bytes) -> Iterator[bytes]:
-    """Yield a path below a root and the folders between the two."""
-    while len(path) > len(root):
-        yield path
-        path = os.path.dirname(path)  # noqa: PTH120
+    if root.exclude:
+        return False
+    is_folder = os.path.isdir(root.path)  # noqa: PTH112
+    above = (others[folder] for folder in folders_above(root.path) if folder in others)
+    return any(walks.takes_in(other, root.path) for other in above if not (is_folder and other.exclude))
 
 
 def _is_known(catalog: Catalog, path: bytes) -> bool:
     """Return whether the library holds anything at or below a path, or remembers it as a root."""
     if next(catalog.media_under(path), None) is not None or catalog.failures_under(path):
         return True
-    return any(root.path == path or is_below(root.path, path) for root in catalog.roots())
+    return any(path in steps(root.path) for root in catalog.roots())

@@ -274,10 +274,11 @@ class Library:
         roots = [os.path.abspath(os.fsencode(expand(path))) for path in paths]  # noqa: PTH100
         with self._place.lock("forget"), kept_seal(self._catalog.file):
             known: list[bytes] = []
+            remembered = {root.path for root in self._catalog.roots()}
             for root in roots:
                 media = [row.path for row in self._catalog.media_under(root)]
                 failed = [row.path for row in self._catalog.failures_under(root)]
-                if not media and not failed and not any(path == root for path, _ in self._catalog.roots()):
+                if not media and not failed and root not in remembered:
                     raise UsageError(f"the library holds nothing at {os.fsdecode(root)}; nothing was changed")
                 known += media + failed
             removed = self._catalog.forget(roots, known)

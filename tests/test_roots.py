@@ -14,6 +14,7 @@ import mmsearch
 from indexer import deletions
 from indexer.executors.inline import InlineExecutor
 from mmsearch import IndexReport, Library, UsageError
+from mmsearch.catalog import Root
 
 
 @pytest.fixture(autouse=True)
@@ -264,6 +265,12 @@ def test_a_caption_that_is_named_beside_its_folder_stays_a_caption(library: Libr
     library.index(tmp_path, caption, exclude=["library"])
     assert library.query("the red one", k=1)[0].text == "the red one"
     assert {hit.path.name for hit in library.query("red", k=9)} == {"red.png", "red.txt"}
+
+
+def test_a_root_with_a_damaged_path_stops_nothing(library: Library, media: Path) -> None:
+    library.index(media)
+    library._catalog.start_run([Root(b"/damaged\0path")])
+    assert counts(library.index()) == (0, 0, 0)
 
 
 def test_the_command_line_refreshes_forgets_and_says_so(media: Path, tmp_path: Path, run: Run) -> None:
