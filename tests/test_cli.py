@@ -196,7 +196,7 @@ def test_every_command_on_a_missing_library_is_one_line_and_exit_2(run: Run, tmp
         (["query", "red", "--jsno"], "--jsno"),
         (["query", "--like", "nothing"], "no such file"),
         (["eval"], "FILE"),
-        (["index"], "PATH"),
+        (["index", "--exclude", "*.png"], "name the files or folders"),
         (["index", "/does/not/exist"], "doesn't exist"),
         (["index", ".", "--workers", "0"], "--workers"),
         (["index", ".", "--device", "abacus"], "--device"),

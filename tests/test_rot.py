@@ -99,7 +99,7 @@ def state_of(folder: Path) -> dict[str, Any]:
         "profile": "SELECT id, name, pins, precision FROM profile",
         "space": "SELECT name, fingerprint, dim, profile_id FROM space",
         "setting": "SELECT key, value FROM setting WHERE key <> 'library'",
-        "root": "SELECT path, exclude FROM root",
+        "root": "SELECT path, exclude FROM root WHERE exclude != 'null'",
         "counts": "SELECT (SELECT count(*) FROM content), (SELECT count(*) FROM segment), "
         "(SELECT count(*) FROM embedding)",
     }
