@@ -18,6 +18,7 @@ from indexer.changes import Changes, Entry, in_parts
 from indexer.deletions import DeletionCheck
 from indexer.elsewhere import Elsewhere
 from indexer.executors.base import EncodedContent, Executor, Model, Outcome, is_whole
+from indexer.facts import fill_facts
 from indexer.plan import Plan, Rules
 from indexer.planner import Planner
 from indexer.precision import with_precision
@@ -61,16 +62,17 @@ def run(
     """
     version = f"{metadata.version('mmsearch')}/{DECODER_VERSION}"
     rules = Rules(profile.key, version, options.retry, options.change)
-    ready = partial(_for_encoding, profile, catalog, settings)
+    model = Model(profile, partial(_for_encoding, profile, catalog, settings))
     stopped = (stop or threading.Event()).is_set
     with (
         closing(Planner(catalog, rules, settings.limits)) as planner,
-        closing(executors.make_executor(Model(profile, ready), settings, stopped)) as executor,
+        closing(executors.make_executor(model, settings, stopped)) as executor,
     ):
         writer = Writer(catalog, profile, rules)
         paths = {root.path for root in scope.scanned}
         elsewhere = Elsewhere(catalog, paths, options.again, profile.key if options.change else None)
-        return _Run(catalog, planner, executor, writer, scope, elsewhere, options, progress, stopped).go()
+        seen = (scope, elsewhere, options, progress, stopped)
+        return _Run(catalog, model, settings, planner, executor, writer, *seen).go()
 
 
 def _for_encoding(profile: Profile, catalog: Catalog, settings: Settings) -> Profile:
@@ -80,6 +82,8 @@ def _for_encoding(profile: Profile, catalog: Catalog, settings: Settings) -> Pro
 @dataclass(slots=True)
 class _Run:
     catalog: Catalog
+    model: Model
+    settings: Settings
     planner: Planner
     executor: Executor
     writer: Writer
@@ -105,6 +109,7 @@ class _Run:
             self._delete(scan, first_new_id)
             self._take(self.elsewhere.changes(self.writer.failed_paths))
         self.catalog.drop_orphans()
+        fill_facts(self.catalog, self.model.front_ends, self.settings, self.scope.paths, self.stopped)
         report = self._report(round(time.monotonic() - began, 3))
         named = ("added", "updated", "reused", "removed", "failed", "seconds", "interrupted")
         self.catalog.end_run(run_id, json.dumps({name: getattr(report, name) for name in named}))

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from indexer.changes import Entry
 from indexer.executors.base import EncodedContent, Outcome, is_whole
 from indexer.plan import Plan, Rules, Task
-from mmsearch.catalog import Catalog, FailureRow, NewContent, NewSegment
+from mmsearch.catalog import Catalog, FailureRow, NewContent
 from mmsearch.spaces import Profile
-from mmsearch.types import Failure, Stage, View
+from mmsearch.types import Failure, Stage
 
 _Lost = tuple[Failure, Entry]
 
@@ -81,16 +81,11 @@ class Writer:
     def _content(self, task: Task, encoded: EncodedContent) -> NewContent:
         spaces = self._space_ids()
         segments = [
-            NewSegment(
-                segment.start_s,
-                segment.end_s,
-                segment.text,
-                {(spaces[name], View(view)): vector for (name, view), vector in vectors.items()},
-                segment.silent,
-            )
-            for segment, vectors in encoded.segments
+            segment.with_views({(spaces[name], view): vector for (name, view), vector in segment.views.items()})
+            for segment in encoded.segments
         ]
-        return NewContent(task.hash, encoded.modality, segments, [task.entry.row], task.from_s, encoded.resume_s)
+        place = (task.from_s, encoded.resume_s)
+        return NewContent(task.hash, encoded.modality, segments, [task.entry.row], *place, encoded.facts)
 
     def _space_ids(self) -> dict[str, int]:
         if not self._spaces:

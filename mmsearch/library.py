@@ -16,17 +16,15 @@ from mmsearch.catalog import Catalog, Ids
 from mmsearch.catalog.seal import kept_seal, seal
 from mmsearch.errors import CatalogError, ModelError, NoLibraryError, UsageError
 from mmsearch.folder import LibraryFolder
-from mmsearch.holdings import read_items, read_vectors
-from mmsearch.model_change import ModelChange
 from mmsearch.model_views import ModelView, ModelViews, load
 from mmsearch.paths import expand
+from mmsearch.records import Item
 from mmsearch.search.calibration import Calibration
 from mmsearch.search.encode import embed_items
 from mmsearch.search.items import warm_for
 from mmsearch.search.query import Query, make_query
 from mmsearch.settings import Limits, Settings
 from mmsearch.spaces import Profile, Vectors, load_profile
-from mmsearch.status import describe
 from mmsearch.types import (
     AdaptReport,
     Answer,
@@ -34,7 +32,6 @@ from mmsearch.types import (
     Failure,
     Hit,
     IndexReport,
-    Item,
     Modality,
     Progress,
     Stage,
@@ -129,6 +126,7 @@ class Library:
         """
         from indexer import IndexOptions, check_paths, choose_scope, run  # the reverse dependency
         from mmsearch.catalog.upkeep import mend_if_broken
+        from mmsearch.model_change import ModelChange
 
         named = [expand(path) for path in paths]
         check_paths(self._catalog, named)
@@ -143,7 +141,12 @@ class Library:
             seen = new or self.seen()
             seen.indexes.check(seen.profile)
             options = IndexOptions(prune, retry, self.folder, new is not None, frozenset(again))
+            _log.debug("indexing %s with the model %s", [os.fsdecode(path) for path in scope.paths], seen.profile.name)
             report = run(seen.catalog, seen.profile, scope, self._settings, options, progress, stop)
+            _log.debug(
+                "added %d, updated %d, reused %d, removed %d, failed %d in %.3f s",
+                *(report.added, report.updated, report.reused, report.removed, report.failed, report.seconds),
+            )
             report = replace(report, switched_to=switched_to)
             if new and not report.interrupted:
                 report = change.switch(new, report, prune=prune)
@@ -158,6 +161,8 @@ class Library:
         of what the heads gain there lies above 0, everything stays as it is. Nothing is decoded again, and the old
         vectors stay. Raises `UsageError` where there is too little to learn from, `LockedError`.
         """
+        from mmsearch.model_change import ModelChange
+
         with self._place.lock("adapt"), kept_seal(self._catalog.file):
             seen = self.seen()
             seen.indexes.check(seen.profile)
@@ -231,6 +236,8 @@ class Library:
 
     def items(self) -> Iterator[Item]:
         """Yield what the library holds, by id: each content once, however many paths name it."""
+        from mmsearch.holdings import read_items  # no query pays for it
+
         return read_items(self.seen().catalog)
 
     def vectors(self, view: str | View = View.VISUAL) -> tuple[Ids, Vectors]:
@@ -239,6 +246,8 @@ class Library:
         The ids are those of `items`, in ascending order; an item of several segments has several rows. Raises
         `UsageError` where there is no such view, or no space of the model has it.
         """
+        from mmsearch.holdings import read_vectors
+
         seen = self.seen()
         return read_vectors(seen.catalog, seen.profile, view)
 
@@ -249,7 +258,10 @@ class Library:
         while True:
             seen, revision = self._views.now()
             try:
-                answer = seen.engine.answer(query, revision)
+                ranking = seen.engine.ranking(query, revision)
+                with self._catalog.one_read():
+                    answer = seen.engine.shown(query, ranking)
+                    held = self._catalog.current == seen.catalog.profile_id
             except Exception as error:
                 if self._catalog.current == seen.catalog.profile_id:
                     if seen is tried or not isinstance(error, ModelError):
@@ -257,7 +269,7 @@ class Library:
                     self._views.keep(None)  # its files may be gone from the cache: made anew, they answer
                     tried = self.seen()
             else:
-                if self._catalog.current == seen.catalog.profile_id:
+                if held:
                     return answer
             # Another profile answers by now, and what this one was reading may have been dropped.
 
@@ -288,6 +300,8 @@ class Library:
 
     def status(self) -> Status:
         """Return what the library holds, and the state of its indexes."""
+        from mmsearch.status import describe
+
         row = self._views.row()
         try:
             seen: ModelView | None = self.seen()

@@ -59,6 +59,7 @@ class ModelChange:
         if dropped is None:
             raise LibraryError(f"{self.folder} was changed meanwhile; run the same command again")
         self.views.keep(new)
+        _log.debug("%s answers with the model %s from now on", self.folder, new.profile.name)
         if dropped:
             new.catalog.drop_orphans()
         return replace(report, removed=report.removed + dropped, switched_to=new.profile.name)

@@ -106,10 +106,10 @@ def test_a_content_comes_with_one_unit_vector_for_each_view_of_each_segment(medi
         ((task, result),) = outcomes(executor, media / "red.png")
     assert task.hash == b"red.png"
     assert isinstance(result, EncodedContent)
-    ((segment, vectors),) = result.segments
-    assert set(vectors) == {("hashing", View.VISUAL)}
-    assert np.linalg.norm(vectors["hashing", View.VISUAL]) == pytest.approx(1.0, abs=1e-5)
-    assert not segment.inputs  # what a tower took goes nowhere
+    (segment,) = result.segments
+    assert set(segment.views) == {("hashing", View.VISUAL)}
+    assert np.linalg.norm(segment.views["hashing", View.VISUAL]) == pytest.approx(1.0, abs=1e-5)
+    assert result.facts is not None
 
 
 @EXECUTORS

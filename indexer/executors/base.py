@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from indexer.plan import Task
-from mmsearch.sandbox.work import FrontEnds, PreparedSegment
+from mmsearch.records import FileFacts, Segment
+from mmsearch.sandbox.work import FrontEnds
 from mmsearch.settings import Settings
 from mmsearch.spaces import Profile
 from mmsearch.types import Failure, Modality, View
@@ -23,14 +24,15 @@ SegmentVectors: TypeAlias = Mapping[tuple[str, View], NDArray[np.float32]]
 class EncodedContent:
     """A content, or a part of one, with the vectors of its segments: what is written to the catalog.
 
-    The segments are without the towers' inputs. `failures` are of parts of it. `resume_s` is where the next part
-    begins, None where this is the last one.
+    `failures` are of parts of it. `resume_s` is where the next part begins, None where this is the last one. `facts`
+    come with the first part.
     """
 
     modality: Modality
-    segments: tuple[tuple[PreparedSegment, SegmentVectors], ...]
+    segments: tuple[Segment[SegmentVectors], ...]
     failures: tuple[Failure, ...] = ()
     resume_s: float | None = None
+    facts: FileFacts | None = None
 
 
 Outcome: TypeAlias = tuple[Task, EncodedContent | Failure]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -48,7 +47,7 @@ def _encode(profile: Profile, contents: Sequence[PreparedContent]) -> list[list[
             inputs: list[Prepared] = []
             for i, content in enumerate(contents):
                 for j, segment in enumerate(content.segments):
-                    if prepared := segment.inputs.get((space.name, view)):
+                    if prepared := segment.views.get(view, {}).get(space.name):
                         where.append((i, j, len(inputs)))
                         inputs += prepared
             if not inputs:
@@ -64,9 +63,8 @@ def _outcome(task: Task, content: PreparedContent, vectors: Sequence[SegmentVect
     # What is all zeros after it was normalised has no direction, and so no cosine with anything.
     if not all(np.isfinite(vector).all() and vector.any() for segment in vectors for vector in segment.values()):
         return _failed(task, content, "the tower gives no finite vector for it")
-    segments = [replace(segment, inputs={}) for segment in content.segments]
-    paired = tuple(zip(segments, vectors, strict=True))
-    return task, EncodedContent(content.modality, paired, content.failures, content.resume_s)
+    segments = tuple(segment.with_views(own) for segment, own in zip(content.segments, vectors, strict=True))
+    return task, EncodedContent(content.modality, segments, content.failures, content.resume_s, content.facts)
 
 
 def _failed(task: Task, content: PreparedContent, reason: str) -> Outcome:

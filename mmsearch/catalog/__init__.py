@@ -17,7 +17,6 @@ from mmsearch.catalog.rows import (
     ProfileRow,
     SegmentRow,
     StoredContent,
-    StoredSegment,
     StoredVector,
     stamp_of,
 )
@@ -39,7 +38,6 @@ __all__ = [
     "Root",
     "SegmentRow",
     "StoredContent",
-    "StoredSegment",
     "StoredVector",
     "stamp_of",
 ]

@@ -16,7 +16,7 @@ from mmsearch.catalog.opening import Fill, connect, mapped_errors
 from mmsearch.catalog.past_sqlite import Identity
 from mmsearch.errors import CatalogError
 
-_log = logging.getLogger("mmsearch")
+_log = logging.getLogger(__name__)
 
 
 class Database:

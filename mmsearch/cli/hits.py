@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmsearch import wire
-from mmsearch.cli import thumbnails
 from mmsearch.cli.streams import print_json, warn
 from mmsearch.cli.units import clock, count
 from mmsearch.printable import printable
@@ -71,6 +70,8 @@ def _show_table(hits: Sequence[Hit]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from mmsearch.cli import thumbnails
 
     console = Console()
     protocol = thumbnails.protocol(sys.stdout)

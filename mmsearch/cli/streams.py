@@ -15,11 +15,14 @@ from mmsearch.printable import printable
 from mmsearch.wire import JsonObject
 
 
-class _Teller(logging.Handler):
-    """Prints what a part of mmsearch has to tell a person: a download, an export, the model that `auto` is."""
+class _Notices(logging.Handler):
+    """Prints what a part of mmsearch has to tell a person (a download, an export), and when debugging what it does."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        warn(record.getMessage())
+        if record.levelno >= logging.INFO:
+            warn(record.getMessage())
+        else:
+            note(f"{record.relativeCreated:9,.0f} ms  {record.name}: {record.getMessage()}")
 
 
 class _Escaped(logging.Formatter):
@@ -40,10 +43,12 @@ def prepare_streams() -> None:
     logging.basicConfig(level=logging.DEBUG if debugging else logging.ERROR)
     for handler in logging.getLogger().handlers:
         handler.setFormatter(_Escaped(logging.BASIC_FORMAT))
-    told = logging.getLogger("mmsearch")  # what takes long is said, once it begins
-    told.addHandler(_Teller())
-    told.setLevel(logging.INFO)
-    told.propagate = False
+    notices = _Notices()
+    for package in ("mmsearch", "indexer"):  # what takes long is said, once it begins
+        logger = logging.getLogger(package)
+        logger.addHandler(notices)
+        logger.setLevel(logging.DEBUG if debugging else logging.INFO)
+        logger.propagate = False
     if not debugging:
         warnings.simplefilter("ignore")
 

@@ -170,7 +170,7 @@ class _Repair:
     def _embed_again(self, seen: ModelView, outdated: bool) -> None:
         """Embed what was damaged from its files again. Where paths were lost, all roots are indexed for them."""
         # The reverse dependency: only the library, its doctor and training have it.
-        from indexer import IndexOptions, Scope, remembered_scope, run
+        from indexer import IndexOptions, Scope, fill_facts, remembered_scope, run
 
         again = frozenset(self._again)
         if outdated:
@@ -181,6 +181,8 @@ class _Repair:
         if again:
             run(seen.catalog, seen.profile, Scope(), self._settings, IndexOptions(again=again))
         seen.catalog.drop_orphans()
+        ends = {(space.name, view): end for space in seen.profile.spaces for view, end in space.front_ends.items()}
+        fill_facts(seen.catalog, ends, self._settings, None, lambda: False)
 
 
 __all__ = ["BEFORE_REPAIR", "Opened", "examine"]

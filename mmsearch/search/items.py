@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from mmsearch.sandbox.work import PreparedContent
     from mmsearch.types import QueryInput
 
+_log = logging.getLogger(__name__)
 _GIVEN = "the bytes of the query"
 """How messages name a file that is given as bytes."""
 _HASHED_BYTES = 2**28
@@ -169,6 +171,7 @@ class _Reading:
         named = self._written(file) if isinstance(file, bytes) else file
         path = os.path.abspath(os.fsencode(expand(named)))  # noqa: PTH100  the worker's folder is another
         request = Request(path, joins=False)
+        _log.debug("decoding %r, which asks", path)
         return self._sandbox.submit(Job(request, Needs.of(ends, self._limits), self._limits.query_s))
 
     def finish(self, file: QueryInput, future: Future[PreparedContent], until: float | None) -> QueryItem:
@@ -208,10 +211,11 @@ def _as_item(content: PreparedContent) -> QueryItem:
         views.discard(View.AUDIO)
     if len(views) > 1:
         views.discard(View.TEXT)
-    keys = dict.fromkeys(key for segment in segments for key in segment.inputs if key[1] in views)
-    inputs = {
-        key: tuple(prepared for segment in by_view[key[1]] for prepared in segment.inputs.get(key, ())) for key in keys
-    }
+    inputs: dict[tuple[str, View], tuple[Prepared, ...]] = {}
+    for view in views:
+        own = [segment.views[view] for segment in by_view[view] if view in segment.views]
+        for space in dict.fromkeys(space for one in own for space in one):
+            inputs[space, view] = tuple(prepared for one in own for prepared in one.get(space, ()))
     return QueryItem(frozenset(views), inputs=inputs)
 
 

@@ -22,7 +22,7 @@ from mmsearch.files import open_regular, remove_unfinished, write_whole
 from mmsearch.spaces.places import approval_file, remedy
 from mmsearch.spaces.spec import SPEC, is_adapted, is_file_name, read_adapted_spec, read_object, read_spec
 
-_log = logging.getLogger("mmsearch")
+_log = logging.getLogger(__name__)
 _States = Mapping[str, list[int]]
 
 

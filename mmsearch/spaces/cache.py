@@ -37,7 +37,7 @@ from mmsearch.types import View
 if TYPE_CHECKING:
     from mmsearch.spaces.towers import Towers
 
-_log = logging.getLogger("mmsearch")
+_log = logging.getLogger(__name__)
 _CHECKED_BYTES = 2**16
 """How much of a file's beginning and end is looked at before it is trusted: the whole takes a second a gigabyte."""
 

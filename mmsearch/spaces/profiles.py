@@ -23,7 +23,7 @@ from mmsearch.spaces.places import remedy
 from mmsearch.spaces.sources import HUB, WEIGHTS, canonical
 from mmsearch.types import View
 
-_log = logging.getLogger("mmsearch")
+_log = logging.getLogger(__name__)
 _BUILT_IN = ("mini", "hashing")
 _MOST_PINS = 16
 _MOST_NAME = 4096

@@ -29,6 +29,7 @@ from sqlalchemy import Engine
 from indexer import executors
 from indexer.executors.inline import InlineExecutor
 from mmsearch.cli import program
+from mmsearch.cli.app import app
 
 TIMEOUT_S = 60.0
 HEAVY = ("torch", "open_clip", "transformers", "huggingface_hub")
@@ -71,8 +72,8 @@ def decode_inline() -> None:
 
 def build_once() -> None:
     """Let the command line be built once, and not by every fork."""
-    command = typer.main.get_command(program.app)
-    program.app = lambda **options: command.main(**options)  # type: ignore[assignment]
+    command = typer.main.get_command(app)
+    vars(program)["app"] = lambda **options: command.main(**options)
 
 
 def warm_up(folder: Path) -> None:
