@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         WrongModelError,
     )
     from mmsearch.library import Library, embed, open
+    from mmsearch.records import FileFacts, Item, Origin, Segment, Text
     from mmsearch.search.query import Query
     from mmsearch.settings import Limits, Settings
     from mmsearch.types import (
@@ -44,11 +45,9 @@ if TYPE_CHECKING:
         Hit,
         IndexReport,
         IndexStatus,
-        Item,
         Modality,
         Neighbour,
         Progress,
-        Segment,
         Stage,
         Status,
         Term,
@@ -64,6 +63,7 @@ __all__ = [
     "DiskFullError",
     "Evaluation",
     "Failure",
+    "FileFacts",
     "Gain",
     "Hit",
     "IndexReport",
@@ -81,6 +81,7 @@ __all__ = [
     "ModelUnavailableError",
     "Neighbour",
     "NoLibraryError",
+    "Origin",
     "Progress",
     "Query",
     "QueryError",
@@ -89,6 +90,7 @@ __all__ = [
     "Stage",
     "Status",
     "Term",
+    "Text",
     "TrainingError",
     "UsageError",
     "View",
@@ -101,7 +103,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     if name in __all__:
-        for room in ("types", "errors", "settings", "search.query", "library"):
+        for room in ("types", "records", "errors", "settings", "search.query", "library"):
             module = importlib.import_module(f"mmsearch.{room}")
             if name in vars(module):
                 return vars(module)[name]

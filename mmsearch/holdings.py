@@ -10,8 +10,9 @@ import numpy as np
 
 from mmsearch.catalog import Catalog, Ids
 from mmsearch.errors import UsageError, WrongModelError
+from mmsearch.records import FileFacts, Item
 from mmsearch.spaces import Profile, Vectors
-from mmsearch.types import Item, View
+from mmsearch.types import View
 
 _TOGETHER = 500
 """How many items are read of one moment."""
@@ -23,13 +24,15 @@ def read_items(catalog: Catalog) -> Iterator[Item]:
     for some in (ids[at : at + _TOGETHER] for at in range(0, len(ids), _TOGETHER)):
         with catalog.one_read():
             rows = catalog.segment_rows(segment for content in some for segment in catalog.segment_ids(content))
+            texts_of, facts_of = catalog.texts_of(rows), catalog.facts_of(some)
         by_content: dict[int, list[int]] = {}
         for segment, row in sorted(rows.items()):
             by_content.setdefault(row.content_id, []).append(segment)
         for content, segments in sorted(by_content.items()):
             first = rows[segments[0]]
-            texts = dict.fromkeys(text for segment in segments if (text := rows[segment].text))
-            yield Item(content, Path(os.fsdecode(first.path)), first.modality, tuple(texts))
+            texts = dict.fromkeys(text for segment in segments for text in texts_of.get(segment, ()))
+            facts = facts_of.get(content, FileFacts())
+            yield Item(content, Path(os.fsdecode(first.path)), first.modality, tuple(texts), facts)
 
 
 def read_vectors(catalog: Catalog, profile: Profile, view: str | View) -> tuple[Ids, Vectors]:

@@ -18,6 +18,7 @@ from mmsearch.errors import CatalogError, ModelError, NoLibraryError, UsageError
 from mmsearch.folder import LibraryFolder
 from mmsearch.model_views import ModelView, ModelViews, load
 from mmsearch.paths import expand
+from mmsearch.records import Item
 from mmsearch.search.calibration import Calibration
 from mmsearch.search.encode import embed_items
 from mmsearch.search.items import warm_for
@@ -31,7 +32,6 @@ from mmsearch.types import (
     Failure,
     Hit,
     IndexReport,
-    Item,
     Modality,
     Progress,
     Stage,
@@ -258,7 +258,10 @@ class Library:
         while True:
             seen, revision = self._views.now()
             try:
-                answer = seen.engine.answer(query, revision)
+                ranking = seen.engine.ranking(query, revision)
+                with self._catalog.one_read():
+                    answer = seen.engine.shown(query, ranking)
+                    held = self._catalog.current == seen.catalog.profile_id
             except Exception as error:
                 if self._catalog.current == seen.catalog.profile_id:
                     if seen is tried or not isinstance(error, ModelError):
@@ -266,7 +269,7 @@ class Library:
                     self._views.keep(None)  # its files may be gone from the cache: made anew, they answer
                     tried = self.seen()
             else:
-                if self._catalog.current == seen.catalog.profile_id:
+                if held:
                     return answer
             # Another profile answers by now, and what this one was reading may have been dropped.
 

@@ -1,4 +1,4 @@
-"""The words of mmsearch as data: what a file, a segment, a view and a hit are.
+"""The words of mmsearch as data: what a modality, a view, a failure and a hit are. Segments are in `records.py`.
 
 Everything here is immutable and imports nothing but the standard library and, for annotations, NumPy and Pillow.
 """
@@ -51,21 +51,6 @@ class Stage(StrEnum):
     READ = "read"
     DECODE = "decode"
     ENCODE = "encode"
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """What can be found: an image, a shot of a video, a window of sound, or a passage of text, before it is embedded.
-
-    A view has one payload, or several whose mean stands for it: the frames of a shot. Times are seconds from the start
-    of the media, None for images and texts. `silent` marks a sound that nobody hears: peak below -74 dB of full scale.
-    """
-
-    views: Mapping[View, tuple[Payload, ...]]
-    start_s: float | None = None
-    end_s: float | None = None
-    text: str | None = None
-    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,20 +215,6 @@ class Evaluation:
     queries: int
     metrics: Mapping[str, Interval]
     difference: Mapping[str, Interval] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A content that a library holds.
-
-    `id` names it as long as the library holds it. Of the paths that name it, `path` is the first in byte order. `texts`
-    is what is written in it and beside it, in order, without repeats.
-    """
-
-    id: int
-    path: Path
-    modality: Modality
-    texts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

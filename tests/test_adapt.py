@@ -28,9 +28,11 @@ from mmsearch.adaptation import pairs as collecting
 from mmsearch.adaptation.early_stopping import Trial
 from mmsearch.adaptation.fit import Outcome
 from mmsearch.adaptation.pairs import ONE, OTHER, TRAIN, Collection, Side, collect
-from mmsearch.catalog import Catalog, NewContent, NewMedia, NewSegment
+from mmsearch.catalog import Catalog, NewContent, NewMedia
+from mmsearch.catalog.rows import NewSegment
 from mmsearch.folder import CATALOG
 from mmsearch.metrics import Interval
+from mmsearch.records import Origin, Segment, Text
 from mmsearch.search.query import Query
 from mmsearch.spaces import AdaptedSpace, HeadWeights, Vectors, embed, load_profile, normalise
 from mmsearch.types import Modality, Term
@@ -459,9 +461,9 @@ def test_captions_are_cut_into_sentences_folders_are_tags_and_what_is_said_in_a_
         return NewContent(b"%020d" % n, Modality.IMAGE, segments, names)
 
     def segment(text: str | None, *views: View, start_s: float | None = None, silent: bool = False) -> NewSegment:
-        return NewSegment(
-            start_s, None, text, {(space_id, view): words[int(view is View.TEXT)] for view in views}, silent
-        )
+        vectors = {(space_id, view): words[int(view is View.TEXT)] for view in views}
+        said = Origin.SUBTITLE if {View.VISUAL, View.AUDIO} & {*views} and start_s is not None else Origin.CAPTION
+        return Segment(vectors, start_s, None, (Text(said, text),) if text else (), silent)
 
     seen, text, heard = View.VISUAL, View.TEXT, View.AUDIO
     catalog.commit(

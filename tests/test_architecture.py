@@ -16,6 +16,7 @@ import mmsearch
 LAYERS = [
     {
         "mmsearch.types",
+        "mmsearch.records",
         "mmsearch.errors",
         "mmsearch.files",
         "mmsearch.layout",
@@ -51,7 +52,7 @@ STAGES = (
     "answer",
 )
 """The modules of a query, in the order in which its data flows through them."""
-INDEXER_MAY = {"types", "errors", "files", "settings", "media", "spaces", "catalog", "vectors", "sandbox"}
+INDEXER_MAY = {"types", "records", "errors", "files", "settings", "media", "spaces", "catalog", "vectors", "sandbox"}
 SEAMS = {
     "sqlalchemy": {"mmsearch/catalog"},
     "faiss": {"mmsearch/vectors/faiss_index.py"},
@@ -75,7 +76,7 @@ SEAMS = {
     "torch": {"mmsearch/spaces", "mmsearch/training", "mmsearch/adaptation"},
     "open_clip": {"mmsearch/spaces"},
     "charset_normalizer": {"mmsearch/media/encodings.py"},
-    "av": {"mmsearch/media/video.py", "mmsearch/media/frames.py"},
+    "av": {"mmsearch/media/video.py", "mmsearch/media/frames.py", "mmsearch/media/tracks.py"},
     "soundfile": {"mmsearch/media/sound.py"},
     "soxr": {"mmsearch/resample.py"},
     "pi_heif": {"mmsearch/media/image.py"},

@@ -13,7 +13,22 @@ import pytest
 from PIL import Image
 
 import mmsearch
-from mmsearch import Answer, Library, Limits, MediaError, Modality, Query, QueryError, Settings, Term, UsageError, View
+from mmsearch import (
+    Answer,
+    FileFacts,
+    Library,
+    Limits,
+    MediaError,
+    Modality,
+    Origin,
+    Query,
+    QueryError,
+    Settings,
+    Term,
+    Text,
+    UsageError,
+    View,
+)
 from mmsearch.media.image import read_image
 from mmsearch.search.inputs import as_picture
 
@@ -153,7 +168,8 @@ def test_a_library_lists_each_content_once_with_what_is_written_of_it(library: L
     by_name = {item.path.name: item for item in items}
     assert "blue.png" in by_name  # of two names of one content, the first in byte order
     assert "copy of blue.png" not in by_name
-    assert by_name["red.png"].texts == ("what stands beside the red picture",)
-    assert by_name["green note.txt"].texts == ("a green car",)
+    assert by_name["red.png"].texts == (Text(Origin.CAPTION, "what stands beside the red picture"),)
+    assert by_name["green note.txt"].texts == (Text(Origin.PASSAGE, "a green car"),)
+    assert (by_name["red.png"].facts.width, by_name["green note.txt"].facts) == (48, FileFacts())
     assert (by_name["tone.wav"].modality, by_name["tone.wav"].texts) == (Modality.AUDIO, ())
     assert all(item.path.parent == folder for item in items)

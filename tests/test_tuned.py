@@ -15,6 +15,7 @@ from PIL import Image
 import mmsearch
 from mmsearch import Settings, Term, View
 from mmsearch.catalog import SegmentRow
+from mmsearch.records import Text
 from mmsearch.search.answer import NEAR_DUPLICATE, make_answer
 from mmsearch.search.calibration import BankScores
 from mmsearch.search.encode import Encoder
@@ -44,7 +45,7 @@ UNIT = Background(0.0, 1.0)
 
 def row(number: int, content: int | None = None) -> SegmentRow:
     own = number if content is None else content
-    return SegmentRow(number, own, Modality.IMAGE, f"/{own:04d}.png".encode(), None, None, None, False)
+    return SegmentRow(None, id=number, content_id=own, modality=Modality.IMAGE, path=f"/{own:04d}.png".encode())
 
 
 def route(view: View = View.VISUAL, penalty: float = 0.0) -> Route:
@@ -66,6 +67,13 @@ def ranking_of(vectors: Sequence[NDArray[np.float32]], view: View = View.VISUAL,
     )
 
 
+class NoTexts:
+    """A catalog in which nothing is written."""
+
+    def texts_of(self, _segments: Sequence[int]) -> dict[int, tuple[Text, ...]]:
+        return {}
+
+
 class Bank:
     """A calibration by which unrelated queries reach evidence 0 ± 1, with no hubs."""
 
@@ -79,7 +87,7 @@ class NoBank:
 
 
 def answer(query: Query, ranking: Ranking, calibration: object) -> Any:  # noqa: ANN401  fakes stand for the library
-    return make_answer(query, ranking, calibration)  # type: ignore[arg-type]
+    return make_answer(query, ranking, NoTexts(), calibration)  # type: ignore[arg-type]
 
 
 # What is cut

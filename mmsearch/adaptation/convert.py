@@ -123,7 +123,7 @@ def _moved(
 ) -> list[StoredContent]:
     """Return contents as an adapted profile holds them; the vectors of one view are moved together."""
     rows: dict[View, list[NDArray[np.float32]]] = {view: [] for view in View}
-    vectors = [vector for content in contents for segment in content.segments for vector in segment.vectors]
+    vectors = [vector for content in contents for segment in content.segments for vector in segment.views]
     for vector in vectors:
         if vector.space_id == first:
             rows[vector.view].append(vector.vector.astype(np.float32))
@@ -132,16 +132,15 @@ def _moved(
         replace(
             content,
             segments=tuple(
-                replace(
-                    segment,
-                    vectors=tuple(
+                segment.with_views(
+                    tuple(
                         replace(
                             vector,
                             space_id=ids[vector.space_id],
                             vector=next(moved[vector.view]) if vector.space_id == first else vector.vector,
                         )
-                        for vector in segment.vectors
-                    ),
+                        for vector in segment.views
+                    )
                 )
                 for segment in content.segments
             ),

@@ -16,7 +16,6 @@ from mmsearch.catalog.rows import (
     ProfileRow,
     SegmentRow,
     StoredContent,
-    StoredSegment,
     StoredVector,
     stamp_of,
 )
@@ -37,7 +36,6 @@ __all__ = [
     "ProfileRow",
     "SegmentRow",
     "StoredContent",
-    "StoredSegment",
     "StoredVector",
     "stamp_of",
 ]

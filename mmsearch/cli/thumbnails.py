@@ -83,7 +83,7 @@ def picture_of(hit: Hit) -> Image:
     needs = Needs.of({("thumbnail", View.VISUAL): _Shrunk()}, _LIMITS)
     sandbox = shared_sandbox(_LIMITS)
     content = sandbox.take(sandbox.submit(Job(Request(path, still_s=middle_s), needs, _LONGEST_S)))
-    ((pixels,),) = content.segments[0].inputs.values()
+    (((pixels,),),) = (inputs.values() for inputs in content.segments[0].views.values())
     return fromarray(pixels)
 
 

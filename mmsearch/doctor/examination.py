@@ -159,7 +159,11 @@ class _Repair:
 
     def _embed_again(self, seen: ModelView, outdated: bool) -> None:
         """Embed what was damaged from its files again. Where paths were lost, all roots are indexed for them."""
-        from indexer import IndexOptions, run  # the reverse dependency: only library, doctor and training have it
+        from indexer import (  # the reverse dependency: only library, doctor and training have it
+            IndexOptions,
+            fill_facts,
+            run,
+        )
 
         again = frozenset(self._again)
         if outdated:
@@ -174,6 +178,8 @@ class _Repair:
         if again:
             run(seen.catalog, seen.profile, [], self._settings, IndexOptions(again=again))
         seen.catalog.drop_orphans()
+        ends = {(space.name, view): end for space in seen.profile.spaces for view, end in space.front_ends.items()}
+        fill_facts(seen.catalog, ends, self._settings, None, lambda: False)
 
 
 __all__ = ["BEFORE_REPAIR", "examine"]

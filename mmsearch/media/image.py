@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -16,9 +17,10 @@ from PIL.Image import Transpose
 from mmsearch import memory
 from mmsearch.errors import MediaError, one_line
 from mmsearch.invisible import without_invisible
-from mmsearch.media import large
+from mmsearch.media import large, metadata
 from mmsearch.media.encodings import decode_text
 from mmsearch.media.machine_text import is_machine_text
+from mmsearch.records import FileFacts
 from mmsearch.settings import Limits
 
 _OPENING = threading.Lock()
@@ -47,18 +49,39 @@ for _order, _zero_is_black, *_rest in list(_MODES):
         _MODES.setdefault((_order, 0, *_rest), _MODES[_order, 1, *_rest])
 
 
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded picture: its pixels, upright and in RGB, the descriptions it carries (EXIF, IPTC), and its facts."""
+
+    pixels: Image.Image
+    descriptions: list[str]
+    facts: FileFacts
+
+
 def read_image(file: BinaryIO, limits: Limits, side: int | None = None) -> tuple[Image.Image, list[str]]:
-    """Decode a picture and the descriptions it carries (EXIF, IPTC).
+    """Return the pixels and the descriptions of a picture: see `read_picture`."""
+    picture = read_picture(file, limits, side)
+    return picture.pixels, picture.descriptions
+
+
+def read_facts(file: BinaryIO, limits: Limits) -> FileFacts:
+    """Return the facts of a picture without decoding it. Raises `MediaError`."""
+    with _readable(), _open(file, limits) as image:
+        return _facts(image)
+
+
+def read_picture(file: BinaryIO, limits: Limits, side: int | None = None) -> Picture:
+    """Decode a picture.
 
     `side` is the least width and height in pixels that the caller needs: a JPEG is then decoded at 1/2, 1/4 or 1/8 of
     its scale as long as both sides stay above it (libjpeg's scaled inverse DCT), and so is any other picture of which
-    a whole copy in RGB would take more than `limits.picture_bytes`. Of an animation, the first frame.
-    Returns an upright RGB picture, transparency laid over white. Raises `MediaError`.
+    a whole copy in RGB would take more than `limits.picture_bytes`. Of an animation, the first frame. Transparency is
+    laid over white. Raises `MediaError`.
     """
-    try:
+    with _readable():
         image = _open(file, limits)
         with image:
-            full_size = image.size
+            full_size, facts = image.size, _facts(image)
             if side is not None:
                 image.draft("RGB", (side, side))
             factor, needed_bytes = large.check(image, full_size, side, limits)
@@ -68,7 +91,14 @@ def read_image(file: BinaryIO, limits: Limits, side: int | None = None) -> tuple
             # Asked after loading: Pillow turns a TIFF upright by itself and then forgets the tag.
             turn = _UPRIGHT.get(image.getexif().get(_EXIF_ORIENTATION, 1))
             rgb = large.converted(image, factor, _converter(image))
-            return (rgb if turn is None else rgb.transpose(turn)), descriptions
+            return Picture(rgb if turn is None else rgb.transpose(turn), descriptions, facts)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Make a `MediaError` of whatever a broken picture raises."""
+    try:
+        yield
     except MediaError:
         raise
     except MemoryError:
@@ -99,6 +129,25 @@ def from_pixels(pixels: NDArray[Any]) -> Image.Image:
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     return upright(Image.fromarray(np.ascontiguousarray(pixels)))
+
+
+def _facts(image: ImageFile.ImageFile) -> FileFacts:
+    """Return the facts of an opened picture, before anything of it is decoded."""
+    width, height = image.size
+    if image.format == "PNG" and "exif" not in image.info:
+        return FileFacts(**metadata.pixels(width, height))  # to look for tags behind the pixels would decode them
+    try:
+        exif = image.getexif()
+        turned = image.format not in ("HEIF", "TIFF") and _is_turned(exif)  # these two have the upright size
+    except metadata.BROKEN:
+        return FileFacts(**metadata.pixels(width, height))
+    return FileFacts(**metadata.exif_facts(exif), **metadata.pixels(width, height, turned=turned))
+
+
+def _is_turned(exif: Image.Exif) -> bool:
+    """Return whether width and height change places when a picture is turned upright."""
+    turn = _UPRIGHT.get(exif.get(_EXIF_ORIENTATION, 1))
+    return turn in (Transpose.TRANSPOSE, Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90)
 
 
 def _open(file: BinaryIO, limits: Limits) -> ImageFile.ImageFile:

@@ -66,6 +66,12 @@ def has_times(name: bytes) -> bool:
     return name.lower().endswith(_SUBTITLES)
 
 
+def language_of(name: bytes) -> str:
+    """Return the language that a sidecar's name gives, as "de" in `clip.de.srt`; "" where it gives none."""
+    before = name.rpartition(b".")[0].rpartition(b".")[2]
+    return before.decode() if before in _LANGUAGES.split() else ""
+
+
 def read_sidecar(name: bytes, raw: bytes) -> list[str]:
     """Return the captions in a sidecar's bytes: a text's lines, or the caption fields of a JSON object.
 

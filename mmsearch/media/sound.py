@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.errors import MediaError
+from mmsearch.media import metadata
+from mmsearch.records import FileFacts
 from mmsearch.resample import resample
 
 if TYPE_CHECKING:
@@ -99,6 +101,13 @@ class SoundFile:
     HEADS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM")
     """How files begin that it reads well: of MP3s that were joined it gives the first, and says so on the terminal."""
 
+    @classmethod
+    def is_one(cls, file: BinaryIO) -> bool:
+        """Return whether a file begins like one of these; it is at its start afterwards."""
+        head = file.read(4)
+        file.seek(0)
+        return head in cls.HEADS
+
     def __init__(self, file: BinaryIO) -> None:
         import soundfile  # loaded only where there is a sound
 
@@ -115,6 +124,12 @@ class SoundFile:
         """How long the sound is by its header, None where formats don't say it or say it wrongly."""
         sure = self._file.format in ("FLAC", "OGG") and 0 < self._file.frames < 2**62
         return self._file.frames / self.rate_hz if sure else None
+
+    @property
+    def facts(self) -> FileFacts:
+        """How long the sound is by its header; of a WAV that is no promise, but most often right."""
+        frames = self._file.frames
+        return FileFacts(duration_s=metadata.duration(frames / self.rate_hz if 0 < frames < 2**53 else None))
 
     def read(self, from_s: float, seconds: float) -> Track:
         """Return the sound from a second on, up to so many seconds: less where it ends, or where it is broken."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.packet import Packet
-from av.stream import Discard, Disposition, Stream
+from av.stream import Discard
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
@@ -22,10 +22,13 @@ from av.video.stream import VideoStream
 
 from mmsearch import memory
 from mmsearch.errors import MediaError
+from mmsearch.media import metadata
 from mmsearch.media.boxes import breaks_off
 from mmsearch.media.frames import Block, Frame, picture_of, samples_of, thumb_of, words_of
 from mmsearch.media.shots import Thumb
 from mmsearch.media.subtitles import Cue
+from mmsearch.media.tracks import has_words, language_of, main_track, moving_pictures
+from mmsearch.records import FileFacts
 from mmsearch.resample import resample
 from mmsearch.settings import Limits
 
@@ -81,12 +84,9 @@ class Video:
                 f"no sound or video that can be decoded ({reason(error)}); convert or replace it"
             ) from None
         streams = self._container.streams
-        seen = [each for each in streams.video if _is_known(each) and not each.disposition & _STILL]
-        moving = [each for each in seen if each.frames != 1] or seen
-        chosen = streams.best("video")  # FFmpeg counts how many frames of each come at the beginning
-        self._pictures = chosen if chosen in moving else next(iter(moving), None)
-        self._sound = _main(streams.audio)
-        self._subtitles = _main(each for each in streams.subtitles if _has_words(each))
+        self._pictures = moving_pictures(streams)
+        self._sound = main_track(streams.audio)
+        self._subtitles = main_track(each for each in streams.subtitles if has_words(each))
         if self._pictures is None and self._sound is None and self._subtitles is None:
             raise MediaError("no picture and no sound in it can be decoded; convert or replace it")
         self._start_s = (self._container.start_time or 0) / av.time_base
@@ -97,6 +97,7 @@ class Video:
         self._from_s, self._heard_s, self._key_s, self._rate_hz = 0.0, 0.0, -1.0, 0
         self._seen_s: float | None = None
         self._standing: Frame | None = None
+        self._turned: bool | None = None
         self._small = VideoReformatter()
         self._prepare()
 
@@ -149,6 +150,15 @@ class Video:
             return max(lengths)
         whole = self._container.duration
         return whole / av.time_base - max(0.0, self._start_s) if whole and self._subtitles is None else None
+
+    @property
+    def facts(self) -> FileFacts:
+        """What the container says of itself. Which way up it is, only its first frame tells, and so its size."""
+        fields = metadata.container_facts(self._container.metadata)
+        if self._pictures is not None and self._turned is not None:
+            context = self._pictures.codec_context
+            fields |= metadata.pixels(context.width, context.height, turned=self._turned)
+        return FileFacts(**fields, duration_s=metadata.duration(self.promised_s))
 
     @property
     def pictures_promised_s(self) -> float | None:
@@ -281,12 +291,14 @@ class Video:
                 yield self._block(item)
             elif (words := words_of(item)) and packet.pts is not None and packet.time_base is not None:
                 start_s = float(packet.pts * packet.time_base) - self._start_s
-                yield Cue(start_s, start_s + float((packet.duration or 0) * packet.time_base), words)
+                end_s = start_s + float((packet.duration or 0) * packet.time_base)
+                yield Cue(start_s, end_s, words, language=language_of(self._subtitles))
 
     def _frame(self, frame: VideoFrame) -> Frame:
         assert self._pictures is not None
         if frame.width * frame.height > self._limits.frame_pixels:
             raise MediaError(f"its frames are {frame.width} x {frame.height}; make them smaller")
+        self._turned = frame.rotation % 180 != 0
         before_s = self._seen_s
         time_s = 0.0 if before_s is None else before_s + self._frame_s
         if frame.pts is not None and self._tick_s:
@@ -362,26 +374,3 @@ def _are_dense(pictures: VideoStream) -> bool:
         return False
     apart = np.diff([*keys, entries[-1].timestamp]) * float(pictures.time_base)
     return bool(apart.max() <= _DENSE_S)
-
-
-_Track = TypeVar("_Track", bound=Stream)
-_ASIDE = Disposition.forced | Disposition.comment | Disposition.visual_impaired | Disposition.hearing_impaired
-"""What a track is said to be that isn't the main one: signs alone, remarks, descriptions."""
-_DEFAULT = Disposition.default
-_STILL = Disposition.attached_pic | Disposition.still_image
-
-
-def _main(tracks: Iterable[_Track]) -> _Track | None:
-    """Return the main track of a kind: one that isn't meant for few, of these the default one, else the first."""
-    known = filter(_is_known, tracks)
-    return min(known, key=lambda each: (bool(each.disposition & _ASIDE), not each.disposition & _DEFAULT), default=None)
-
-
-def _has_words(stream: Stream) -> bool:
-    """Return whether subtitles are words: pictures of them aren't read."""
-    return _is_known(stream) and stream.codec_context.codec.text_sub
-
-
-def _is_known(stream: Stream) -> bool:
-    """Return whether FFmpeg can decode a stream: one of a codec it doesn't know has no context."""
-    return getattr(stream, "codec_context", None) is not None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from mmsearch.catalog import Catalog
+from mmsearch.records import Text
 from mmsearch.search.calibration import Calibration
 from mmsearch.search.confidence import WEAK, Confidence, measure
 from mmsearch.search.query import Query
@@ -28,7 +30,7 @@ NEIGHBOURS = 3
 """How many of the items that agree with a hit are named."""
 
 
-def make_answer(query: Query, ranking: Ranking, calibration: Calibration) -> Answer:
+def make_answer(query: Query, ranking: Ranking, catalog: Catalog, calibration: Calibration) -> Answer:
     """Return the hits of a ranking, best first; where the query cuts, without copies and weak matches."""
     if not ranking.order:
         return Answer([])
@@ -42,7 +44,8 @@ def make_answer(query: Query, ranking: Ranking, calibration: Calibration) -> Ans
     if query.cut:
         weak = {i for i, confidence in confidences.items() if confidence.value < WEAK}
     shown = [i for i in looked_at if i not in weak][: query.k]
-    hits = [_hit(ranking, n, i, confidences.get(i), explain=query.explain) for n, i in enumerate(shown, 1)]
+    texts = catalog.texts_of(ranking.candidates.rows[i].id for i in shown)
+    hits = [_hit(ranking, n, i, confidences.get(i), texts, explain=query.explain) for n, i in enumerate(shown, 1)]
     passed = order[: order.index(shown[-1])] if len(shown) == query.k else order
     return Answer(hits, sum(i in copies for i in passed), sum(i in weak for i in passed))
 
@@ -63,7 +66,15 @@ def _copies(ranking: Ranking, enough: int) -> set[int]:
         window *= 4
 
 
-def _hit(ranking: Ranking, rank: int, i: int, confidence: Confidence | None, *, explain: bool) -> Hit:
+def _hit(
+    ranking: Ranking,
+    rank: int,
+    i: int,
+    confidence: Confidence | None,
+    texts: Mapping[int, Sequence[Text]],
+    *,
+    explain: bool,
+) -> Hit:
     row = ranking.candidates.rows[i]
     route = ranking.routes[int(ranking.leading[i])]
     return Hit(
@@ -75,7 +86,7 @@ def _hit(ranking: Ranking, rank: int, i: int, confidence: Confidence | None, *, 
         view=route.view,
         start_s=row.start_s,
         end_s=row.end_s,
-        text=row.text,
+        text=next((text.words for text in texts.get(row.id, ())), None),
         space=route.space.name,
         why=_why(ranking, i, confidence) if explain else None,
     )

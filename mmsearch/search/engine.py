@@ -45,14 +45,19 @@ class Engine:
 
         `revision` is that of the catalog, where the caller has read it already.
         """
-        return make_answer(query, self._ranking(query, revision), self._calibration)
+        return self.shown(query, self.ranking(query, revision))
+
+    def shown(self, query: Query, ranking: Ranking) -> Answer:
+        """Return the hits of a ranking: the last stage of `answer`, which reads the catalog once more."""
+        return make_answer(query, ranking, self.catalog, self._calibration)
 
     def rank(self, query: Query) -> list[int]:
         """Return the ids of the first k contents in the order of `answer`, uncut; raises what it does."""
-        ranking = self._ranking(query)
+        ranking = self.ranking(query)
         return [ranking.candidates.rows[i].content_id for i in ranking.order[: query.k]]
 
-    def _ranking(self, query: Query, revision: int | None = None) -> Ranking:
+    def ranking(self, query: Query, revision: int | None = None) -> Ranking:
+        """Return what a query finds, in order: all stages of `answer` but the last. Raises what it does."""
         began = time.monotonic()
         asked = [term.item for term in query.terms]
         items = read_items(asked, self._profile, self._limits, self._limits.query_s, self._load_for)

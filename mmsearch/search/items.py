@@ -211,10 +211,11 @@ def _as_item(content: PreparedContent) -> QueryItem:
         views.discard(View.AUDIO)
     if len(views) > 1:
         views.discard(View.TEXT)
-    keys = dict.fromkeys(key for segment in segments for key in segment.inputs if key[1] in views)
-    inputs = {
-        key: tuple(prepared for segment in by_view[key[1]] for prepared in segment.inputs.get(key, ())) for key in keys
-    }
+    inputs: dict[tuple[str, View], tuple[Prepared, ...]] = {}
+    for view in views:
+        own = [segment.views[view] for segment in by_view[view] if view in segment.views]
+        for space in dict.fromkeys(space for one in own for space in one):
+            inputs[space, view] = tuple(prepared for one in own for prepared in one.get(space, ()))
     return QueryItem(frozenset(views), inputs=inputs)
 
 

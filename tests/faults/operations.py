@@ -198,7 +198,7 @@ def _rotten(place: Place) -> None:
     _indexed(place)
     with closing(sqlite3.connect(place.library / "catalog.sqlite")) as catalog:
         catalog.execute("UPDATE embedding SET vector = zeroblob(128) WHERE view = 'visual' AND id % 2 = 0")
-        catalog.execute("UPDATE segment SET text = 'something else' WHERE text LIKE 'Note passage 7%'")
+        catalog.execute("UPDATE text SET words = 'something else' WHERE words LIKE 'Note passage 7%'")
         catalog.commit()
     index = next(place.library.glob("indexes/*/*/audio/base-*.faiss"))
     content = bytearray(index.read_bytes())

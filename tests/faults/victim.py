@@ -30,6 +30,7 @@ from sqlalchemy import Engine
 
 import indexer.decode
 from mmsearch.cli import program
+from mmsearch.cli.app import app
 from mmsearch.sandbox.keeper import Job
 from mmsearch.sandbox.work import PreparedContent, Work
 
@@ -93,8 +94,8 @@ def decode_inline() -> None:
 
 def build_once() -> None:
     """Let the command line be built once, and not by every fork."""
-    command = typer.main.get_command(program.app)
-    program.app = lambda **options: command.main(**options)  # type: ignore[assignment]
+    command = typer.main.get_command(app)
+    vars(program)["app"] = lambda **options: command.main(**options)
 
 
 def warm_up(folder: Path) -> None:
