@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from mmsearch.adapting import adapt_profile, called_off_on_failure, convert, tidy
+from mmsearch.adapted_spaces import tidy
 from mmsearch.catalog import Catalog, Ids
 from mmsearch.catalog.seal import kept_seal, seal
 from mmsearch.errors import CatalogError, ModelError, NoLibraryError, UsageError
@@ -161,6 +161,7 @@ class Library:
         of what the heads gain there lies above 0, everything stays as it is. Nothing is decoded again, and the old
         vectors stay. Raises `UsageError` where there is too little to learn from, `LockedError`.
         """
+        from mmsearch.adaptation.convert import adapt_profile, called_off_on_failure, convert  # no query pays for it
         from mmsearch.model_change import ModelChange
 
         with self._place.lock("adapt"), kept_seal(self._catalog.file):

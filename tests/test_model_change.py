@@ -600,7 +600,7 @@ def test_an_answer_that_was_under_way_at_the_switch_is_made_anew(
 ) -> None:
     with mmsearch.open(library.folder) as reader:
         answers(reader)
-        search = Retriever._nearest
+        search = Retriever.candidates
         pending = [True]
 
         def switch_meanwhile(*arguments: Any) -> object:  # noqa: ANN401
@@ -610,7 +610,7 @@ def test_an_answer_that_was_under_way_at_the_switch_is_made_anew(
                 library.index(media, model=NEW, prune=True)
             return found
 
-        monkeypatch.setattr(Retriever, "_nearest", switch_meanwhile)
+        monkeypatch.setattr(Retriever, "candidates", switch_meanwhile)
         got = answers(reader)
         assert not pending
     assert got == fresh(tmp_path / "fresh", NEW, media)

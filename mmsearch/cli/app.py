@@ -194,8 +194,8 @@ def evaluate(
     json: JsonOption = False,
 ) -> None:
     """Measure how well the library answers queries whose right answers you know: recall, MRR, nDCG and mAP."""
-    from mmsearch.evaluate import evaluate as measure  # no query pays for it
-    from mmsearch.judged import read_judged, write_captions
+    from mmsearch.evaluation.evaluate import evaluate as measure  # no query pays for it
+    from mmsearch.evaluation.judged import read_judged, write_captions
 
     if synthesize:
         if exact or rerank is not None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from mmsearch.catalog import Catalog
 from mmsearch.catalog.checking import Faults, find_faults
@@ -36,24 +35,15 @@ from mmsearch.doctor.opened import (
 from mmsearch.errors import CatalogError, MMSearchError, NoLibraryError, one_line
 from mmsearch.folder import CATALOG
 from mmsearch.locking import write_lock
-from mmsearch.model_views import ModelView
+from mmsearch.model_views import ModelView, OpenLibrary
 from mmsearch.settings import Settings
 from mmsearch.types import Check
 
-
-class Opened(Protocol):
-    """An open library."""
-
-    def seen(self) -> ModelView:
-        """Return the library as the model sees it that answers. Raises `ModelError`."""
-        ...
-
-
-OpenLibrary = Callable[[], AbstractContextManager[Opened]]
+Opener = Callable[[], AbstractContextManager[OpenLibrary]]
 
 
 def examine(
-    folder: Path, open_library: OpenLibrary, *, repair: bool = False, settings: Settings | None = None
+    folder: Path, open_library: Opener, *, repair: bool = False, settings: Settings | None = None
 ) -> list[Check]:
     """Check everything that the library in a folder consists of, and with `repair` mend what can be mended.
 
@@ -66,7 +56,7 @@ def examine(
         return _repaired(folder, open_library, settings or Settings()) if repair else _checks(folder, open_library)
 
 
-def _repaired(folder: Path, open_library: OpenLibrary, settings: Settings) -> list[Check]:
+def _repaired(folder: Path, open_library: Opener, settings: Settings) -> list[Check]:
     lock = check_lock(folder)
     with write_lock(folder):
         before = _checks(folder, open_library, lock)
@@ -87,7 +77,7 @@ def _compared(before: Check, after: Check | None, failed: str) -> Check:
     return replace(before, ok=True, repaired=True)
 
 
-def _checks(folder: Path, open_library: OpenLibrary, lock: Check | None = None) -> list[Check]:
+def _checks(folder: Path, open_library: Opener, lock: Check | None = None) -> list[Check]:
     file = folder / CATALOG
     checks = [*check_folder(folder), check_disk(folder, file), lock or check_lock(folder)]
     try:
@@ -119,7 +109,7 @@ def _bring_up(file: Path) -> None:
 class _Repair:
     """Mends one library; the caller holds its lock."""
 
-    def __init__(self, folder: Path, open_library: OpenLibrary, settings: Settings) -> None:
+    def __init__(self, folder: Path, open_library: Opener, settings: Settings) -> None:
         self._folder = folder
         self._file = folder / CATALOG
         self._open_library = open_library
@@ -185,4 +175,4 @@ class _Repair:
         fill_facts(seen.catalog, ends, self._settings, None, lambda: False)
 
 
-__all__ = ["BEFORE_REPAIR", "Opened", "examine"]
+__all__ = ["BEFORE_REPAIR", "examine"]
