@@ -17,13 +17,13 @@ from typer.testing import CliRunner
 
 import mmsearch
 from mmsearch import Library, MMSearchError, files
-from mmsearch.adapting import tidy
+from mmsearch.adapted_spaces import tidy
 from mmsearch.cli.app import app
 from mmsearch.doctor import examine
 from mmsearch.errors import CatalogError, LibraryError, LinkError, LockedError
-from mmsearch.evaluate import evaluate
+from mmsearch.evaluation.evaluate import evaluate
+from mmsearch.evaluation.judged import read_judged, write_captions
 from mmsearch.folder import LibraryFolder
-from mmsearch.judged import read_judged, write_captions
 from mmsearch.layout import INDEXES, MARKER
 from mmsearch.locking import write_lock
 from mmsearch.types import View
@@ -89,13 +89,13 @@ class adapting:
     """Let adaptation gain without training."""
 
     def __enter__(self) -> None:
-        self.before = sys.modules.get("mmsearch.training.adapt")
-        sys.modules["mmsearch.training.adapt"] = SimpleNamespace(adapt=lambda *_, **__: outcome())  # type: ignore[assignment]
+        self.before = sys.modules.get("mmsearch.adaptation.fit")
+        sys.modules["mmsearch.adaptation.fit"] = SimpleNamespace(adapt=lambda *_, **__: outcome())  # type: ignore[assignment]
 
     def __exit__(self, *_: object) -> None:
-        del sys.modules["mmsearch.training.adapt"]
+        del sys.modules["mmsearch.adaptation.fit"]
         if self.before is not None:
-            sys.modules["mmsearch.training.adapt"] = self.before
+            sys.modules["mmsearch.adaptation.fit"] = self.before
 
 
 @pytest.fixture
