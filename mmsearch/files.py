@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import io
+import math
 import os
 import re
 import stat
@@ -19,13 +20,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 TEMPORARY = re.compile(r"\..+\.\d+|.+\.tmp")
 """The names under which files are written before they get their own: a killed process leaves one behind."""
+_ARRAY_HEADER = re.compile(
+    rb"\{'descr': '([<>|=][biufcSU]\d{1,6})', 'fortran_order': (False|True), "
+    rb"'shape': \(((?:\d{1,18}, ?){0,32}(?:\d{1,18})?)\), ?\}\s*"
+)
+"""What NumPy writes before an array: one type for all of it, no Python objects."""
+_MOST_HEADER_BYTES = 2**12
 _OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
@@ -78,6 +85,8 @@ def unpack_arrays(content: bytes, path: Path, most_bytes: int) -> dict[str, NDAr
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             for member in archive.infolist():
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise ValueError("it is packed in another way than mmsearch packs arrays")
                 if member.file_size > left:
                     raise _oversized(path, most_bytes)
                 with archive.open(member) as packed:
@@ -86,24 +95,50 @@ def unpack_arrays(content: bytes, path: Path, most_bytes: int) -> dict[str, NDAr
                     raise _oversized(path, most_bytes)
                 left -= len(raw)
                 arrays[member.filename.removesuffix(".npy")] = unpack_array(raw)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, KeyError) as error:
-        raise ValueError(f"it is no archive of arrays ({error})") from None
+    except (OversizedFileError, ValueError):
+        raise
+    except Exception as error:
+        # zipfile raises whatever a broken archive makes it hit: BadZipFile, zlib.error, RuntimeError, struct.error...
+        raise ValueError(f"it is no archive of arrays ({error or type(error).__name__})") from None
     return arrays
 
 
 def unpack_array(raw: bytes) -> NDArray[Any]:
-    """Return the array of an npy file. Raises `ValueError` where its header promises other data than it holds."""
-    file = io.BytesIO(raw)
-    version = np.lib.format.read_magic(file)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, by_column, kind = read_header(file)
-    if kind.hasobject or any(length < 0 for length in shape):
-        raise ValueError("its arrays are not of numbers or text")
-    count = int(np.prod([int(length) for length in shape], dtype=object)) if shape else 1
-    if count * kind.itemsize != len(raw) - file.tell():
+    """Return the array of an npy file: numbers, booleans or text.
+
+    Raises `ValueError` where the file isn't what NumPy writes for these, or its header promises other data than it
+    holds.
+    """
+    start, kind, shape, order = _array_header(raw)
+    if math.prod(shape) * kind.itemsize != len(raw) - start:
         raise ValueError("an array in it is longer or shorter than its header says")
-    flat = np.frombuffer(raw, kind, count, file.tell())
-    return flat.reshape(shape, order="F" if by_column else "C")
+    return np.frombuffer(raw, kind, math.prod(shape), start).reshape(shape, order=order)
+
+
+def _array_header(raw: bytes) -> tuple[int, np.dtype[Any], tuple[int, ...], Literal["C", "F"]]:
+    """Return where the data of an npy file begins, its type, its shape and its order. Raises `ValueError`.
+
+    NumPy's own reader evaluates the header as Python, which raises MemoryError, SyntaxError and more for a crafted one.
+    """
+    width = {b"\x01": 2, b"\x02": 4, b"\x03": 4}.get(raw[6:7])
+    if raw[:6] != b"\x93NUMPY" or width is None:
+        raise ValueError("it holds what is no array")
+    begin = 8 + width
+    start = begin + int.from_bytes(raw[8:begin], "little")
+    header = _ARRAY_HEADER.fullmatch(raw[begin:start]) if start - begin <= _MOST_HEADER_BYTES else None
+    if header is None:
+        raise ValueError("its arrays are not of numbers or text")
+    code, by_column, lengths = (part.decode() for part in header.groups())
+    try:
+        kind = np.dtype(code)
+    except TypeError:
+        raise ValueError(f"it holds an array of an unknown type ({code})") from None
+    return (
+        start,
+        kind,
+        tuple(int(length) for length in re.findall(r"\d+", lengths)),
+        "F" if by_column == "True" else "C",
+    )
 
 
 # Writing

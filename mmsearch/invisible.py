@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_IGNORABLE = re.compile(
+IGNORABLE = re.compile(
     "[\u0000-\u0008\u000e-\u001f\u007f-\u009f"  # control characters except white space
     "\u00ad\u034f\u061c\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
     "\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
@@ -27,7 +27,7 @@ def without_invisible(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return _IGNORABLE.sub(_kept, text)
+    return IGNORABLE.sub(_kept, text)
 
 
 def _kept(found: re.Match[str]) -> str:

@@ -629,3 +629,10 @@ def test_a_file_that_is_not_utf_8_is_an_error_and_a_mark_before_it_is_none(tmp_p
 def test_synthesize_asks_nothing_so_that_it_takes_no_other_flag(library: Library, run: Run, tmp_path: Path) -> None:
     assert "--synthesize" in one_line(run("eval", tmp_path / "q", "--synthesize", "--exact", library=library.folder))
     assert not (tmp_path / "q").exists()
+
+
+def test_a_file_of_queries_is_read_up_to_a_bound(tmp_path: Path) -> None:
+    with (tmp_path / "q.jsonl").open("wb") as large:
+        large.truncate(2**40)
+    with pytest.raises(UsageError, match=r"q\.jsonl: it holds more than 256 MB"):
+        read_judged(tmp_path / "q.jsonl")

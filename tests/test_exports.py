@@ -528,3 +528,14 @@ def test_a_tokenizer_or_text_tower_that_is_nowhere_says_what_to_do(tmp_path: Pat
     shutil.rmtree(folder / "text")
     with pytest.raises(ModelError, match=r"can't be built .*(neither on this disk|mend its open_clip_config)"):
         load_profile(name(folder))
+
+
+def test_a_relative_cache_stays_where_it_was_when_the_working_directory_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MMSEARCH_CACHE", "a cache of this test")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    first = cache_folder()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert cache_folder() == first == tmp_path / "a cache of this test"

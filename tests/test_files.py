@@ -127,11 +127,34 @@ def npy(header: str, body: bytes = b"") -> bytes:
         npy("{'descr': '<f4', 'fortran_order': False, 'shape': (2,)}", bytes(4)),
         npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1,)}", bytes(5)),
         npy("__import__('os')", bytes(4)),
+        npy("-" * 9_000 + "1"),  # a MemoryError of Python's own parser
+        npy("{'descr': '|S0', 'fortran_order': False, 'shape': (1208925819614629174706176,), }"),
+        npy("{'descr': '|S0', 'fortran_order': False, 'shape': (5,), }"),
+        npy("{'descr': '<f4', 'fortran_order': False, 'shape': (True,), }", bytes(4)),
+        npy("{'descr': ',,,', 'fortran_order': False, 'shape': (1,), }", bytes(4)),
+        npy("{'descr': '<f3', 'fortran_order': False, 'shape': (1,), }", bytes(3)),
+        npy("{'descr': '<f4', 'fortran_order': False, 'shape': (0, 999999999999999999, 999999999999999999), }"),
+        npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,), }", bytes(4)),
+        npy("{'descr': '<f4', 'fortran_order': False, 'shape': (" + "9, " * 2_000 + "), }", bytes(4)),
+        b"\x93NUMPY\x09\x00\x01\x00\n",
     ],
 )
 def test_an_array_that_is_not_what_its_header_says_is_a_value_error(raw: bytes) -> None:
     with pytest.raises(ValueError):
         unpack_array(raw)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_whose_packed_bytes_are_spoilt_is_a_value_error(method: int) -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", method) as archive:
+        archive.writestr("a.npy", npy("{'descr': '|u1', 'fortran_order': False, 'shape': (4000,), }", bytes(4_000)))
+    spoilt = bytearray(content.getvalue())
+    begin = spoilt.index(b"a.npy") + len(b"a.npy")
+    for at in range(begin + 4, begin + 30):
+        spoilt[at] ^= 0xFF
+    with pytest.raises(ValueError):
+        unpack_arrays(bytes(spoilt), Path("x.npz"), 10**6)
 
 
 # Writing

@@ -30,6 +30,7 @@ from PIL import Image
 from PIL.Image import Transpose
 
 from mmsearch.errors import MediaError
+from mmsearch.media import image as image_module
 from mmsearch.media.image import read_image
 from mmsearch.settings import Limits
 
@@ -420,3 +421,21 @@ def test_grey_of_every_depth_is_dark_where_it_was_written_dark(kind: str, zero_i
     picture, _ = read_image(io.BytesIO(grey_tiff(kind, zero_is_white)), Limits())
     row = np.asarray(picture)[24, :, 0].astype(int)
     np.testing.assert_allclose(row, np.linspace(0, 255, 64), atol=2)
+
+
+def test_pillow_s_own_limit_refuses_no_picture_while_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    raw = encoded(quarters(64, 48).convert("L"), "TIFF", compression="tiff_lzw")
+    for limits in (Limits(), Limits(picture_bytes=64 * 48 * 4)):  # the second one has it converted in bands
+        assert read_image(io.BytesIO(raw), limits, 8)[0].width in (64, 11)
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_the_last_of_several_readers_puts_pillow_s_limit_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    lifted = image_module._Unlimited()
+    with lifted:
+        with lifted:
+            pass
+        assert Image.MAX_IMAGE_PIXELS is None
+    assert Image.MAX_IMAGE_PIXELS == 100

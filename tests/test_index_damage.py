@@ -409,6 +409,14 @@ def test_verifying_names_a_damaged_file(mixed: Path, pattern: str) -> None:
     assert str(file) in problem
 
 
+def test_the_deleted_ids_are_compared_with_their_checksum_before_they_are_parsed(mixed: Path) -> None:
+    file = one(mixed, "deleted-*")
+    file.write_bytes(file.read_bytes().replace(b"'<i8'", b"',,,'"))  # a SyntaxError of NumPy's own reader
+    store = IndexStore(mixed, DIM)
+    assert store.open() is None
+    assert store.catch_up(span(4, 105), 3, fetch).count == 101
+
+
 # Changed while open
 
 

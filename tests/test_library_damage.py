@@ -175,6 +175,13 @@ def bomb() -> bytes:
     return content.getvalue()
 
 
+def in_archive(array: bytes) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("format.npy", array)
+    return content.getvalue()
+
+
 ONES = np.ones((512, 64), np.float16)
 ODD_BANKS = {
     "empty": b"",
@@ -186,6 +193,7 @@ ODD_BANKS = {
     "without spread": npz(format=3, vectors=ONES, stds=ONES[:, 0] * 0, numbers=np.ones(5)),
     "of text": npz(format=3, vectors=np.asarray(["x"]), stds=ONES[:, 0], numbers=np.ones(5)),
     "flat": npz(format=3, vectors=ONES.ravel(), stds=ONES[:, 0], numbers=np.ones(5)),
+    "of a header that Python can't parse": in_archive(b"\x93NUMPY\x01\x00\x29\x23" + b"-" * 9_000 + b"\n"),
     "of another format": npz(format=np.ones(3), vectors=ONES, stds=ONES[:, 0], numbers=np.ones(5)),
 }
 

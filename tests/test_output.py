@@ -144,3 +144,18 @@ def test_a_person_sees_a_bar_a_table_and_thumbnails(photo: Path, tmp_path: Path)
     shown = on_a_terminal([*mmsearch_command, "query", "red"], {**library, "TERM_PROGRAM": "iTerm.app"})
     assert "\x1b]1337;File=inline=1" in shown
     assert "photo.jpg" in unfolded(shown)
+
+
+@pytest.mark.parametrize("hidden", ["\u034f", "\u180b", "\u17b4", "\U000e0100", "\ufe0f", "\u115f"])
+def test_a_character_that_shows_nothing_is_escaped(hidden: str) -> None:
+    assert printable(f"pay{hidden}pal") == f"pay{hidden.encode('unicode_escape').decode()}pal"
+
+
+def test_marks_that_strike_letters_out_or_pile_up_are_escaped() -> None:
+    assert printable("g\u0336o\u0336") == r"g\u0336o\u0336"
+    assert printable("a" + "\u0301" * 500) == "a" + "\u0301" * 4 + r"\u0301" * 496
+
+
+@pytest.mark.parametrize("words", ["e\u0301te\u0301", "o\u0302\u0301", "हिन्दी", "ภาษาไทย", "שָׁלוֹם", "❤ 🐈"])
+def test_accents_vowel_signs_and_emoji_stay_readable(words: str) -> None:
+    assert printable(words) == words

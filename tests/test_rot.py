@@ -24,7 +24,9 @@ from indexer.executors.inline import InlineExecutor
 from mmsearch import Library
 from mmsearch.catalog import Catalog, NewContent, NewMedia, upkeep
 from mmsearch.catalog.checking import find_faults
-from mmsearch.catalog.seal import NAME, is_sealed
+from mmsearch.catalog.checksums import checked
+from mmsearch.catalog.schema import setting
+from mmsearch.catalog.seal import NAME, copies_of, is_sealed
 from mmsearch.doctor import BEFORE_REPAIR, examination, examine
 from mmsearch.errors import CatalogError, LibraryError, LockedError
 from mmsearch.locking import write_lock
@@ -358,3 +360,36 @@ def test_forgetting_seals_no_damage(library: Path, media: Path) -> None:
     with Library(library, create=False) as opened:
         opened.forget(media / "high.wav")
         assert not is_sealed(library / "catalog.sqlite")
+
+
+@pytest.mark.parametrize(
+    "copies",
+    [
+        5,
+        [],
+        {"setting": 5},
+        {"setting": {"key": "profile"}},
+        {"setting": [5, None, [], {}, {"key": "profile"}]},
+        {"setting": [{"key": ["profile"], "value": {}, "checksum": 1}]},
+        {"root": [{"id": 2**70, "path": "/", "exclude": "[]", "checksum": 1}]},
+    ],
+    ids=str,
+)
+def test_odd_copies_in_a_seal_are_no_copies(library: Path, copies: object) -> None:
+    seal = library / NAME
+    seal.write_text(json.dumps({**json.loads(seal.read_bytes()), "copies": copies}))
+    assert copies_of(library / "catalog.sqlite") == {}
+
+
+def test_copies_of_other_types_than_their_columns_are_no_copies(library: Path) -> None:
+    seal = library / NAME
+    for value in (5, None, "\ud800", [1]):
+        row = checked(setting, {"key": "profile", "value": value})
+        seal.write_text(json.dumps({**json.loads(seal.read_bytes()), "copies": {"setting": [row]}}))
+        assert copies_of(library / "catalog.sqlite") == {}
+
+
+def test_a_repair_goes_on_without_odd_copies(library: Path) -> None:
+    sql("UPDATE setting SET value = '7' WHERE key = 'library'")(library)
+    (library / NAME).write_text(json.dumps({"format": 1, "copies": {"setting": 5, "profile": [5]}}))
+    examined(library, repair=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -20,11 +21,14 @@ from torch import Tensor, nn
 
 import mmsearch
 from mmsearch.errors import LockedError, ModelError, TrainingError, UsageError
+from mmsearch.files import IrregularFileError
 from mmsearch.locking import write_lock
 from mmsearch.training.checks import check
+from mmsearch.training.lines import read_lines
 from mmsearch.training.loop import Schedule, train
 from mmsearch.training.recipe import read_recipe
 from mmsearch.training.run import train_recipe
+from mmsearch.training.teachers import class_names
 
 COLOURS = {
     "red": (220, 30, 30),
@@ -313,6 +317,25 @@ def test_two_runs_do_not_train_in_one_folder(captioned: Path, tmp_path: Path) ->
 def test_a_recipe_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.toml can't be read"):
         read_recipe(tmp_path / "none.toml")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes and devices as POSIX systems have them")
+def test_what_a_recipe_reads_neither_blocks_nor_fills_the_memory(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "device.toml").symlink_to("/dev/zero")
+    with (tmp_path / "large.toml").open("wb") as large:
+        large.truncate(2**40)
+    (tmp_path / "deep.toml").write_text("a = " + "[" * 100_000)
+    for name in ("pipe", "device", "large"):
+        with pytest.raises(UsageError, match=rf"{name}\.toml can't be read \(it .*\); name a recipe"):
+            read_recipe(tmp_path / f"{name}.toml")
+    with pytest.raises(UsageError, match=r"deep\.toml is no TOML"):
+        read_recipe(tmp_path / "deep.toml")
+    for name in ("pipe", "device"):
+        with pytest.raises(IrregularFileError):
+            next(read_lines(tmp_path / f"{name}.toml"))
+        with pytest.raises(IrregularFileError):
+            class_names(tmp_path / f"{name}.toml")
 
 
 def test_towers_start_from_an_exported_space_and_answer_as_it_did(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -46,6 +47,7 @@ from mmsearch.catalog.segments import delete_segments
 from mmsearch.catalog.writing import PART, embedded_row, parts, raise_every_revision, replacing
 from mmsearch.types import Modality
 
+_ID = re.compile("[0-9]{1,18}")
 _REFERRED = (setting, profile, space)
 """The tables whose rows can't be made again from the files: they are restored from their copies."""
 
@@ -130,7 +132,7 @@ def _restore_answering(connection: Connection, copies: Copies) -> bool:
     profiles = {row["id"]: row for row in copies.get("profile", [])}
     held = set(connection.execute(select(profile.c.id)).scalars())
     for row in copies.get("setting", []):
-        if row["key"] == "profile":
+        if row["key"] == "profile" and _ID.fullmatch(row["value"]):
             connection.execute(replacing(setting, ["key"], row), row)
             wanted = int(row["value"])
             if wanted not in held and wanted in profiles:

@@ -21,6 +21,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Table
+
 from mmsearch.catalog.checksums import checked
 from mmsearch.catalog.past_sqlite import blocks_of
 from mmsearch.catalog.schema import profile, root, setting, space
@@ -85,18 +87,40 @@ def unseal(file: Path) -> None:
 
 
 def copies_of(file: Path) -> Copies:
-    """Return the rows that a catalog's seal keeps, but for those that aren't what was written. Empty without a seal."""
+    """Return the rows that a catalog's seal keeps, but for those that aren't what was written. Empty without a seal.
+
+    The seal may come from anyone: what isn't a row of its table, with values of its columns' types, counts as no copy.
+    """
     found: Copies = {}
     stored = _read(file).get("copies")
     by_table = stored if isinstance(stored, dict) else {}
     for table in COPIED:
-        names = {column.name for column in table.columns}
-        for row in by_table.get(table.name) or ():
-            if isinstance(row, dict) and row.keys() == names:
-                row = {name: _unpacked(value) for name, value in row.items()}
-                if row["checksum"] == checked(table, row)["checksum"]:
-                    found.setdefault(table.name, []).append(row)
+        listed = by_table.get(table.name)
+        for packed in listed if isinstance(listed, list) else ():
+            row = {name: _unpacked(value) for name, value in packed.items()} if isinstance(packed, dict) else {}
+            if _is_row(table, row) and row["checksum"] == checked(table, row)["checksum"]:
+                found.setdefault(table.name, []).append(row)
     return found
+
+
+def _is_row(table: Table, row: dict[str, Any]) -> bool:
+    """Return whether a row has all columns of its table, and values that SQLite can hold in them."""
+    return row.keys() == {column.name for column in table.columns} and all(
+        column.nullable if row[column.name] is None else _fits(row[column.name], column.type.python_type)
+        for column in table.columns
+    )
+
+
+def _fits(value: Any, kind: type) -> bool:  # noqa: ANN401  of JSON
+    """Return whether SQLite can hold a value in a column of this type: integers of 64 bits, texts that are UTF-8."""
+    if type(value) is not kind:
+        return False
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return False
+    return not isinstance(value, int) or -(2**63) <= value < 2**63
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from mmsearch.types import Modality, Term, View
 
 Name = TypeVar("Name", bound=StrEnum)
 
+_MOST_BYTES = 2**28
 _EXAMPLE = '{"query": "red car", "relevant": ["car.jpg"]}'
 _OWN_VIEWS = {
     Modality.IMAGE: (View.VISUAL,),
@@ -58,9 +59,11 @@ def read_judged(file: str | Path) -> list[Judged]:
         raise UsageError(f"{file}: there is no such file; write one, or let --synthesize do it")
     try:
         with open_regular(os.fsencode(path)) as opened:
-            raw = opened.read()
+            raw = opened.read(_MOST_BYTES + 1)
     except (MediaError, OSError) as error:
         raise UsageError(f"{file}: {one_line(error)}; name a file of lines such as {_EXAMPLE}") from error
+    if len(raw) > _MOST_BYTES:
+        raise UsageError(f"{file}: it holds more than {_MOST_BYTES // 2**20} MB; split it")
     folder = os.path.dirname(os.path.abspath(os.fsencode(path)))  # noqa: PTH100, PTH120  paths are bytes here
     lines = raw.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     judged = [_read(line, folder, f"{file}, line {n}") for n, line in enumerate(lines, 1) if line.strip()]

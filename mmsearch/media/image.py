@@ -23,7 +23,6 @@ from mmsearch.media.machine_text import is_machine_text
 from mmsearch.records import FileFacts
 from mmsearch.settings import Limits
 
-_OPENING = threading.Lock()
 _FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
 """What Pillow may open: its other plugins include an interpreter of PostScript."""
 _SPARE_BYTES = 2**24
@@ -66,7 +65,7 @@ def read_image(file: BinaryIO, limits: Limits, side: int | None = None) -> tuple
 
 def read_facts(file: BinaryIO, limits: Limits) -> FileFacts:
     """Return the facts of a picture without decoding it. Raises `MediaError`."""
-    with _readable(), _open(file, limits) as image:
+    with _readable(), _UNLIMITED, _open(file, limits) as image:
         return _facts(image)
 
 
@@ -78,7 +77,7 @@ def read_picture(file: BinaryIO, limits: Limits, side: int | None = None) -> Pic
     a whole copy in RGB would take more than `limits.picture_bytes`. Of an animation, the first frame. Transparency is
     laid over white. Raises `MediaError`.
     """
-    with _readable():
+    with _readable(), _UNLIMITED:
         image = _open(file, limits)
         with image:
             full_size, facts = image.size, _facts(image)
@@ -92,6 +91,34 @@ def read_picture(file: BinaryIO, limits: Limits, side: int | None = None) -> Pic
             turn = _UPRIGHT.get(image.getexif().get(_EXIF_ORIENTATION, 1))
             rgb = large.converted(image, factor, _converter(image))
             return Picture(rgb if turn is None else rgb.transpose(turn), descriptions, facts)
+
+
+class _Unlimited:
+    """Lifts Pillow's own limit of pixels, which is lower than `Limits.pixels`, as long as a picture is being read.
+
+    The limit is a global of Pillow's, and it holds wherever a picture is opened, loaded or cropped. Several threads may
+    read pictures at once: the first of them lifts it, and the last one puts it back.
+    """
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._readers = 0
+        self._limit: int | None = None
+
+    def __enter__(self) -> None:
+        with self._guard:
+            if not self._readers:
+                self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self._readers += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._guard:
+            self._readers -= 1
+            if not self._readers:
+                Image.MAX_IMAGE_PIXELS = self._limit
+
+
+_UNLIMITED = _Unlimited()
 
 
 @contextmanager
@@ -160,13 +187,7 @@ def _open(file: BinaryIO, limits: Limits) -> ImageFile.ImageFile:
 
         pi_heif.register_heif_opener(thumbnails=False)
     try:
-        # Pillow's own limit is a module global and lower than today's cameras; it is lifted while a header is read.
-        with _OPENING:
-            pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-            try:
-                image = Image.open(file, formats=formats)
-            finally:
-                Image.MAX_IMAGE_PIXELS = pillow_limit
+        image = Image.open(file, formats=formats)
     except UnidentifiedImageError:
         raise MediaError("not a picture, or of a format that can't be read; convert it to JPEG or PNG") from None
     width, height = image.size

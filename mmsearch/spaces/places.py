@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from mmsearch.paths import expand
@@ -16,10 +17,16 @@ def cache_folder() -> Path:
     What a library needs of it is made again by `mmsearch model pull`.
     """
     if named := os.environ.get("MMSEARCH_CACHE"):
-        return expand(named)
+        return _absolute(named)
     import platformdirs  # a cache that is named needs none of this
 
     return platformdirs.user_cache_path("mmsearch", appauthor=False)
+
+
+@lru_cache(maxsize=8)
+def _absolute(named: str) -> Path:
+    """Return the folder that a name stood for when it was first used: a program may change its working directory."""
+    return expand(named).absolute()
 
 
 def slug(name: str) -> str:

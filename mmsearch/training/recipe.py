@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from mmsearch.errors import UsageError
+from mmsearch.files import read_bounded
 from mmsearch.training.loop import Schedule
+
+_MOST_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +203,11 @@ class Recipe:
 def read_recipe(file: Path) -> Recipe:
     """Read a recipe. Raises `UsageError` naming the file and the field that is wrong."""
     try:
-        found = tomllib.loads(file.read_text("utf-8"))
+        found = tomllib.loads(read_bounded(file, _MOST_BYTES).decode("utf-8"))
     except OSError as error:
         raise UsageError(f"{file} can't be read ({(error.strerror or str(error)).lower()}); name a recipe") from None
+    except RecursionError:
+        raise UsageError(f"{file} is no TOML (it is nested too deeply); mend it") from None
     except ValueError as error:
         raise UsageError(f"{file} is no TOML ({error}); mend it") from None
     try:

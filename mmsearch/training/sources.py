@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import os
 import re
@@ -31,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from mmsearch.errors import MMSearchError, UsageError, one_line
+from mmsearch.files import open_regular as open_named
 from mmsearch.media import by_name, find_sidecars, open_regular
 from mmsearch.media.sidecar import has_times, read_sidecar
 from mmsearch.training import naming
@@ -308,7 +310,7 @@ def _library(source: Source, examples: Examples) -> Iterator[Found]:
 def _clips(source: Source, examples: Examples) -> Iterator[Found]:
     labels: dict[str, str] = {}
     if source.names:
-        with source.names.open(encoding="utf-8", newline="") as opened:
+        with io.TextIOWrapper(open_named(source.names), encoding="utf-8", newline="") as opened:
             labels = {row["file"]: row["label"] or "" for row in csv.DictReader(opened)}
     for file in _media(source.path):
         said = [examples.text(labels[file.name], "en")] if labels.get(file.name) else []

@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.errors import MissingPackageError, UsageError
+from mmsearch.files import read_bounded
 
 Array = NDArray[np.float32]
+_MOST_NAMES_BYTES = 2**24
 PATCH, HOP = 15_600, 7_800
 """Samples that YAMNet hears at a time, and between two patches (0.975 s at 16 kHz)."""
 
@@ -93,7 +95,7 @@ class SentenceTeacher:
 
 def class_names(file: Path) -> list[str]:
     """Return the names of a teacher's classes: a line each, or the column display_name of a CSV."""
-    text = file.read_text("utf-8")
+    text = read_bounded(file, _MOST_NAMES_BYTES).decode("utf-8")
     if file.suffix == ".csv":
         return [row["display_name"] for row in csv.DictReader(text.splitlines())]
     return [line.split(",")[0].strip().lower() for line in text.splitlines()]

@@ -239,11 +239,13 @@ class IndexStore:
             return np.empty(0, np.int64)
         file = self._folder / stored.name
         content = read_bounded(file, 8 * stored.count + _NPY_HEADER_BYTES, follow_links=False)
+        if zlib.crc32(content) != stored.check:
+            raise DamagedIndexError(f"{file} is damaged")
         try:
             ids = unpack_array(content)
         except ValueError as error:
             raise DamagedIndexError(f"{file} is damaged ({error})") from error
-        if zlib.crc32(content) != stored.check or ids.dtype != np.int64 or ids.shape != (stored.count,):
+        if ids.dtype != np.int64 or ids.shape != (stored.count,):
             raise DamagedIndexError(f"{file} is damaged")
         if not (np.diff(ids) > 0).all():
             raise DamagedIndexError(f"{file} holds an id twice")
