@@ -166,7 +166,8 @@ def test_what_is_stored_is_moved_by_the_heads_and_nothing_else_changes(
         assert before.keys() == after.keys()
         np.testing.assert_allclose(matrix(after), space.head(view, matrix(before)), atol=2e-3)
         assert float(np.sum(matrix(before) * matrix(after), axis=1).mean()) < 0.99
-    rows = "SELECT content.hash, start_s, end_s, text, silent, view, embedding.modality, draw FROM embedding"
+    said = "(SELECT group_concat(words) FROM text WHERE text.segment_id = segment.id)"
+    rows = f"SELECT content.hash, start_s, end_s, {said}, silent, view, embedding.modality, draw FROM embedding"
     joined = f"{rows} JOIN segment ON segment.id = segment_id JOIN content ON content.id = content_id"
     with closing(sqlite3.connect(folder / CATALOG)) as connection:
         old, new = (

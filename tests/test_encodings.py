@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+import mmsearch
 from mmsearch.errors import MediaError
 from mmsearch.invisible import without_invisible
 from mmsearch.media.encodings import decode_text
-from mmsearch.spaces import embed, load_profile
-from mmsearch.types import View
 
 GERMAN = "Die Großmutter füttert die Gänse auf dem Hof."
 CZECH = "Příliš žluťoučký kůň pěl ďábelské ódy. Řeka teče kolem mlýna."
@@ -83,6 +82,5 @@ def test_characters_that_nobody_sees_go_and_those_that_shape_others_stay(written
 
 @pytest.mark.parametrize("model", ["mini", "hashing"])
 def test_a_soft_hyphen_changes_no_vector(model: str) -> None:
-    (space,) = load_profile(model).spaces
-    plain, parted = embed(space, View.TEXT, ["a goose walks", "a go\u00adose\u200b walks"])
+    plain, parted = mmsearch.embed(["a goose walks", "a go\u00adose\u200b walks"], model=model)
     assert float(plain @ parted) == pytest.approx(1.0, abs=1e-6)

@@ -233,7 +233,9 @@ def test_an_older_library_gets_the_facts_in_one_run_that_embeds_nothing(
     assert len(expected) == 4
     assert expected != [(*row[:2], *[None] * 7) for row in expected]
     downgrade(tmp_path / "library" / "catalog.sqlite", 4)
-    monkeypatch.setattr(sys.modules["indexer.run"], "encode", lambda *_: pytest.fail("it is embedded again"))
+    monkeypatch.setattr(
+        sys.modules["indexer.executors.local"], "encode", lambda *_: pytest.fail("it is embedded again")
+    )
     with mmsearch.open(tmp_path / "library", settings=Settings(workers=1)) as library:
         report = library.index(media)
         assert (report.added, report.updated, report.reused, report.failed) == (0, 0, 0, 0)

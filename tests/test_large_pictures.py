@@ -124,7 +124,7 @@ def test_no_thumbnail_is_decoded_in_the_caller_s_process(tmp_path: Path) -> None
     saved_to = tmp_path / "a.png"
     picture("RGB", 64).save(saved_to)
     code = (
-        "import sys; from pathlib import Path; from mmsearch import thumbnails;"
+        "import sys; from pathlib import Path; from mmsearch.cli import thumbnails;"
         "from mmsearch.types import Hit, Modality, View\n"
         "if __name__ == '__main__':\n"
         f"    hit = Hit(1, 1.0, None, Path({str(saved_to)!r}), Modality.IMAGE, View.VISUAL, None, None, None, 'mini')\n"

@@ -120,7 +120,8 @@ def counted(folder: Path, statement: str) -> int:
 
 def assert_nothing_stands_twice(folder: Path) -> None:
     """Every (profile, content, moment, text) has one segment, of a profile and a space that there are."""
-    twice = "profile_id || ' ' || content_id || ' ' || coalesce(start_s, '') || ' ' || coalesce(text, '')"
+    said = "(SELECT group_concat(words) FROM text WHERE segment_id = segment.id)"
+    twice = f"profile_id || ' ' || content_id || ' ' || coalesce(start_s, '') || ' ' || coalesce({said}, '')"
     assert counted(folder, f"SELECT count(*) - count(DISTINCT {twice}) FROM segment") == 0
     mixed = "SELECT count(*) FROM embedding JOIN segment ON segment.id = segment_id JOIN space ON space.id = space_id "
     assert counted(folder, mixed + "WHERE segment.profile_id != space.profile_id") == 0

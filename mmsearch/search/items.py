@@ -15,6 +15,7 @@ import numpy as np
 
 from mmsearch.catalog import Catalog
 from mmsearch.errors import FULL, DiskFullError, MediaError, MMSearchError, QueryError, why
+from mmsearch.invisible import without_invisible
 from mmsearch.media import (
     HEAD_BYTES,
     by_name,
@@ -121,7 +122,7 @@ def _likely_modality(file: QueryInput) -> Modality | None:
 def _read_at_once(item: QueryInput, profile: Profile) -> QueryItem:
     """Return the query item of what needs no decoding."""
     if isinstance(item, str):
-        return _read_text(item, profile)
+        return _read_text(without_invisible(item), profile)
     if kind_of(item) is InputKind.VECTOR:
         return _read_vector(as_vector(np.asarray(item)), profile)
     picture = as_picture(item)

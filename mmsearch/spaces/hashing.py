@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmsearch.invisible import without_invisible
 from mmsearch.spaces.base import FrontEnd, Prepared, Vectors, normalise
 from mmsearch.types import View
 
@@ -111,7 +110,7 @@ class HashingSpace:
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", without_invisible(text).lower())
+    return re.findall(r"\w+", text.lower())
 
 
 def _direction(word: str) -> np.ndarray:
