@@ -21,7 +21,6 @@ LAYERS = [
         "mmsearch.files",
         "mmsearch.layout",
         "mmsearch.paths",
-        "mmsearch.invisible",
         "mmsearch.printable",
         "mmsearch.resample",
         "mmsearch.metrics",

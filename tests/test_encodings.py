@@ -6,8 +6,8 @@ import pytest
 
 import mmsearch
 from mmsearch.errors import MediaError
-from mmsearch.invisible import without_invisible
 from mmsearch.media.encodings import decode_text
+from mmsearch.printable import without_invisible
 
 GERMAN = "Die Großmutter füttert die Gänse auf dem Hof."
 CZECH = "Příliš žluťoučký kůň pěl ďábelské ódy. Řeka teče kolem mlýna."

@@ -6,7 +6,7 @@ import codecs
 import re
 
 from mmsearch.errors import MediaError
-from mmsearch.invisible import without_invisible
+from mmsearch.printable import without_invisible
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),

@@ -16,10 +16,10 @@ from PIL.Image import Transpose
 
 from mmsearch import memory
 from mmsearch.errors import MediaError, one_line
-from mmsearch.invisible import without_invisible
 from mmsearch.media import large, metadata
 from mmsearch.media.encodings import decode_text
 from mmsearch.media.machine_text import is_machine_text
+from mmsearch.printable import without_invisible
 from mmsearch.records import FileFacts
 from mmsearch.settings import Limits
 

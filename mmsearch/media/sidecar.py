@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator
 
 from mmsearch.errors import MediaError
-from mmsearch.invisible import without_invisible
 from mmsearch.media.encodings import decode_text
 from mmsearch.media.kinds import by_name
+from mmsearch.printable import without_invisible
 from mmsearch.types import Modality
 
 _LANGUAGES = b"en eng de deu ger fr fra fre cs ces cze es spa it ita pt por nl nld pl pol ru rus ja jpn zh zho ko kor"

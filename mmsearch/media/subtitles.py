@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from mmsearch.invisible import without_invisible
+from mmsearch.printable import without_invisible
 from mmsearch.records import Origin, Text
 
 _TIME = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{2})[.,](\d{1,3})"

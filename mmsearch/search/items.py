@@ -15,7 +15,6 @@ import numpy as np
 
 from mmsearch.catalog import Catalog
 from mmsearch.errors import FULL, DiskFullError, MediaError, MMSearchError, QueryError, why
-from mmsearch.invisible import without_invisible
 from mmsearch.media import (
     HEAD_BYTES,
     by_name,
@@ -26,6 +25,7 @@ from mmsearch.media import (
     resolve,
 )
 from mmsearch.paths import expand
+from mmsearch.printable import without_invisible
 from mmsearch.search.inputs import InputKind, as_picture, as_vector, kind_of
 from mmsearch.search.query import Query
 from mmsearch.settings import Limits
