@@ -367,30 +367,12 @@ def test_the_recipes_that_the_documents_show_can_be_read(tmp_path: Path, number:
     assert recipe.data[0].path.parent == tmp_path
 
 
-def test_the_recipe_of_the_embedded_space_can_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("MEDIA", str(tmp_path / "media"))
-    monkeypatch.setenv("START", str(tmp_path / "start"))
-    recipe = read_recipe(REPOSITORY / "recipes" / "mini.toml")
-    assert recipe.data[0].path == tmp_path / "media" / "flickr8k" / "captions.jsonl"
-    assert recipe.tokenizer == tmp_path / "start" / "tokenizer.json"
-    assert [stage.name for stage in recipe.stage] == [
-        "features",
-        "texts",
-        "photos",
-        "words",
-        "patience",
-        "sounds",
-        "clips",
-        "moments",
-    ]
-
-
-def test_the_recipe_of_the_next_embedded_space_says_what_its_towers_are_grown_on(
+def test_the_recipe_of_the_embedded_space_says_what_its_towers_are_grown_on(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MEDIA", str(tmp_path / "media"))
     monkeypatch.setenv("START", str(tmp_path))
-    file = REPOSITORY / "recipes" / "mini2.toml"
+    file = REPOSITORY / "recipes" / "mini.toml"
     recipe = read_recipe(file)
     check(recipe, file)
     grown = {name: tower.network for name, tower in recipe.towers.items() if tower.kind == "grown"}

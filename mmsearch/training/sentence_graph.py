@@ -21,7 +21,7 @@ from mmsearch.training.packing import blocks, nibbles
 _OPSETS = (("", 17), ("com.microsoft", 1))
 _OURS = "com.microsoft"
 _HIDDEN = -1e4
-_EIGHT_BITS = 127.0
+_EIGHT_BITS, _LEAST = 127.0, 1e-8
 
 
 def sentence_graph(tower: GrownTower) -> Any:  # noqa: ANN401  onnx has no types
@@ -72,7 +72,7 @@ class _Builder:
         width = network.words.embedding_dim
         found = blocks(_array(network.words.weight))
         if found is None:
-            scales = np.maximum(np.abs(_array(network.words.weight)).max(1, keepdims=True), 1e-8) / _EIGHT_BITS
+            scales = np.maximum(np.abs(_array(network.words.weight)).max(1, keepdims=True), _LEAST) / _EIGHT_BITS
             numbers = np.round(_array(network.words.weight) / scales).astype(np.int8)
             whole = self._node("Cast", [self._node("Gather", [self._constant(numbers), "ids"])], to=TensorProto.FLOAT)
             scale = self._node("Gather", [self._constant(scales.astype(np.float32)), "ids"])
@@ -121,7 +121,7 @@ class _Builder:
         weights, bias = _array(linear.weight), self._constant(_array(linear.bias))
         found = blocks(weights)
         if found is None:
-            return self._node("Add", [self._node("MatMul", [states, self._halved(weights.T)]), bias])
+            return self._node("Add", [self._node("MatMul", [states, self._rounded(weights)]), bias])
         numbers, scales = found
         out, into = weights.shape
         codes = self._constant(nibbles(numbers).reshape(out, into // BLOCK, BLOCK // 2))
@@ -136,8 +136,13 @@ class _Builder:
             accuracy_level=4,
         )
 
-    def _halved(self, weights: NDArray[np.float32]) -> str:
-        return self._node("Cast", [self._constant(weights.astype(np.float16))], to=TensorProto.FLOAT)
+    def _rounded(self, weights: NDArray[np.float32]) -> str:
+        """Return a matrix (out, in), transposed, in 8 bits and a scale for each row."""
+        scales = np.maximum(np.abs(weights).max(1), _LEAST) / _EIGHT_BITS
+        numbers = np.round(weights / scales[:, None]).astype(np.int8)
+        zeros = self._constant(np.zeros(len(scales), np.int8))
+        inputs = [self._constant(numbers.T), self._constant(scales.astype(np.float32)), zeros]
+        return self._node("DequantizeLinear", inputs, axis=1)
 
     def _mean(self, states: str, weights: str) -> str:
         """Return the direction of the mean of the states that count, (n, width)."""
@@ -151,11 +156,11 @@ class _Builder:
         inner, outer, skip = (_linear(one) for one in (tower.proj[1], tower.proj[-1], tower.skip))
         both = np.concatenate([_array(inner.weight), _array(skip.weight)]) / _array(tower.deviation)
         bias = np.concatenate([_array(inner.bias), _array(skip.bias)]) - both @ _array(tower.mean)
-        values = self._node("Add", [self._node("MatMul", [said, self._halved(both.T)]), self._constant(bias)])
+        values = self._node("Add", [self._node("MatMul", [said, self._rounded(both)]), self._constant(bias)])
         sizes = self._constant(np.asarray([inner.out_features, skip.out_features]))
         hidden, straight = f"h{len(self._nodes)}", f"s{len(self._nodes)}"
         self._nodes.append(helper.make_node("Split", [values, sizes], [hidden, straight], axis=1))
-        moved = self._node("MatMul", [self._node("Gelu", [hidden], domain=_OURS), self._halved(_array(outer.weight).T)])
+        moved = self._node("MatMul", [self._node("Gelu", [hidden], domain=_OURS), self._rounded(_array(outer.weight))])
         moved = self._node("Add", [moved, self._constant(_array(outer.bias))])
         self._node("LpNormalization", [self._node("Add", [moved, straight])], "embedding", axis=-1, p=2)
 
