@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 import mmsearch
-from mmsearch.errors import LockedError, ModelError, UsageError
+from mmsearch.errors import LockedError, ModelError, TrainingError, UsageError
 from mmsearch.locking import write_lock
 from mmsearch.training.checks import check
 from mmsearch.training.loop import Schedule, train
@@ -234,7 +234,7 @@ def test_losses_that_are_no_longer_finite_end_the_run_and_spare_the_checkpoint(t
             found = dict(super().terms(step, random))
             return {"line": found["line"] * float("nan")} if step == 7 else found
 
-    with pytest.raises(UsageError, match=r"no longer finite at step 7 .*lower lr"):
+    with pytest.raises(TrainingError, match=r"no longer finite at step 7 .*lower lr"):
         train(Bad(), Schedule(10, 1e-2, checkpoint_s=-1.0), tmp_path)
     assert torch.load(tmp_path / "train.checkpoint", weights_only=True)["step"] == 7
 
@@ -367,12 +367,30 @@ def test_the_recipes_that_the_documents_show_can_be_read(tmp_path: Path, number:
     assert recipe.data[0].path.parent == tmp_path
 
 
-def test_the_recipe_of_the_embedded_space_says_what_its_towers_are_grown_on(
+def test_the_recipe_of_the_embedded_space_can_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MEDIA", str(tmp_path / "media"))
+    monkeypatch.setenv("START", str(tmp_path / "start"))
+    recipe = read_recipe(REPOSITORY / "recipes" / "mini.toml")
+    assert recipe.data[0].path == tmp_path / "media" / "flickr8k" / "captions.jsonl"
+    assert recipe.tokenizer == tmp_path / "start" / "tokenizer.json"
+    assert [stage.name for stage in recipe.stage] == [
+        "features",
+        "texts",
+        "photos",
+        "words",
+        "patience",
+        "sounds",
+        "clips",
+        "moments",
+    ]
+
+
+def test_the_recipe_of_the_next_embedded_space_says_what_its_towers_are_grown_on(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MEDIA", str(tmp_path / "media"))
     monkeypatch.setenv("START", str(tmp_path))
-    file = REPOSITORY / "recipes" / "mini.toml"
+    file = REPOSITORY / "recipes" / "mini2.toml"
     recipe = read_recipe(file)
     check(recipe, file)
     grown = {name: tower.network for name, tower in recipe.towers.items() if tower.kind == "grown"}
