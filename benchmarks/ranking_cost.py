@@ -22,9 +22,10 @@ import numpy as np
 from speed import WORDS, make_photos
 
 import mmsearch
-from mmsearch.catalog import Catalog, NewContent, NewMedia, NewSegment
+from mmsearch.catalog import Catalog, NewContent, NewMedia
 from mmsearch.folder import CATALOG
 from mmsearch.library import Library
+from mmsearch.records import Segment
 from mmsearch.search import calibration
 from mmsearch.search.query import make_query
 from mmsearch.spaces import Profile, load_profile, normalise
@@ -49,7 +50,7 @@ def make_library(folder: Path, profile: Profile, segments: int) -> None:
             contents = []
             for n, vector in enumerate(normalise(drawn), first):
                 path = NewMedia(b"/made/%07d" % n, 1, 1, "", "1")
-                segment = NewSegment(None, None, None, {(space_id, View.VISUAL): vector})
+                segment = Segment({(space_id, View.VISUAL): vector})
                 contents.append(NewContent(b"%016d" % n, Modality.IMAGE, [segment], [path]))
             catalog.commit(contents, profile.key)
 

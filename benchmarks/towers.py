@@ -30,8 +30,9 @@ from safetensors.torch import save_file
 from speed import RUNS, WORDS, make_photos, timed
 
 import mmsearch
-from mmsearch.catalog import Catalog, NewContent, NewMedia, NewSegment
+from mmsearch.catalog import Catalog, NewContent, NewMedia
 from mmsearch.folder import CATALOG
+from mmsearch.records import Origin, Segment, Text
 from mmsearch.spaces import OnnxSpace, embed, int8_tower, load_profile, normalise
 from mmsearch.types import Modality, View
 
@@ -156,9 +157,9 @@ def time_cold_queries(folder: Path, model: str) -> None:
             for n in range(first, first + 500):
                 view = View.VISUAL if n % 2 else View.TEXT
                 vectors = {(ids[s.name], view): normalise(random.standard_normal(s.dim)) for s in profile.spaces}
-                kind, text = (Modality.IMAGE, None) if n % 2 else (Modality.TEXT, "made")
+                kind, texts = (Modality.IMAGE, ()) if n % 2 else (Modality.TEXT, (Text(Origin.PASSAGE, "made"),))
                 path = NewMedia(b"/made/%06d" % n, 1, 1, "", "1")
-                contents.append(NewContent(b"%016d" % n, kind, [NewSegment(None, None, text, vectors)], [path]))
+                contents.append(NewContent(b"%016d" % n, kind, [Segment(vectors, texts=texts)], [path]))
             catalog.commit(contents, profile.key)
     seconds = [timed(["query", "--json", "red car"], folder)[0] for _ in range(RUNS + 1)][1:]  # the first one indexes
     median, least, most = statistics.median(seconds), min(seconds), max(seconds)

@@ -39,7 +39,7 @@ def _encode(profile: Profile, contents: Sequence[PreparedContent]) -> list[list[
             inputs: list[Prepared] = []
             for i, content in enumerate(contents):
                 for j, segment in enumerate(content.segments):
-                    if prepared := segment.inputs.get((space.name, view)):
+                    if prepared := segment.views.get(view, {}).get(space.name):
                         where.append((i, j, len(inputs)))
                         inputs += prepared
             if not inputs:

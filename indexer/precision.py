@@ -22,7 +22,7 @@ LEAST_OVERLAP = 0.9
 LEAST_SPEEDUP = 1.3
 """What `auto` asks for; a processor without instructions for 8 bits may be slower with them."""
 _INT8, _FP32 = "int8", "fp32"
-_log = logging.getLogger("mmsearch")
+_log = logging.getLogger(__name__)
 
 
 def with_precision(profile: Profile, catalog: Catalog, asked: str) -> Profile:

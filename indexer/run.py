@@ -15,14 +15,15 @@ from pathlib import Path
 
 from indexer.decode import Outcome, decode_all
 from indexer.encode import encode
+from indexer.facts import fill_facts
 from indexer.gone import Gone
 from indexer.plan import Plan, Task, as_media
 from indexer.precision import with_precision
 from indexer.scan import Entry, Scan, look_at
-from mmsearch.catalog import Catalog, FailureRow, NewContent, NewSegment
+from mmsearch.catalog import Catalog, FailureRow, NewContent
 from mmsearch.errors import UsageError
 from mmsearch.media import DECODER_VERSION, find_sidecars
-from mmsearch.sandbox.work import PreparedContent
+from mmsearch.sandbox.work import FrontEnds, PreparedContent
 from mmsearch.settings import Settings
 from mmsearch.spaces import Profile, for_indexing
 from mmsearch.types import Failure, IndexReport, Progress, Stage, View
@@ -115,6 +116,7 @@ class _Run:
             if not self.stop.is_set():
                 self._index(self.plan.last_tasks())
         self.catalog.drop_orphans()
+        fill_facts(self.catalog, self._front_ends(), self.settings, self.roots, self.stop.is_set)
         report = replace(
             self.report,
             reused=self.plan.reused,
@@ -173,8 +175,9 @@ class _Run:
             ready = for_indexing(self.profile, self.settings.device)
             self.encoding = with_precision(ready, self.catalog, self.settings.precision)
         waited = time.monotonic()
-        ends = {(space.name, view): end for space in self.profile.spaces for view, end in space.front_ends.items()}
-        with closing(decode_all(chain([first], tasks), ends, self.settings, self.stop.is_set)) as outcomes:
+        with closing(
+            decode_all(chain([first], tasks), self._front_ends(), self.settings, self.stop.is_set)
+        ) as outcomes:
             for batch in _batches(outcomes, self.settings.batch):
                 decoded = time.monotonic()
                 self._commit(batch)
@@ -184,6 +187,9 @@ class _Run:
                 waited = time.monotonic()
                 self.encode_s += waited - decoded
                 self._note()
+
+    def _front_ends(self) -> FrontEnds:
+        return {(space.name, view): end for space in self.profile.spaces for view, end in space.front_ends.items()}
 
     def _commit(self, batch: Sequence[Outcome]) -> None:
         ready: list[tuple[Task, PreparedContent]] = []
@@ -213,17 +219,12 @@ class _Run:
                     continue
                 content, vectors = replace(content, segments=()), []
             segments = [
-                NewSegment(
-                    segment.start_s,
-                    segment.end_s,
-                    segment.text,
-                    {(spaces[name], View(view)): vector for (name, view), vector in found.items()},
-                    segment.silent,
-                )
+                segment.with_views({(spaces[name], View(view)): vector for (name, view), vector in found.items()})
                 for segment, found in zip(content.segments, vectors, strict=True)
             ]
             names = [as_media(task.entry)]
-            contents.append(NewContent(task.hash, content.modality, segments, names, task.from_s, content.resume_s))
+            place = (task.from_s, content.resume_s)
+            contents.append(NewContent(task.hash, content.modality, segments, names, *place, content.facts))
             if _is_whole(content):
                 known = task.known_path
                 self.report = replace(

@@ -17,20 +17,29 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mmsearch.errors import (
         CatalogError,
+        DiskFullError,
         LibraryError,
         LockedError,
         MediaError,
+        MissingPackageError,
         MMSearchError,
         ModelError,
+        ModelUnavailableError,
         NoLibraryError,
         QueryError,
+        TrainingError,
         UsageError,
+        WrongModelError,
     )
     from mmsearch.library import Library, embed, open
+    from mmsearch.records import FileFacts, Item, Origin, Segment, Text
+    from mmsearch.search.query import Query
     from mmsearch.settings import Limits, Settings
     from mmsearch.types import (
         AdaptReport,
+        Answer,
         Check,
+        Evaluation,
         Failure,
         Gain,
         Hit,
@@ -39,7 +48,6 @@ if TYPE_CHECKING:
         Modality,
         Neighbour,
         Progress,
-        Segment,
         Stage,
         Status,
         Term,
@@ -49,33 +57,45 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AdaptReport",
+    "Answer",
     "CatalogError",
     "Check",
+    "DiskFullError",
+    "Evaluation",
     "Failure",
+    "FileFacts",
     "Gain",
     "Hit",
     "IndexReport",
     "IndexStatus",
+    "Item",
     "Library",
     "LibraryError",
     "Limits",
     "LockedError",
     "MMSearchError",
     "MediaError",
+    "MissingPackageError",
     "Modality",
     "ModelError",
+    "ModelUnavailableError",
     "Neighbour",
     "NoLibraryError",
+    "Origin",
     "Progress",
+    "Query",
     "QueryError",
     "Segment",
     "Settings",
     "Stage",
     "Status",
     "Term",
+    "Text",
+    "TrainingError",
     "UsageError",
     "View",
     "Why",
+    "WrongModelError",
     "embed",
     "open",
 ]
@@ -83,7 +103,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     if name in __all__:
-        for room in ("types", "errors", "settings", "library"):
+        for room in ("types", "records", "errors", "settings", "search.query", "library"):
             module = importlib.import_module(f"mmsearch.{room}")
             if name in vars(module):
                 return vars(module)[name]

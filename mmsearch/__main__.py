@@ -10,7 +10,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     # Everything that is imported stays. Searching it for garbage meanwhile would take a twentieth of a query.
     gc.disable()
-    from mmsearch.cli import main as run
+    from mmsearch.cli.program import main as run
 
     gc.freeze()
     gc.enable()

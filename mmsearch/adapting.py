@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.catalog import Catalog, StoredContent
-from mmsearch.errors import LibraryError, UsageError
+from mmsearch.errors import UsageError, unwritable
 from mmsearch.layout import ADAPTED as ADAPTED_LAYOUT
 from mmsearch.layout import OwnFolder
 from mmsearch.spaces import ADAPTED, Adapted, AdaptedSpace, HeadWeights, Profile, load_profile
@@ -85,9 +85,8 @@ def adapt_profile(
         adapted_place(catalog, library).prepare()
         name = ADAPTED + made.write(adapted_folder(library))
     except OSError as error:
-        raise LibraryError(
-            f"{error.filename or library}: {error.strerror or error}; mend that and run 'mmsearch adapt' again"
-        ) from error
+        message = f"{error.filename or library}: {error.strerror or error}; mend that and run 'mmsearch adapt' again"
+        raise unwritable(error, message) from error
     new = load_profile(name, pins=(name, *profile.pins[1:]), own=adapted_folder(library))
     return replace(report, adapted=True, model=name), new
 
@@ -143,7 +142,7 @@ def _moved(
 ) -> list[StoredContent]:
     """Return contents as an adapted profile holds them; the vectors of one view are moved together."""
     rows: dict[View, list[NDArray[np.float32]]] = {view: [] for view in View}
-    vectors = [vector for content in contents for segment in content.segments for vector in segment.vectors]
+    vectors = [vector for content in contents for segment in content.segments for vector in segment.views]
     for vector in vectors:
         if vector.space_id == first:
             rows[vector.view].append(vector.vector.astype(np.float32))
@@ -152,16 +151,15 @@ def _moved(
         replace(
             content,
             segments=tuple(
-                replace(
-                    segment,
-                    vectors=tuple(
+                segment.with_views(
+                    tuple(
                         replace(
                             vector,
                             space_id=ids[vector.space_id],
                             vector=next(moved[vector.view]) if vector.space_id == first else vector.vector,
                         )
-                        for vector in segment.vectors
-                    ),
+                        for vector in segment.views
+                    )
                 )
                 for segment in content.segments
             ),

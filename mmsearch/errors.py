@@ -1,17 +1,26 @@
-"""The exception tree. Every message is one line that names the thing and the remedy.
+"""The exception tree, by cause: whose fault it is decides the class. Every message is one line that names the remedy.
 
     MMSearchError
-    ├── UsageError          what was asked can't be done as asked
-    │   ├── QueryError      a term, weight, filter or k makes no sense
-    │   └── ModelError      no such profile or space, or it doesn't take this modality
-    ├── LibraryError        the library on disk
-    │   ├── NoLibraryError  there is none here
-    │   ├── LockedError     another process is writing to it
-    │   ├── LinkError       a link lies where the library keeps files of its own
-    │   ├── CatalogError    the catalog can't be read or written
-    │   └── DamagedIndexError  a file of an index isn't what was written
-    └── MediaError          a file can't be decoded; an index run records it and goes on
-        └── ReadError       it can't be read at the moment: another time it may be
+    ├── UsageError (ValueError)    the caller's: what was asked can't be done as asked
+    │   ├── QueryError             a term, weight, filter or k makes no sense
+    │   └── WrongModelError        also a ModelError: no such model, or it doesn't take this
+    ├── ModelError                 the model's: its files aren't those of a model that can be used
+    │   ├── WrongModelError
+    │   └── ModelUnavailableError  it isn't on this machine, or can't run here: no network, no driver, no package
+    │       └── CacheFullError     also a DiskFullError
+    ├── LibraryError               the library's, on disk
+    │   ├── NoLibraryError         there is none here
+    │   ├── LockedError            another process is writing to it
+    │   ├── LinkError              a link lies where the library keeps files of its own
+    │   ├── CatalogError           the catalog can't be read or written
+    │   │   └── CatalogFullError   also a DiskFullError
+    │   ├── LibraryFullError       also a DiskFullError
+    │   └── DamagedIndexError      a file of an index isn't what was written
+    ├── MediaError                 the file's: it can't be decoded; an index run records it and goes on
+    │   └── ReadError              it can't be read at the moment: another time it may be
+    ├── TrainingError              training came to nothing: its losses aren't finite, or its tower can't be exported
+    ├── MissingPackageError        the machine's: a package isn't installed
+    └── DiskFullError              the machine's: a disk is full
 
 Foreign exceptions are mapped where they enter: Pillow's in `media/`, SQLAlchemy's in `catalog/`, FAISS's in `vectors/`.
 """
@@ -24,6 +33,10 @@ from mmsearch.printable import printable
 class MMSearchError(Exception):
     """Base of every error that mmsearch raises on purpose."""
 
+    def locate(self, place: object) -> None:
+        """Put in front of the message where it happened: a file, or a line of one."""
+        self.args = (f"{place}: {self}",)
+
 
 class UsageError(MMSearchError, ValueError):
     """What was asked can't be done as asked."""
@@ -33,8 +46,16 @@ class QueryError(UsageError):
     """A term, a weight, a filter or k makes no sense."""
 
 
-class ModelError(UsageError):
-    """There is no such profile or space, or it doesn't take this modality."""
+class ModelError(MMSearchError):
+    """A model can't be used: its files aren't those of a model that mmsearch can run."""
+
+
+class WrongModelError(ModelError, UsageError):
+    """The model that was named doesn't exist, isn't the library's, or doesn't take what it was given."""
+
+
+class ModelUnavailableError(ModelError):
+    """A model isn't on this machine, or can't run here: no network, no CUDA driver, an unreadable file."""
 
 
 class LibraryError(MMSearchError):
@@ -69,11 +90,44 @@ class ReadError(MediaError):
     """A file can't be read at the moment, or changed meanwhile: another time it may be."""
 
 
+class TrainingError(MMSearchError):
+    """A training run can't go on, or its result can't be used."""
+
+
+class MissingPackageError(MMSearchError):
+    """A package that is needed isn't installed; the message names the command that installs it."""
+
+
+class DiskFullError(MMSearchError):
+    """A disk is full: that of a library, or that of the cache of models."""
+
+
+class CacheFullError(ModelUnavailableError, DiskFullError):
+    """The disk of the cache has no room for a model."""
+
+
+class CatalogFullError(CatalogError, DiskFullError):
+    """The disk has no room for what is to be written to the catalog."""
+
+
+class LibraryFullError(LibraryError, DiskFullError):
+    """The disk has no room for the files of a library, such as its indexes."""
+
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Error numbers of a disk, or of a user's share of it, that is full."""
+
+
+def unwritable(error: OSError, message: str) -> LibraryError:
+    """Return the error of a library's file that can't be written, by what the operating system says."""
+    return LibraryFullError(message) if error.errno in FULL else LibraryError(message)
+
+
 _REMEDIES = (
     ((errno.EACCES, errno.EPERM), "check its permissions"),
     ((errno.EMFILE, errno.ENFILE), "raise the limit of open files (ulimit -n)"),
     ((errno.ENOMEM,), "close other programs, or use --workers 1"),
-    ((errno.ENOSPC, errno.EDQUOT), "make room on the disk and run it again"),
+    (FULL, "make room on the disk and run it again"),
     ((errno.EROFS,), "make the disk writable, or use another"),
     ((errno.ENAMETOOLONG,), "shorten its name, or move it further up"),
     ((errno.ELOOP,), "mend or remove the link"),

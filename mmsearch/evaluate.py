@@ -6,7 +6,8 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -18,24 +19,11 @@ from mmsearch.metrics import METRICS, Interval, Ranking, bootstrap, first_rank, 
 from mmsearch.search.engine import Engine
 from mmsearch.search.items import content_like, own_contents
 from mmsearch.search.query import Query
-from mmsearch.types import Modality, Progress
+from mmsearch.types import Evaluation, Modality, Progress
 
 _log = logging.getLogger(__name__)
 _DEPTH = 10
 INDEX_RECALL = f"index_recall@{_DEPTH}"
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """How well a library answers in one direction, such as "text→image": each metric with its interval.
-
-    `difference` is what re-ranking adds to each; empty where it wasn't asked for.
-    """
-
-    direction: str
-    queries: int
-    metrics: Mapping[str, Interval]
-    difference: Mapping[str, Interval] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +67,8 @@ def evaluate(
         try:
             outcome = bench.ask(one)
         except (MediaError, QueryError) as error:
-            raise type(error)(f"{one.where}: {error}") from error
+            error.locate(one.where)
+            raise
         outcomes.setdefault(outcome.direction, []).append(outcome)
         if progress is not None:
             progress(Progress(n, len(judged), 0, ""))
@@ -145,7 +134,7 @@ class _Bench:
     def _own(self, query: Query) -> dict[int, Modality]:
         """Return the contents that the file which asks is: under its name, and as it is now."""
         (term,) = query.terms
-        if isinstance(term.item, str):
+        if not isinstance(term.item, Path):
             return {}
         named = [row.content_id for row in self.held.media_at([os.fsencode(term.item)]).values()]
         own = dict.fromkeys(own_contents(query, self.held) + named)

@@ -127,6 +127,12 @@ def write_whole(file: Path, content: bytes, *, sync: bool = True) -> None:
         raise
 
 
+def remove_unfinished(file: Path) -> None:
+    """Remove what killed processes left of `write_whole`; the caller is the only one who writes this file now."""
+    names = re.compile(rf"\.{re.escape(file.name[:200])}\.\d+")
+    remove_own(file.parent, file.parent, Layout(names), lambda _: True)
+
+
 def open_new(temporary: Path) -> io.BufferedRandom:
     """Open a new file for writing and reading back; what stands under its temporary name is removed, not followed."""
     with suppress(FileNotFoundError):

@@ -7,7 +7,7 @@ import re
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from mmsearch.errors import LibraryError, UsageError
+from mmsearch.errors import UsageError, unwritable
 from mmsearch.files import Layout, remove_own
 from mmsearch.locking import LOCK_WAIT_S, Identity, identity_of, write_lock
 from mmsearch.paths import expand
@@ -48,7 +48,8 @@ class LibraryFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise LibraryError(f"{self.path} can't be made: {error.strerror}; choose another --library") from error
+            message = f"{self.path} can't be made: {error.strerror}; choose another --library"
+            raise unwritable(error, message) from error
 
     def remember(self) -> None:
         """Note which folder this is: `lock` refuses whatever comes to lie in its place."""

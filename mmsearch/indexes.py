@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.catalog import Catalog, Ids
-from mmsearch.errors import LibraryError, LinkError, one_line
+from mmsearch.errors import LibraryError, LinkError, one_line, unwritable
 from mmsearch.layout import INDEX, INDEXES, OwnFolder
 from mmsearch.spaces import Profile, Space
 from mmsearch.types import IndexStatus, Modality, View
@@ -37,7 +37,7 @@ from mmsearch.vectors.store import tidy
 
 KIND = "flat-fp16"
 _NONE = np.empty(0, np.int64)
-_log = logging.getLogger("mmsearch")
+_log = logging.getLogger(__name__)
 GPU_ROWS = 100_000
 """A smaller index is searched in a few milliseconds on the CPU, and isn't worth a GPU's memory."""
 STALE_S = 5.0
@@ -98,16 +98,21 @@ class Indexes:
     def get(self, space: Space, view: View, revision: int | None = None) -> VectorIndex:
         """Return the index of a view in a space.
 
-        An index that is behind the catalog is caught up first. While another process writes, the index is returned as
-        that process's last finished run left it. Where there is none yet, one is made in memory of what is committed,
-        and what is committed later is added to it after `STALE_S` seconds. An open index of the `revision` that the
-        caller has read is returned at once.
+        An index that is behind the catalog is caught up first. While another thread does that, the index is returned
+        as it was; while another process writes, as that process's last finished run left it. Where there is none yet,
+        one is made in memory of what is committed, and what is committed later is added to it after `STALE_S` seconds.
+        An open index of the `revision` that the caller has read is returned at once.
         """
         return self._current(space, view, revision).index
 
     def _current(self, space: Space, view: View, known: int | None = None) -> _Held:
         place = self._place(space, view)
-        with place.guard:
+        if not place.guard.acquire(blocking=False):
+            # Another thread brings it up to date, which may take long: until then the one before answers.
+            if (before := self._trusted(place.held, known)) is not None:
+                return before
+            place.guard.acquire()
+        try:
             held = place.held
             is_known = held is not None and held.revision == known
             revision = known if is_known and known is not None else self._catalog.revision
@@ -122,6 +127,14 @@ class Indexes:
                 self._warn(error)
                 held = place.held = self._in_memory(space, view, held)
             return held
+        finally:
+            place.guard.release()
+
+    def _trusted(self, held: _Held | None, known: int | None) -> _Held | None:
+        """Return an open index if it is whole and of this catalog, though perhaps of an earlier state."""
+        if held is None or not held.index.is_intact():
+            return None
+        return held if held.revision == known or self._catalog.had_revision(held.revision) else None
 
     def _place(self, space: Space, view: View) -> _Place:
         with self._guard:
@@ -210,14 +223,16 @@ class Indexes:
                 with place.guard:
                     place.held = None
 
-    def allowed(self, space: Space, view: View, modalities: frozenset[Modality]) -> Bitmap | None:
+    def allowed(
+        self, space: Space, view: View, modalities: frozenset[Modality], revision: int | None = None
+    ) -> Bitmap | None:
         """Return the bitmap of a view's embeddings whose content is of one of these modalities; None if all are.
 
         It is read again only with another index: what the catalog holds beyond this one isn't found anyway.
         """
         if not modalities:
             return None
-        bitmaps = self._current(space, view).bitmaps
+        bitmaps = self._current(space, view, revision).bitmaps
         if modalities not in bitmaps:
             space_id = self._catalog.space_id(space.name, space.fingerprint, space.dim)
             some = space_id is not None and self._catalog.has_other(space_id, view, modalities)
@@ -270,7 +285,10 @@ class Indexes:
                 store.discard()  # it holds another catalog's vectors, or those of a state that was rolled back
             index = store.open() if held == revision else None
             if index is None:
+                began = time.monotonic()
                 index = store.catch_up(self._live(space, view), revision, self._fetch(space))
+                took_s = time.monotonic() - began
+                _log.debug("caught up the index of %s %s: %d in %.3f s", space.name, view, index.count, took_s)
         except OSError as error:
             raise self._unwritable(error) from error
         return _Held(index, revision, store.stamp())
@@ -304,9 +322,10 @@ class Indexes:
             raise self._unwritable(error) from error
 
     def _unwritable(self, error: OSError) -> LibraryError:
-        return LibraryError(
+        return unwritable(
+            error,
             f"{error.filename or self.folder}: {error.strerror or error}; the catalog is whole, "
-            "so mend that and run 'mmsearch index' again"
+            "so mend that and run 'mmsearch index' again",
         )
 
     def _warn(self, error: LinkError) -> None:

@@ -16,7 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mmsearch.errors import LibraryError, MediaError, QueryError, UsageError, one_line
+from mmsearch.errors import MediaError, QueryError, UsageError, one_line, unwritable
 from mmsearch.files import write_whole
 from mmsearch.library import Library
 from mmsearch.media import HEAD_BYTES, open_regular, resolve
@@ -166,7 +166,7 @@ def write_captions(library: Library, file: str | Path) -> int:
         # What isn't UTF-8 in a name is half of a surrogate pair here, and then written as JSON escapes it.
         write_whole(path, text.encode("utf-8", "backslashreplace"))
     except OSError as error:
-        raise LibraryError(f"{file} can't be written: {error.strerror or error}; name another") from error
+        raise unwritable(error, f"{file} can't be written: {error.strerror or error}; name another") from error
     return len(lines)
 
 

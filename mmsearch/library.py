@@ -5,42 +5,45 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from mmsearch.adapting import adapt_profile, adapted_folder, called_off_on_failure, check_adapted, convert, tidy
-from mmsearch.catalog import Catalog, ProfileRow
+from mmsearch.adapting import adapt_profile, called_off_on_failure, convert, tidy
+from mmsearch.catalog import Catalog, Ids
 from mmsearch.catalog.seal import kept_seal, seal
-from mmsearch.errors import CatalogError, LibraryError, ModelError, NoLibraryError, UsageError
+from mmsearch.errors import CatalogError, ModelError, NoLibraryError, UsageError
 from mmsearch.folder import LibraryFolder
-from mmsearch.indexes import Indexes
-from mmsearch.locking import BRIEF
+from mmsearch.model_views import ModelView, ModelViews, load
 from mmsearch.paths import expand
-from mmsearch.search.answer import Answer
+from mmsearch.records import Item
 from mmsearch.search.calibration import Calibration
 from mmsearch.search.encode import embed_items
-from mmsearch.search.engine import Engine
 from mmsearch.search.items import warm_for
 from mmsearch.search.query import Query, make_query
 from mmsearch.settings import Limits, Settings
-from mmsearch.spaces import Profile, Vectors, load_profile, resolve_name
-from mmsearch.status import describe
-from mmsearch.types import AdaptReport, Check, Failure, Hit, IndexReport, Modality, Progress, Stage, Status, Term
+from mmsearch.spaces import Profile, Vectors, load_profile
+from mmsearch.types import (
+    AdaptReport,
+    Answer,
+    Check,
+    Failure,
+    Hit,
+    IndexReport,
+    Modality,
+    Progress,
+    Stage,
+    Status,
+    Term,
+    View,
+)
+
+if TYPE_CHECKING:
+    from mmsearch.types import QueryInput
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """The library as one profile sees it, and answers."""
-
-    catalog: Catalog
-    profile: Profile
-    indexes: Indexes
-    engine: Engine
 
 
 class Library:
@@ -65,87 +68,32 @@ class Library:
         self._place = LibraryFolder(folder)
         self.folder = self._place.path
         self._settings = settings or Settings()
-        self._guard = threading.Lock()
-        self._model, self._create = model, create
         first: Profile | None = None
         if not self._place.has_catalog:
             if not create:
                 raise NoLibraryError(
                     f"there is no library in {self.folder}; make one with 'mmsearch index PATH --library {self.folder}'"
                 )
-            first = self._load(model)  # what can't be used makes no library
+            first = load(model, self.folder, self._settings)  # a model that can't be used makes no library
             self._place.make()
         named = (first.name, first.pins) if first else None
         self._catalog = Catalog(self._place.catalog, create=create, first=named)
         self._place.remember()
         try:
+            self._views = ModelViews(self._place, self._catalog, self._settings, model, create=create)
             current = self._catalog.current
-            if current is not None:  # else an older version made it and came no further: see `_first`
-                self._refuse_another(model)
-            # That of an existing library is loaded when it is asked: one that can't be any more may be changed.
-            self._known = self._see(current, first) if first and current is not None else None
+            if current is not None:  # else an older version made it and came no further: see `answering_id`
+                self._views.refuse_another(model)
+            if first and current is not None:
+                self._views.keep(self._views.open(current, first))
+            # The model of an existing library is loaded by the first query: one that can't be any more may be changed.
         except BaseException:
             self.close()
             raise
 
-    def _first(self, asked: Profile | None = None) -> int:
-        """Return the id of the profile that answers. A library without any gets the one that is named first."""
-        current = self._catalog.current
-        if current is None:
-            if not self._create:
-                lost = "lost its model; run 'mmsearch doctor --repair'"
-                new = f"has no model yet; run 'mmsearch index PATH --library {self.folder}'"
-                raise CatalogError(f"{self._place.catalog} {lost if self._catalog.profiles() else new}")
-            first = asked or self._load(self._model)
-            current = self._catalog.set_profile(first.name, first.pins)
-        return current
-
-    def _load(self, model: str | Path) -> Profile:
-        """Return a model's profile as it is made today. Raises `ModelError`."""
-        return load_profile(model, self._settings.device, own=adapted_folder(self.folder))
-
-    def _refuse_another(self, model: str | Path) -> None:
-        own = self._row().name
-        if model != "auto" and (name := resolve_name(model)) != own:
-            raise ModelError(
-                f"{self.folder} uses the model {own!r}, not {name!r}; change that with 'mmsearch index PATH "
-                f"--model {name} --library {self.folder}', or choose another --library"
-            )
-
-    def _row(self, profile_id: int | None = None) -> ProfileRow:
-        """Return what the catalog knows of a profile, or of the one that answers."""
-        row = self._catalog.beside(profile_id or self._first()).profile
-        if row is None:
-            raise CatalogError(f"{self._place.catalog} lacks its model; run 'mmsearch doctor --repair'")
-        return row
-
-    def _see(self, profile_id: int, loaded: Profile | None = None) -> Seen:
-        """Return the library as one of its profiles sees it; it may be loaded already. Raises `ModelError`."""
-        catalog, row = self._catalog.beside(profile_id), self._row(profile_id)
-        if loaded is not None and (loaded.name, loaded.pins) == (row.name, row.pins):
-            profile = loaded
-        else:
-            check_adapted(self._catalog, self.folder)
-            try:
-                profile = load_profile(row.name, self._settings.device, row.pins, adapted_folder(self.folder))
-            except ModelError as error:
-                raise ModelError(
-                    f"{error} (the library's own model; 'mmsearch index PATH --model OTHER --library {self.folder}' "
-                    "changes it)"
-                ) from error
-        on_gpu = self._settings.device != "cpu"
-        indexes = Indexes(catalog, self.folder / "indexes", lambda: self._place.lock(BRIEF, 0.0), on_gpu=on_gpu)
-        return Seen(catalog, profile, indexes, Engine(catalog, profile, indexes, self._settings.limits))
-
-    def seen(self) -> Seen:
-        """Return the library as the profile sees it that answers now: any process may have changed that."""
-        current, known = self._first(), self._known
-        if known is not None and known.catalog.profile_id == current:
-            return known
-        with self._guard:  # of several threads, one loads it
-            if self._known is None or self._known.catalog.profile_id != current:
-                self._known = self._see(current)
-            return self._known
+    def seen(self) -> ModelView:
+        """Return the library as the model sees it that answers now: any process may have changed that."""
+        return self._views.answering()
 
     @property
     def profile(self) -> str:
@@ -176,24 +124,31 @@ class Library:
         """
         from indexer import IndexOptions, find_roots, run  # the way back; only training knows the indexer, too
         from mmsearch.catalog.upkeep import mend_if_broken
+        from mmsearch.model_change import ModelChange
 
         if not paths:
             raise UsageError("nothing to index; name at least one file or folder")
         roots = [expand(path) for path in paths]
         find_roots(roots)
-        asked = None if model in (None, "auto") else self._load(model)
+        asked = None if model in (None, "auto") else load(model, self.folder, self._settings)
         with self._place.lock("index"):
-            self._first(asked)
+            self._views.answering_id(asked)
             again = mend_if_broken(self._catalog)
-            switched_to = None if asked else self._switch_if_due()
-            new = self._begin_change(asked) if asked else None
+            change = ModelChange(self.folder, self._catalog, self._views)
+            switched_to = None if asked else change.switch_if_due()
+            new = change.begin(asked) if asked else None
             seen = new or self.seen()
             seen.indexes.check(seen.profile)
             options = IndexOptions(tuple(exclude), prune, retry, self.folder, new is not None, frozenset(again))
+            _log.debug("indexing %s with the model %s", [str(root) for root in roots], seen.profile.name)
             report = run(seen.catalog, seen.profile, roots, self._settings, options, progress, stop)
+            _log.debug(
+                "added %d, updated %d, reused %d, removed %d, failed %d in %.3f s",
+                *(report.added, report.updated, report.reused, report.removed, report.failed, report.seconds),
+            )
             report = replace(report, switched_to=switched_to)
             if new and not report.interrupted:
-                report = self._switch(new, report, prune=prune)
+                report = change.switch(new, report, prune=prune)
             self._clean_up(prune=prune and not report.interrupted, measure=not report.interrupted)
             seal(self._catalog.file)
         return report
@@ -205,56 +160,19 @@ class Library:
         of what the heads gain there lies above 0, everything stays as it is. Nothing is decoded again, and the old
         vectors stay. Raises `UsageError` where there is too little to learn from, `LockedError`.
         """
+        from mmsearch.model_change import ModelChange
+
         with self._place.lock("adapt"), kept_seal(self._catalog.file):
             seen = self.seen()
             seen.indexes.check(seen.profile)
             report, adapted = adapt_profile(seen.catalog, seen.profile, self.folder, progress)
             if adapted is not None:
-                new = self._see(self._catalog.begin_change(adapted.name, adapted.pins), adapted)
+                new = self._views.open(self._catalog.begin_change(adapted.name, adapted.pins), adapted)
                 with called_off_on_failure(new.catalog):
                     convert(seen.catalog, seen.profile, new.catalog, adapted, progress)
-                    self._switch(new, IndexReport(), prune=False)
+                    ModelChange(self.folder, self._catalog, self._views).switch(new, IndexReport(), prune=False)
                 self._clean_up(prune=False)
         return report
-
-    def _begin_change(self, asked: Profile) -> Seen | None:
-        """Return the library as a profile sees it that it changes to from now on, None if it is the one it has."""
-        row = self._row()
-        if (row.name, row.pins[:1]) == (asked.name, asked.pins[:1]) and set(asked.pins) <= set(row.pins):
-            # A space after the first that is missing today doesn't make it another model.
-            self._catalog.end_change()  # whichever other was begun: this one is asked for
-            return None
-        return self._see(self._catalog.begin_change(asked.name, asked.pins), asked)
-
-    def _switch_if_due(self) -> str | None:
-        """Switch to the profile that the library changes to if nothing is left to embed; return its name if so."""
-        change = self._catalog.change
-        if change is None or self._catalog.beside(change).count_whole() < sum(self._catalog.count_media().values()):
-            return None
-        try:
-            new = self._see(change)
-        except ModelError as error:  # the one that answers is as good as it was
-            _log.warning("the change of %s to another model is put off: %s", self.folder, error)
-            return None
-        return self._switch(new, IndexReport(), prune=False).switched_to
-
-    def _switch(self, new: Seen, report: IndexReport, *, prune: bool) -> IndexReport:
-        """Let a profile answer if it has embedded every media, or `prune` drops the others; return the report of it.
-
-        One that lacks all of them is no good, and drops nothing.
-        """
-        left = new.catalog.count_lacking(new.profile.key)
-        if left and (not prune or left == sum(new.catalog.count_media().values())):
-            first = Path(os.fsdecode(next(new.catalog.lacking(new.profile.key)).path))
-            return replace(report, unreached=left, first_unreached=first)
-        new.indexes.catch_up(new.profile)  # before it answers, so that no query has to
-        dropped = new.catalog.switch(new.profile.key, drop=prune)
-        if dropped is None:
-            raise LibraryError(f"{self.folder} was changed meanwhile; run the same command again")
-        self._known = new
-        if dropped:
-            new.catalog.drop_orphans()
-        return replace(report, removed=report.removed + dropped, switched_to=new.profile.name)
 
     def _clean_up(self, *, prune: bool, measure: bool = True) -> None:
         """Bring the indexes to the catalog; `prune` deletes what other profiles embedded, `measure` asks the bank."""
@@ -277,7 +195,7 @@ class Library:
 
     def query(
         self,
-        terms: str | Path | Term | Sequence[str | Path | Term],
+        terms: QueryInput | Term | Iterable[QueryInput | Term],
         k: int = 10,
         *,
         modalities: str | Collection[str | Modality] | None = None,
@@ -287,33 +205,74 @@ class Library:
     ) -> list[Hit]:
         """Return up to `k` hits, best first: one a content, at its best segment.
 
-        A str is always a text, a Path always a file, a `Term` either with a weight; several are combined into one
-        query. `modalities` filters the kind of file. `rerank` None leaves agreement re-ranking to the direction's
-        default; `cut` hides near-duplicates and weak matches; `explain` fills `Hit.why`. Raises `QueryError`, and
-        `MediaError` for a file that can't be read.
+        A str is always a text, a Path always a file, bytes are the content of one. A Pillow picture or an array of
+        pixels asks like a picture file; an array of one dimension is a vector of the model: see `vectors`. A `Term` is
+        any of these with a weight; several are combined into one query. `modalities` filters the kind of file.
+        `rerank` None leaves agreement re-ranking to the direction's default; `cut` hides near-duplicates and weak
+        matches; `explain` fills `Hit.why`. Raises `QueryError`, and `MediaError` for a file that can't be read.
         """
         return self.answer(make_query(terms, k, modalities, rerank, cut, explain)).hits
+
+    def query_many(
+        self,
+        queries: Iterable[Query | QueryInput | Term | Sequence[QueryInput | Term]],
+        k: int = 10,
+        *,
+        modalities: str | Collection[str | Modality] | None = None,
+        rerank: bool | None = None,
+        cut: bool = False,
+        explain: bool = False,
+    ) -> list[Answer]:
+        """Answer several queries, in their order: one `Answer` each, with its hits and how many more were left out.
+
+        The options are those of `query`, and hold for every query that isn't a `Query` already. Raises what it does.
+        """
+        made = [
+            query if isinstance(query, Query) else make_query(query, k, modalities, rerank, cut, explain)
+            for query in queries
+        ]
+        return [self.answer(query) for query in made]
+
+    def items(self) -> Iterator[Item]:
+        """Yield what the library holds, by id: each content once, however many paths name it."""
+        from mmsearch.holdings import read_items  # no query pays for it
+
+        return read_items(self.seen().catalog)
+
+    def vectors(self, view: str | View = View.VISUAL) -> tuple[Ids, Vectors]:
+        """Return the vectors of a view, in the model's first space that has it: ids (n,) int64, and (n, dim) float32.
+
+        The ids are those of `items`, in ascending order; an item of several segments has several rows. Raises
+        `UsageError` where there is no such view, or no space of the model has it.
+        """
+        from mmsearch.holdings import read_vectors
+
+        seen = self.seen()
+        return read_vectors(seen.catalog, seen.profile, view)
 
     def answer(self, query: Query) -> Answer:
         """Return the hits of a query, and how many were hidden or cut."""
         warm_for((term.item for term in query.terms), self._settings.limits)
-        tried: Seen | None = None
+        tried: ModelView | None = None
         while True:
-            seen = self.seen()
+            seen, revision = self._views.now()
             try:
-                answer = seen.engine.answer(query)
+                ranking = seen.engine.ranking(query, revision)
+                with self._catalog.one_read():
+                    answer = seen.engine.shown(query, ranking)
+                    held = self._catalog.current == seen.catalog.profile_id
             except Exception as error:
                 if self._catalog.current == seen.catalog.profile_id:
                     if seen is tried or not isinstance(error, ModelError):
                         raise
-                    self._known = None  # its files may be gone from the cache: made anew, they answer
+                    self._views.keep(None)  # its files may be gone from the cache: made anew, they answer
                     tried = self.seen()
             else:
-                if self._catalog.current == seen.catalog.profile_id:
+                if held:
                     return answer
             # Another profile answers by now, and what this one was reading may have been dropped.
 
-    def embed(self, items: str | Path | Iterable[str | Path]) -> Vectors:
+    def embed(self, items: QueryInput | Iterable[QueryInput]) -> Vectors:
         """Return (n, dim) float32, L2-normalised, in input order: see `mmsearch.embed`."""
         return embed_items(items, self.seen().profile, self._settings.limits)
 
@@ -340,9 +299,11 @@ class Library:
 
     def status(self) -> Status:
         """Return what the library holds, and the state of its indexes."""
-        row = self._row()
+        from mmsearch.status import describe
+
+        row = self._views.row()
         try:
-            seen: Seen | None = self.seen()
+            seen: ModelView | None = self.seen()
         except ModelError as error:  # what the library holds can be said all the same
             _log.warning("%s", error)
             seen = None
@@ -357,7 +318,7 @@ class Library:
         checks = examine(self.folder, opened, repair=repair, settings=self._settings)
         if repair:  # the catalog may be another file now
             self._catalog.reopen()
-            self._known = None
+            self._views.keep(None)
         return checks
 
     def outdated(self) -> int:
@@ -390,8 +351,8 @@ def open(path: str | Path | None = None, model: str | Path = "auto", *, settings
     return Library(path, model, settings=settings)
 
 
-def embed(items: str | Path | Iterable[str | Path], model: str | Path = "auto") -> Vectors:
-    """Embed texts (str) and files (Path) in one space, without a library.
+def embed(items: QueryInput | Iterable[QueryInput], model: str | Path = "auto") -> Vectors:
+    """Embed texts (str), files (Path, or their bytes) and pictures in one space, without a library.
 
     Returns (n, dim) float32, L2-normalised rows, in input order, by the profile's first space that takes every item.
     The passages of a long text are averaged; a clip gives its visual view. Raises `ModelError` where no space does,

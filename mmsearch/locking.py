@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from mmsearch.errors import LibraryError, LockedError
+from mmsearch.errors import LibraryError, LockedError, unwritable
 
 LOCK = "write.lock"
 LOCK_WAIT_S = 2.0
@@ -78,7 +78,8 @@ def write_lock(
     try:
         descriptor = _open(file)
     except OSError as error:
-        raise LibraryError(f"{folder} can't be locked for writing ({error.strerror}); make it writable") from error
+        message = f"{folder} can't be locked for writing ({error.strerror}); make it writable"
+        raise unwritable(error, message) from error
     try:
         _acquire(descriptor, folder, wait_s)
         if identity is not None and (identity_of(folder) != identity or not _is_at(descriptor, file)):
@@ -154,7 +155,8 @@ def _try_lock(descriptor: int, folder: Path) -> bool:
                 f"the file system of {folder} has no locks ({error.strerror}), without which two processes could write "
                 "at once; keep the library on another disk, or mount this one with locks"
             ) from error
-        raise LibraryError(f"{folder} can't be locked for writing ({error.strerror}); make it writable") from error
+        message = f"{folder} can't be locked for writing ({error.strerror}); make it writable"
+        raise unwritable(error, message) from error
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 
+from mmsearch.errors import UsageError
 from mmsearch.types import Modality
 
 
@@ -55,6 +56,12 @@ class Limits:
         return min(self.segments, self.free_segments + size_bytes // self.segment_bytes)
 
 
+DEVICES = ("auto", "cpu", "cuda")
+"""Where towers may run."""
+PRECISIONS = ("auto", "fp32", "int8")
+"""The precisions that image towers may run in on a CPU."""
+
+
 def default_workers() -> int:
     """Return how many decoding processes to start: one a core this process may run on, at most eight."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -63,7 +70,7 @@ def default_workers() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How an index run goes about its work; none of it changes the space that the result is in."""
+    """How an index run works; none of it changes the space of the result. Raises `UsageError` for odd values."""
 
     workers: int = field(default_factory=default_workers)
     batch: int = 64
@@ -73,3 +80,11 @@ class Settings:
     precision: str = "auto"
     """Of image towers on a CPU: fp32, int8 if a trial on the library's own images allows it, or auto: if faster too."""
     limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        for name, value, choices in (("device", self.device, DEVICES), ("precision", self.precision, PRECISIONS)):
+            if value not in choices:
+                raise UsageError(f"{name} is {value!r}, but has to be one of {', '.join(choices)}")
+        for name, number in (("workers", self.workers), ("batch", self.batch)):
+            if not isinstance(number, int) or number < 1:
+                raise UsageError(f"{name} is {number!r}, but has to be a whole number above 0")

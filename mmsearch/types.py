@@ -1,4 +1,4 @@
-"""The words of mmsearch as data: what a file, a segment, a view and a hit are.
+"""The words of mmsearch as data: what a modality, a view, a failure and a hit are. Segments are in `records.py`.
 
 Everything here is immutable and imports nothing but the standard library and, for annotations, NumPy and Pillow.
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from mmsearch.metrics import Interval
+
+    Picture: TypeAlias = Image
+    """A picture of Pillow."""
+    QueryInput: TypeAlias = str | Path | bytes | Image | NDArray[Any]
+    """What a query may ask with: a text, a file, the bytes of one, a picture, pixels, or a vector of the model."""
 
     Payload: TypeAlias = Image | NDArray[np.float32] | str
     """What a view is before it is embedded: an RGB picture, a mono waveform in [-1, 1], or a passage."""
@@ -46,21 +51,6 @@ class Stage(StrEnum):
     READ = "read"
     DECODE = "decode"
     ENCODE = "encode"
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """What can be found: an image, a shot of a video, a window of sound, or a passage of text, before it is embedded.
-
-    A view has one payload, or several whose mean stands for it: the frames of a shot. Times are seconds from the start
-    of the media, None for images and texts. `silent` marks a sound that nobody hears: peak below -74 dB of full scale.
-    """
-
-    views: Mapping[View, tuple[Payload, ...]]
-    start_s: float | None = None
-    end_s: float | None = None
-    text: str | None = None
-    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +145,9 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One part of a query: a text or a file, with its weight; a negative weight steers away."""
+    """One part of a query: a text, a file or another input, with its weight; a negative weight steers away."""
 
-    item: str | Path
+    item: QueryInput
     weight: float = 1.0
 
 
@@ -203,6 +193,28 @@ class Hit:
     text: str | None
     space: str
     why: Why | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The hits of a query, how many copies of them were hidden, and how many weak matches were cut."""
+
+    hits: list[Hit]
+    hidden: int = 0
+    weak: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How well a library answers in one direction, such as "text→image": each metric with its 95 % interval.
+
+    `difference` is what re-ranking adds to each metric; empty where that wasn't measured.
+    """
+
+    direction: str
+    queries: int
+    metrics: Mapping[str, Interval]
+    difference: Mapping[str, Interval] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import mmsearch
-from mmsearch.catalog import Catalog, NewContent, NewMedia, NewSegment
+from mmsearch.catalog import Catalog, NewContent, NewMedia
+from mmsearch.catalog.rows import NewSegment
 from mmsearch.folder import CATALOG
 from mmsearch.metrics import Interval
+from mmsearch.records import Origin, Segment, Text
 from mmsearch.spaces import Adapted, HeadWeights, Space, embed, load_profile, normalise
 from mmsearch.types import Gain, Modality, View
 
@@ -78,7 +80,7 @@ def make_photos(library: Path, count: int, *, shuffled: bool = False) -> list[st
     contents = []
     for n in range(count):
         vectors = {(space_id, View.VISUAL): pictures[n], (space_id, View.TEXT): words[n]}
-        contents.append(_content(n, Modality.IMAGE, [NewSegment(None, None, texts[n], vectors)], "jpg"))
+        contents.append(_content(n, Modality.IMAGE, [Segment(vectors, texts=(Text(Origin.CAPTION, texts[n]),))], "jpg"))
     catalog.commit(contents, profile.key)
     catalog.close()
     return texts
@@ -97,15 +99,13 @@ def make_clips(library: Path, count: int) -> None:
     contents = []
     for n in range(count):
         moments = [
-            NewSegment(
-                at * 5.0, at * 5.0 + 5, None, {(space_id, View.VISUAL): seen[i], (space_id, View.AUDIO): heard[i]}
-            )
+            Segment({(space_id, View.VISUAL): seen[i], (space_id, View.AUDIO): heard[i]}, at * 5.0, at * 5.0 + 5)
             for at, i in enumerate((2 * n, 2 * n + 1))
         ]
         contents.append(_content(n, Modality.VIDEO, moments, "mp4"))
     for n, text in enumerate(captions(40)):
         vector = embed(space, View.TEXT, [text])[0]
-        notes = [NewSegment(None, None, text, {(space_id, View.TEXT): vector})]
+        notes = [Segment({(space_id, View.TEXT): vector}, texts=(Text(Origin.PASSAGE, text),))]
         contents.append(_content(count + n, Modality.TEXT, notes, "txt"))
     catalog.commit(contents, profile.key)
     catalog.close()
@@ -119,6 +119,6 @@ def outcome() -> SimpleNamespace:
     return SimpleNamespace(heads=heads, overall=gained, gains=gains, background={})
 
 
-def _content(n: int, modality: Modality, segments: list[NewSegment], ending: str) -> NewContent:
+def _content(n: int, modality: Modality, segments: Sequence[NewSegment], ending: str) -> NewContent:
     names = [NewMedia(f"/made/{n}.{ending}".encode(), 1, 1, "", "1")]
     return NewContent(b"%020d" % n, modality, segments, names)

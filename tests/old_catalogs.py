@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from pathlib import Path
 
+_TO_4 = """
+ALTER TABLE segment ADD COLUMN text TEXT;
+UPDATE segment SET text = (SELECT words FROM text WHERE segment_id = segment.id ORDER BY id LIMIT 1);
+DROP TABLE text_words;
+DROP TABLE text;
+DROP TABLE file_facts;
+DELETE FROM tally WHERE name = 'file_facts';
+PRAGMA user_version = 4;
+"""
 _TO_3 = """
 DROP TABLE root;
 DROP TABLE tally;
@@ -48,6 +58,10 @@ def downgrade(file: Path, version: int) -> None:
     """Rewrite a closed catalog; below version 3, one that only its first profile was ever used with."""
     connection = sqlite3.connect(file)
     try:
+        connection.executescript(_TO_4)
+        _write_checksums_of_4(connection)
+        if version == 4:
+            return
         connection.executescript(_TO_3)
         if version == 3:
             return
@@ -58,6 +72,31 @@ def downgrade(file: Path, version: int) -> None:
             connection.executescript(_TO_1)
     finally:
         connection.close()
+
+
+def _write_checksums_of_4(connection: sqlite3.Connection) -> None:
+    """Write what schema 4 has as the checksum of a content: the sum of its own, its segments' and its embeddings'."""
+    columns = "e.id, content_id, hash, modality, profile_id, key, resume_s"
+    heads = f"SELECT {columns} FROM embedded AS e JOIN content AS c ON c.id = content_id"
+    for number, content_id, *rest in connection.execute(heads).fetchall():
+        mine = "WHERE content_id = ? AND profile_id = ?"
+        owner = (content_id, rest[2])
+        total = _digest("embedded", (content_id, *rest))
+        columns = "id, content_id, profile_id, start_s, end_s, text, silent"
+        for row in connection.execute(f"SELECT {columns} FROM segment {mine}", owner):
+            total += _digest("segment", row)
+        columns = "m.id, segment_id, space_id, view, modality, draw, vector"
+        joined = "embedding AS m JOIN segment AS s ON s.id = segment_id"
+        for *row, vector in connection.execute(f"SELECT {columns} FROM {joined} {mine}", owner):
+            total += _digest("embedding", tuple(row), vector)
+        connection.execute("UPDATE embedded SET checksum = ? WHERE id = ?", (total % 2**63, number))
+    connection.commit()
+
+
+def _digest(kind: str, values: tuple[object, ...], packed: bytes = b"") -> int:
+    digest = hashlib.blake2b(packed, digest_size=8)
+    digest.update(f"{kind}{values!r}".encode())
+    return int.from_bytes(digest.digest(), "little") % 2**63
 
 
 def shape(file: Path) -> str:
@@ -72,7 +111,7 @@ def shape(file: Path) -> str:
                 columns = connection.execute(f"PRAGMA table_info({name})").fetchall()
                 keys = connection.execute(f"PRAGMA foreign_key_list({name})").fetchall()
                 made = connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", (name,)).fetchone()[0]
-                found[name] = [sorted(column[1:] for column in columns), keys, "AUTOINCREMENT" in made]
+                found[name] = [sorted(str(column[1:]) for column in columns), keys, "AUTOINCREMENT" in made]
             else:
                 columns = connection.execute(f"PRAGMA index_info({name})").fetchall()
                 unique = connection.execute("SELECT sql FROM sqlite_master WHERE name = ?", (name,)).fetchone()[0]

@@ -173,7 +173,8 @@ THIRD = "(SELECT id FROM {0} ORDER BY id LIMIT 1 OFFSET 2)"
 _MEDIA, _CONTENT, _SEGMENT = THIRD.format("media"), THIRD.format("content"), THIRD.format("segment")
 _EMBEDDING = THIRD.format("embedding")
 _PICTURE = "(SELECT id FROM embedding WHERE view = 'visual' ORDER BY id LIMIT 1 OFFSET 2)"
-_NOTE = "(SELECT id FROM segment WHERE text IS NOT NULL ORDER BY id LIMIT 1 OFFSET 2)"
+_NOTE = "(SELECT id FROM segment WHERE id IN (SELECT segment_id FROM text) ORDER BY id LIMIT 1 OFFSET 2)"
+_WORDS = THIRD.format("text")
 
 ROT = [
     Rot("a bit of a vector", vector(flipped_bit)),
@@ -201,8 +202,44 @@ ROT = [
             f"SELECT segment_id, space_id, view, modality, draw, vector FROM embedding WHERE id = {_PICTURE}"
         ),
     ),
-    Rot("another text", sql(f"UPDATE segment SET text = text || '!' WHERE id = {_NOTE}")),
-    Rot("a text that isn't UTF-8", sql(f"UPDATE segment SET text = CAST(x'4e6f7465ff' AS TEXT) WHERE id = {_NOTE}")),
+    Rot("another text", sql(f"UPDATE text SET words = words || '!' WHERE id = {_WORDS}")),
+    Rot("a text that isn't UTF-8", sql(f"UPDATE text SET words = CAST(x'4e6f7465ff' AS TEXT) WHERE id = {_WORDS}")),
+    Rot("a text lost", sql(f"DELETE FROM text WHERE id = {_WORDS}")),
+    Rot(
+        "a text twice",
+        sql(
+            "INSERT INTO text (segment_id, origin, language, words) "
+            f"SELECT segment_id, origin, language, words FROM text WHERE id = {_WORDS}"
+        ),
+        False,
+    ),
+    Rot("a text of another segment", sql(f"UPDATE text SET segment_id = segment_id + 1 WHERE id = {_WORDS}")),
+    Rot("a text of no segment", sql(f"UPDATE text SET segment_id = 999999 WHERE id = {_WORDS}")),
+    Rot("another origin", sql(f"UPDATE text SET origin = 'ocr' WHERE id = {_WORDS}"), False),
+    Rot("an origin that there is none of", sql(f"UPDATE text SET origin = 'dream' WHERE id = {_WORDS}")),
+    Rot("another id of a text", sql(f"UPDATE text SET id = id + 100000 WHERE id = {_WORDS}"), False),
+    Rot(
+        "a text that the full-text index lacks",
+        sql(
+            "INSERT INTO text_words (text_words, rowid, words) "
+            f"SELECT 'delete', id, words FROM text WHERE id = {_WORDS}"
+        ),
+        False,
+    ),
+    Rot(
+        "a text too many in the full-text index",
+        sql("INSERT INTO text_words (rowid, words) VALUES (999999, 'none')"),
+        False,
+    ),
+    Rot("the full-text index emptied", sql("DELETE FROM text_words_data"), False),
+    Rot("a table of the full-text index lost", sql("DROP TABLE text_words_docsize"), False),
+    Rot("the full-text index lost", sql("DROP TABLE text_words"), False),
+    Rot("a page of texts zeroed", zeroed_page("text")),
+    Rot("a page of the full-text index zeroed", zeroed_page("text_words_data"), False),
+    Rot("another camera", sql("UPDATE file_facts SET camera = 'x' WHERE id = 3"), False),
+    Rot("another width", sql("UPDATE file_facts SET width = width + 1 WHERE id = 3"), False),
+    Rot("facts lost", sql("DELETE FROM file_facts WHERE id = 3"), False),
+    Rot("facts of no content", sql("UPDATE file_facts SET content_id = 999999 WHERE id = 3"), False),
     Rot("another moment", sql("UPDATE segment SET start_s = start_s + 1 WHERE start_s IS NOT NULL")),
     Rot("a sound that falls silent", sql("UPDATE segment SET silent = 1 WHERE start_s IS NOT NULL")),
     Rot("a segment lost", sql(f"DELETE FROM segment WHERE id = {_NOTE}")),

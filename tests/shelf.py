@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mmsearch.catalog import Catalog, NewContent, NewMedia, NewSegment
+from mmsearch.catalog import Catalog, NewContent, NewMedia
 from mmsearch.errors import LockedError
 from mmsearch.indexes import Indexes
+from mmsearch.records import Segment
 from mmsearch.spaces import Profile, Space, load_profile
 from mmsearch.types import Modality, View
 
@@ -45,7 +46,7 @@ class Shelf:
         for name in names:
             drawn = np.random.default_rng(list(name.encode())).standard_normal(self.space.dim)
             vector = np.asarray(drawn / np.linalg.norm(drawn), np.float32)
-            segment = NewSegment(None, None, None, {(self.space_id, View.VISUAL): vector})
+            segment = Segment({(self.space_id, View.VISUAL): vector})
             media = NewMedia(name.encode(), 1, 1, "", "0")
             contents.append(NewContent(name.encode(), modality, [segment], [media]))
         self.catalog.commit(contents, "key")

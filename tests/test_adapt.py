@@ -23,9 +23,11 @@ from PIL import Image
 
 import mmsearch
 from mmsearch import AdaptReport, Progress, UsageError, View
-from mmsearch.catalog import Catalog, NewContent, NewMedia, NewSegment
+from mmsearch.catalog import Catalog, NewContent, NewMedia
+from mmsearch.catalog.rows import NewSegment
 from mmsearch.folder import CATALOG
 from mmsearch.metrics import Interval
+from mmsearch.records import Origin, Segment, Text
 from mmsearch.search.query import Query
 from mmsearch.spaces import AdaptedSpace, HeadWeights, Vectors, embed, load_profile, normalise
 from mmsearch.training import adapt as training
@@ -459,9 +461,9 @@ def test_captions_are_cut_into_sentences_folders_are_tags_and_what_is_said_in_a_
         return NewContent(b"%020d" % n, Modality.IMAGE, segments, names)
 
     def segment(text: str | None, *views: View, start_s: float | None = None, silent: bool = False) -> NewSegment:
-        return NewSegment(
-            start_s, None, text, {(space_id, view): words[int(view is View.TEXT)] for view in views}, silent
-        )
+        vectors = {(space_id, view): words[int(view is View.TEXT)] for view in views}
+        said = Origin.SUBTITLE if {View.VISUAL, View.AUDIO} & {*views} and start_s is not None else Origin.CAPTION
+        return Segment(vectors, start_s, None, (Text(said, text),) if text else (), silent)
 
     seen, text, heard = View.VISUAL, View.TEXT, View.AUDIO
     catalog.commit(

@@ -16,35 +16,47 @@ import mmsearch
 LAYERS = [
     {
         "mmsearch.types",
+        "mmsearch.records",
         "mmsearch.errors",
         "mmsearch.files",
         "mmsearch.layout",
         "mmsearch.paths",
+        "mmsearch.invisible",
         "mmsearch.printable",
         "mmsearch.resample",
         "mmsearch.metrics",
         "mmsearch.memory",
     },
-    {"mmsearch.settings", "mmsearch.locking"},
+    {"mmsearch.settings", "mmsearch.locking", "mmsearch.wire"},
     {"mmsearch.folder"},
     {"mmsearch.media", "mmsearch.spaces", "mmsearch.catalog", "mmsearch.vectors", "mmsearch.search.scoring"},
     {"mmsearch.sandbox"},
     {"mmsearch.training"},
     {"mmsearch.indexes", "mmsearch.adapting"},
     {"mmsearch.search"},
-    {"mmsearch.doctor", "mmsearch.status"},
+    {"mmsearch.model_views"},
+    {"mmsearch.doctor", "mmsearch.status", "mmsearch.holdings", "mmsearch.model_change"},
     {"mmsearch.library"},
     {"mmsearch.judged"},
     {"mmsearch.evaluate"},
-    {"mmsearch.thumbnails", "mmsearch.arguments"},
-    {"mmsearch.output"},
-    {"mmsearch.listing"},
     {"mmsearch.cli"},
     {"mmsearch.__main__"},
 ]
-STAGES = ("query", "items", "encode", "scoring", "calibration", "routes", "retrieve", "rank", "confidence", "answer")
+STAGES = (
+    "inputs",
+    "query",
+    "items",
+    "encode",
+    "scoring",
+    "calibration",
+    "routes",
+    "retrieve",
+    "rank",
+    "confidence",
+    "answer",
+)
 """The modules of a query, in the order in which its data flows through them."""
-INDEXER_MAY = {"types", "errors", "files", "settings", "media", "spaces", "catalog", "vectors", "sandbox"}
+INDEXER_MAY = {"types", "records", "errors", "files", "settings", "media", "spaces", "catalog", "vectors", "sandbox"}
 SEAMS = {
     "sqlalchemy": {"mmsearch/catalog"},
     "faiss": {"mmsearch/vectors/faiss_index.py"},
@@ -67,7 +79,8 @@ SEAMS = {
     "ftfy": {"mmsearch/spaces/front_ends.py"},
     "torch": {"mmsearch/spaces", "mmsearch/training"},
     "open_clip": {"mmsearch/spaces"},
-    "av": {"mmsearch/media/video.py", "mmsearch/media/frames.py"},
+    "charset_normalizer": {"mmsearch/media/encodings.py"},
+    "av": {"mmsearch/media/video.py", "mmsearch/media/frames.py", "mmsearch/media/tracks.py"},
     "soundfile": {"mmsearch/media/sound.py"},
     "soxr": {"mmsearch/resample.py"},
     "pi_heif": {"mmsearch/media/image.py"},
@@ -75,8 +88,8 @@ SEAMS = {
     "multiprocessing": set(),
     "filelock": {"mmsearch/spaces/cache.py"},
     "platformdirs": {"mmsearch/folder.py", "mmsearch/spaces/places.py"},
-    "typer": {"mmsearch/cli.py", "mmsearch/arguments.py"},
-    "rich": {"mmsearch/output.py", "mmsearch/listing.py"},
+    "typer": {"mmsearch/cli"},
+    "rich": {"mmsearch/cli"},
     "PIL": {
         "mmsearch/media/image.py",
         "mmsearch/media/large.py",
@@ -87,7 +100,7 @@ SEAMS = {
         "mmsearch/spaces/trial.py",
         "mmsearch/training/augment.py",
         "mmsearch/training/frozen.py",
-        "mmsearch/thumbnails.py",
+        "mmsearch/cli/thumbnails.py",
         "mmsearch/types.py",
     },
 }
@@ -206,8 +219,9 @@ def test_a_text_query_loads_nothing_it_does_not_need(tmp_path: Path) -> None:
     assert {"faiss", "onnxruntime"} <= loaded
 
 
-def test_a_worker_that_decodes_loads_no_model_runtime_no_catalog_and_no_index() -> None:
-    loaded = loaded_by("import mmsearch.sandbox.worker")
+@pytest.mark.parametrize("more", ["", ", mmsearch.cli.thumbnails"])
+def test_a_worker_that_decodes_loads_no_model_runtime_no_catalog_and_no_index(more: str) -> None:
+    loaded = loaded_by(f"import mmsearch.sandbox.worker{more}")
     assert not loaded & (HEAVY | {"faiss", "onnxruntime", "sqlalchemy", "tokenizers", "PIL", "indexer", "typer"})
 
 

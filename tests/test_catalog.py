@@ -22,14 +22,15 @@ from mmsearch.catalog import (
     MediaRow,
     NewContent,
     NewMedia,
-    NewSegment,
     ProfileRow,
     catalog,
     profiles,
     schema,
     writing,
 )
+from mmsearch.catalog.rows import NewSegment
 from mmsearch.errors import CatalogError
+from mmsearch.records import Origin, Segment, Text
 from mmsearch.types import Modality, View
 
 Vector = NDArray[np.float32]
@@ -82,7 +83,7 @@ def named(path: bytes | str, size_bytes: int = 1, mtime_ns: int = 1) -> NewMedia
 
 
 def segment(vectors: Mapping[tuple[int, View], Vector], text: str | None = None) -> NewSegment:
-    return NewSegment(None, None, text, vectors)
+    return Segment(vectors, texts=() if text is None else (Text(Origin.PASSAGE, text),))
 
 
 def content(
@@ -313,7 +314,7 @@ def test_contents_are_known_by_hash_and_by_who_embedded_them(held: Catalog, spac
 
 def test_the_parts_of_a_content_add_up_and_its_first_part_starts_it_anew(held: Catalog, space: int) -> None:
     def part(seed: int, from_s: float, resume_s: float | None) -> NewContent:
-        piece = NewSegment(from_s, from_s + 5, None, {(space, View.AUDIO): vector(seed)}, silent=seed == 2)
+        piece = Segment({(space, View.AUDIO): vector(seed)}, from_s, from_s + 5, silent=seed == 2)
         return NewContent(b"h", Modality.AUDIO, [piece], [named("/a.wav")], from_s, resume_s)
 
     def starts() -> list[float]:
@@ -432,11 +433,12 @@ def test_each_of_many_segments_in_one_commit_gets_its_own_vectors(held: Catalog,
         mine = held.media_at([f"/{note}.md".encode()])[f"/{note}.md".encode()].content_id
         assert held.content_with_hash(f"h{note}".encode()) == mine
         rows = held.segment_rows(held.segment_ids(mine))
-        assert sorted(row.text or "" for row in rows.values()) == sorted(f"{100 * note + at}" for at in range(note % 5))
+        words = {number: own[0].words for number, own in held.texts_of(rows).items()}
+        assert sorted(words.values()) == sorted(f"{100 * note + at}" for at in range(note % 5))
         found = held.embeddings_of(rows, space, DIM)
         assert len(found.ids) == note % 5
         for at, row in zip(found.segment_ids.tolist(), found.vectors, strict=True):
-            np.testing.assert_array_equal(row, rounded(vector(int(rows[at].text or "")))[0])
+            np.testing.assert_array_equal(row, rounded(vector(int(words[at])))[0])
 
 
 def test_the_same_content_under_two_names_in_one_commit_is_held_once(held: Catalog, space: int) -> None:
@@ -497,12 +499,12 @@ def test_a_long_text_doesnt_crowd_the_others_out_of_a_sample(held: Catalog, spac
 
 
 def test_a_segment_goes_by_the_first_of_its_paths_in_byte_order(held: Catalog, space: int) -> None:
-    part = NewSegment(1.5, 4.0, "spoken", {(space, View.AUDIO): vector(1)})
+    part = Segment({(space, View.AUDIO): vector(1)}, 1.5, 4.0, (Text(Origin.SUBTITLE, "spoken", "en", (1.5, 3.0)),))
     held.commit([NewContent(b"h", Modality.VIDEO, [part], [named("/p/é.mp4"), named("/p/z.mp4")])], "key")
     held.point({named("/p/a.mp4"): 1, named("/p/Z.mp4"): 1})
     (row,) = held.segment_rows([1]).values()
     assert (row.id, row.content_id, row.modality, row.path) == (1, 1, Modality.VIDEO, b"/p/Z.mp4")
-    assert (row.start_s, row.end_s, row.text) == (1.5, 4.0, "spoken")
+    assert (row.start_s, row.end_s, held.texts_of([1])) == (1.5, 4.0, {1: part.texts})
     held.remove([b"/p/Z.mp4"])
     assert held.segment_rows([1])[1].path == b"/p/a.mp4"
 
@@ -554,8 +556,8 @@ def test_what_two_profiles_make_of_a_content_in_the_same_space_is_kept_apart(hel
         ids = view.embedding_ids(spaces[held] if seed == 0 else spaces[other], View.TEXT)
         wanted = rounded(*(vector(10 * seed + n) for n in range(len(texts))))
         np.testing.assert_array_equal(view.vectors(ids, DIM)[1], wanted)
-        rows = view.segment_rows(view.segment_ids(1)).values()
-        assert sorted(row.text or "" for row in rows) == sorted(texts)
+        written = view.texts_of(view.segment_ids(1)).values()
+        assert sorted(text.words for own in written for text in own) == sorted(texts)
         assert (view.count_segments(), view.segment_counts([1])) == (len(texts), {1: len(texts)})
         assert view.media_at([b"/n.txt"])[b"/n.txt"].embedded_by == f"key {seed}"
         assert (list(view.contents_by_hash([b"h"], "key 0")) == [b"h"]) is (seed == 0)
@@ -580,7 +582,7 @@ def test_a_profile_answers_from_when_it_lacks_nothing(held: Catalog, space: int,
     assert [os.fsdecode(row.path) for row in other.lacking("new key")] == names
     for name in names[1:]:
         other.commit([content(name, at=[name])], "new key")
-    half = NewSegment(0, 5, None, {})
+    half: NewSegment = Segment({}, 0, 5)
     other.commit([NewContent(b"/0.jpg", Modality.IMAGE, [half], [named("/0.jpg")], 0, 5.0)], "new key")
     assert (other.count_lacking("new key"), other.count_lacking("newer key"), other.count_whole()) == (1, 8, 7)
     assert other.switch("new key") is None
@@ -708,7 +710,7 @@ def test_a_catalog_of_version_1_is_brought_up_to_date_and_keeps_what_it_holds(fi
     assert asked(file, "PRAGMA user_version") == [(schema.SCHEMA_VERSION,)]
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_an_older_catalog_gets_the_shape_of_a_new_one(file: Path, tmp_path: Path, version: int) -> None:
     Catalog(tmp_path / "new.sqlite", create=True).close()
     downgrade(file, version)
@@ -722,7 +724,7 @@ def test_an_older_catalog_gets_the_shape_of_a_new_one(file: Path, tmp_path: Path
 def test_a_catalog_of_version_2_keeps_its_profile_and_its_revision(file: Path) -> None:
     with closing(Catalog(file)) as held:
         held.set_profile("mini", ["mini"])
-        part = NewSegment(0, 5, None, {(1, View.AUDIO): vector(1)})
+        part = Segment({(1, View.AUDIO): vector(1)}, 0, 5)
         held.commit([NewContent(b"h", Modality.AUDIO, [part], [named("/a.wav")], 0, 5.0)], "key")
         before = held.revision, list(held.media_under(b"/")), held.embedding_ids(1, View.VISUAL).tolist()
     downgrade(file, 2)

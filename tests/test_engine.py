@@ -16,8 +16,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 import mmsearch
-from mmsearch import Hit, Library, MediaError, Modality, ModelError, QueryError, Settings, Term, View
-from mmsearch.search.answer import Answer
+from mmsearch import Answer, Hit, Library, MediaError, Modality, ModelError, QueryError, Settings, Term, View
 from mmsearch.search.calibration import Calibration
 from mmsearch.search.encode import Encoder
 from mmsearch.search.items import QueryItem

@@ -23,7 +23,8 @@ from media_maker import GREEN
 from PIL import Image, ImageDraw
 
 import mmsearch
-from mmsearch import Library, LibraryError, MediaError, Settings, UsageError, evaluate, metrics, output
+from mmsearch import Evaluation, Library, LibraryError, MediaError, Settings, UsageError, evaluate, metrics
+from mmsearch.cli import reports
 from mmsearch.errors import QueryError
 from mmsearch.judged import read_judged, write_captions
 from mmsearch.metrics import METRICS, Interval, Ranking, bootstrap, median, paired_bootstrap
@@ -100,7 +101,7 @@ def measured(
     rerank: bool | None = None,
     exact: bool = False,
     progress: Callable[[Progress], None] | None = None,
-) -> dict[str, evaluate.Evaluation]:
+) -> dict[str, Evaluation]:
     judged = read_judged(write(file, *lines))
     return {
         found.direction: found
@@ -537,7 +538,7 @@ def test_a_person_sees_a_block_a_direction_with_what_re_ranking_adds(monkeypatch
     monkeypatch.setattr("sys.stdout", screen)
     metrics = {"mrr": Interval(0.25, 0.125, 0.5), "median_rank": Interval(12.0, 9.5, 1041.0)}
     difference = {"mrr": Interval(0.0625, -0.125, 0.25)}
-    output.show_evaluations([evaluate.Evaluation("text→image", 1, metrics, difference)], as_json=False)
+    reports.show_evaluations([Evaluation("text→image", 1, metrics, difference)], as_json=False)
     assert screen.getvalue().splitlines() == [
         "text→image, 1 query",
         "                  re-ranked [95 %]              what that adds [95 %]",

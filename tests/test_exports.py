@@ -305,6 +305,16 @@ def test_an_export_is_killed_at_any_moment_and_leaves_all_or_nothing(folder: Pat
     assert [left.name for left in (cache / "spaces").iterdir() if left.name.startswith(".")] == []
 
 
+def test_what_a_killed_export_left_beside_its_record_goes_with_the_next_one(folder: Path, cache: Path) -> None:
+    load_profile(name(folder))
+    (record,) = (cache / "sources").iterdir()
+    record.rename(record.with_name(f".{record.name}.4711"))
+    foreign = record.with_name(f".{record.name}.txt")
+    foreign.write_text("mine")
+    load_profile(name(folder))
+    assert set(record.parent.iterdir()) == {record, foreign}
+
+
 def test_two_processes_export_the_same_model_and_one_of_them_does_it(folder: Path) -> None:
     code = f"from mmsearch.spaces import load_profile; print(load_profile({name(folder)!r}).key)"
     both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]

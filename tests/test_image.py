@@ -396,3 +396,27 @@ def test_a_postscript_program_is_never_run() -> None:
 
 def test_a_png_of_no_width_is_refused() -> None:
     assert reason(png(0, 10, b""))
+
+
+def grey_tiff(kind: str, zero_is_white: bool) -> bytes:
+    """A ramp from black at its left to white at its right as scanners and science write it, by hand."""
+    ramp = np.linspace(0.0, 1.0, 64)[None].repeat(48, 0)
+    shown = 1 - ramp if zero_is_white else ramp
+    dtype = np.dtype(kind)
+    top = 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
+    pixels = (shown * top).astype(dtype.newbyteorder("<")).tobytes()
+    sample_format = {"u": 1, "f": 3}[dtype.kind]
+    tags = (
+        (256, 64), (257, 48), (258, 8 * dtype.itemsize), (259, 1), (262, 0 if zero_is_white else 1), (273, 8), (277, 1),
+        (278, 48), (279, len(pixels)), (339, sample_format),
+    )  # fmt: skip
+    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    return struct.pack("<2sHI", b"II", 42, 8 + len(pixels)) + pixels + directory + bytes(4)
+
+
+@pytest.mark.parametrize("zero_is_white", [False, True])
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "uint32", "float32"])
+def test_grey_of_every_depth_is_dark_where_it_was_written_dark(kind: str, zero_is_white: bool) -> None:
+    picture, _ = read_image(io.BytesIO(grey_tiff(kind, zero_is_white)), Limits())
+    row = np.asarray(picture)[24, :, 0].astype(int)
+    np.testing.assert_allclose(row, np.linspace(0, 255, 64), atol=2)

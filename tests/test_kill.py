@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from mmsearch.catalog import Catalog
+from mmsearch.records import Text
 from mmsearch.spaces import load_profile, normalise
 from mmsearch.types import View
 
@@ -34,19 +35,20 @@ def make_media(folder: Path) -> None:
             (folder / f"note{number:03d}.txt").write_text(f"Note {number}.\n\nA second passage about {number}.")
 
 
-def contents(library: Path) -> dict[tuple[bytes, str | None, View], NDArray[np.float32]]:
+def contents(library: Path) -> dict[tuple[bytes, tuple[Text, ...] | None, View], NDArray[np.float32]]:
     """Return every vector by path, text and view; fails where a segment stands twice."""
     catalog = Catalog(library / "catalog.sqlite")
     space = load_profile("mini").spaces[0]
     space_id = catalog.space_id(space.name, space.fingerprint, space.dim)
     assert space_id is not None
-    found: dict[tuple[bytes, str | None, View], NDArray[np.float32]] = {}
+    found: dict[tuple[bytes, tuple[Text, ...] | None, View], NDArray[np.float32]] = {}
     for view in space.front_ends:
         ids, vectors = catalog.vectors(catalog.embedding_ids(space_id, view), space.dim)
         segments = catalog.segments_of(ids.tolist())
         rows = catalog.segment_rows(segments.values())
+        texts = catalog.texts_of(rows)
         for i, vector in zip(ids.tolist(), vectors, strict=True):
-            key = (rows[segments[i]].path, rows[segments[i]].text, view)
+            key = (rows[segments[i]].path, texts.get(segments[i]), view)
             assert key not in found
             found[key] = vector
     catalog.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,8 @@ import pytest
 from media_maker import deflate_bomb, png
 from PIL import Image
 
-from mmsearch import Limits, thumbnails
+from mmsearch import Limits
+from mmsearch.cli import thumbnails
 from mmsearch.errors import MediaError
 from mmsearch.media.image import read_image
 from mmsearch.types import Hit, Modality, View
@@ -115,3 +118,18 @@ def test_thumbnails_decode_at_one_place(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(thumbnails, "picture_of", lambda hit: Image.new("RGB", (8, 8)))
     hit = Hit(1, 1.0, None, tmp_path / "none.jpg", Modality.IMAGE, View.VISUAL, None, None, None, "mini")
     assert thumbnails.escape(hit, thumbnails.Protocol.KITTY)
+
+
+def test_no_thumbnail_is_decoded_in_the_caller_s_process(tmp_path: Path) -> None:
+    saved_to = tmp_path / "a.png"
+    picture("RGB", 64).save(saved_to)
+    code = (
+        "import sys; from pathlib import Path; from mmsearch import thumbnails;"
+        "from mmsearch.types import Hit, Modality, View\n"
+        "if __name__ == '__main__':\n"
+        f"    hit = Hit(1, 1.0, None, Path({str(saved_to)!r}), Modality.IMAGE, View.VISUAL, None, None, None, 'mini')\n"
+        "    assert thumbnails.escape(hit, thumbnails.Protocol.KITTY)\n"
+        "    print(*sys.modules)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"av", "mmsearch.media.image", "mmsearch.media.video"} & set(loaded)

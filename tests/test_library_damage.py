@@ -71,9 +71,9 @@ def index(folder: Path) -> None:
         library.index(folder, exclude=["*"])
 
 
-def query(folder: Path) -> list[mmsearch.Hit]:
+def query(folder: Path, k: int = 10) -> list[mmsearch.Hit]:
     with mmsearch.Library(folder, create=False) as library:
-        return library.query("a drum and a candle")
+        return library.query("a drum and a candle", k=k)
 
 
 def status(folder: Path) -> mmsearch.Status:
@@ -206,7 +206,7 @@ def test_a_damaged_measurement_is_not_used_and_made_again(folder: Path, name: st
 
 def test_an_empty_catalog_is_no_library_and_is_left_as_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / CATALOG).write_bytes(b"")
-    monkeypatch.setattr(mmsearch.library, "load_profile", None)  # no model is chosen
+    monkeypatch.setattr(mmsearch.model_views, "load_profile", None)  # no model is chosen
     refused(folder, "is empty; run 'mmsearch doctor --repair', restore a copy of it")
     assert (folder / CATALOG).read_bytes() == b""
 
@@ -286,10 +286,10 @@ ODD_ROWS = [
     "UPDATE profile SET name = x'ff'",
     "UPDATE media SET path = 'text' || id",
     "UPDATE media SET path = id",
-    "UPDATE segment SET text = x'ff'",
+    "UPDATE text SET words = x'ff'",
     "UPDATE segment SET start_s = 'now'",
     "UPDATE segment SET end_s = x'00'",
-    f"UPDATE segment SET text = CAST(zeroblob({65 * 2**20}) AS TEXT) WHERE id < 3",
+    f"UPDATE text SET words = CAST(zeroblob({65 * 2**20}) AS TEXT) WHERE id < 3",
 ]
 
 
@@ -297,7 +297,7 @@ ODD_ROWS = [
 def test_rows_that_mmsearch_never_writes_are_one_line(folder: Path, statement: str) -> None:
     change(folder, statement)
     with pytest.raises((LibraryError, mmsearch.ModelError)) as caught:
-        query(folder)
+        query(folder, 500)  # the words of every hit are read
     assert "\n" not in str(caught.value)
 
 
@@ -349,7 +349,7 @@ def test_a_library_that_never_got_a_model_takes_the_one_that_is_named(
         loaded.append(str(name))
         return load_profile(name, *rest, **more)
 
-    monkeypatch.setattr(mmsearch.library, "load_profile", note)
+    monkeypatch.setattr(mmsearch.model_views, "load_profile", note)
     with mmsearch.open(tmp_path) as library:
         library.index(tmp_path, exclude=["*"], model="hashing")
         assert library.profile == "hashing"

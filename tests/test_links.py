@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import mmsearch
 from mmsearch import Library, MMSearchError
-from mmsearch.cli import app
+from mmsearch.cli.app import app
 from mmsearch.errors import CatalogError, LibraryError, LinkError
 from mmsearch.evaluate import evaluate
 from mmsearch.judged import read_judged, write_captions

@@ -18,16 +18,17 @@ from indexer.spent import Spent
 from mmsearch import Limits, Modality, Settings, Stage
 from mmsearch.errors import MediaError
 from mmsearch.media import DecodeOptions, content_digest, decode
+from mmsearch.records import Payloads, Segment
 from mmsearch.sandbox.work import PreparedContent
-from mmsearch.types import Segment, View
+from mmsearch.types import View
 
 RATE = 4_000
 
 
-def segments(file: Path, *, joins: bool = True) -> list[Segment]:
+def segments(file: Path, *, joins: bool = True) -> list[Segment[Payloads]]:
     """All segments of a file, over all its parts."""
     options = DecodeOptions(Limits(), 64, 32, len, RATE, joins)
-    found: list[Segment] = []
+    found: list[Segment[Payloads]] = []
     from_s: float | None = 0.0
     while from_s is not None:
         part = decode(os.fsencode(file), (), options, from_s)
@@ -36,7 +37,7 @@ def segments(file: Path, *, joins: bool = True) -> list[Segment]:
     return found
 
 
-def spans(found: list[Segment]) -> list[tuple[float, float]]:
+def spans(found: list[Segment[Payloads]]) -> list[tuple[float, float]]:
     return [(round(segment.start_s or 0, 1), round(segment.end_s or 0, 1)) for segment in found]
 
 
@@ -92,7 +93,7 @@ def test_silence_in_which_something_is_written_keeps_its_segments(tmp_path: Path
     options = DecodeOptions(Limits(), 64, 32, len, RATE)
     part = decode(os.fsencode(file), (os.fsencode(tmp_path / "silence.srt"),), options)
     assert len(part.segments) == 16
-    assert sum(segment.text == "Hello there." for segment in part.segments) == 1
+    assert sum([text.words for text in segment.texts] == ["Hello there."] for segment in part.segments) == 1
 
 
 def index(folder: Path, library: Path, limits: Limits) -> mmsearch.IndexReport:

@@ -17,7 +17,6 @@ from mmsearch.training.losses import (
     cross_entropy,
     distil_classes,
     distil_features,
-    distil_similarity,
     info_nce,
     noise_contrastive,
     partition,
@@ -230,15 +229,11 @@ def test_the_worst_scores_stay_finite_and_cost_their_distance(temperature: float
 
 
 def test_distillation_stays_finite_where_teacher_and_student_are_certain_of_opposites() -> None:
-    student, teacher = rows([1, 0], [1, 0], [-1, 0]).requires_grad_(), rows([1, 0], [-1, 0], [1, 0])
-    # Others of rows 0, 1, 2 at 100 times the cosine: the student's (100, −100) twice, (−100, −100); the teacher's
-    # (−100, 100), (−100, −100), (100, −100). Divergences 200, 100 − log 2 and log 2.
-    similarity = distil_similarity(student, teacher, 0.01)
-    assert float(similarity.detach()) == pytest.approx(300 / 3, rel=1e-6)
+    student = rows([1, 0], [1, 0], [-1, 0]).requires_grad_()
     # The teacher is certain of the first class: the student is, of the second, twice.
     classes = distil_classes(student, rows([-1, 0], [1, 0]), rows([1, 0], [1, 0], [1, 0]), 100)
     assert float(classes.detach()) == pytest.approx(400 / 3, rel=1e-6)
-    assert gradient(similarity + classes, student).isfinite().all()
+    assert gradient(classes, student).isfinite().all()
 
 
 # Distillation
@@ -267,39 +262,6 @@ def test_a_dimension_that_never_varies_does_not_count() -> None:
     assert found.isfinite().all()
     assert found[0, 1] != 0
     assert found[0, 2] == 0
-
-
-def test_similarity_distillation_is_worked_by_hand_without_the_diagonal() -> None:
-    # Others of rows 0, 1, 2: the student's cosines (1, 0), (1, 0), (0, 0); the teacher's (0, 1), (0, 0), (1, 0).
-    student, teacher = rows([1, 0], [1, 0], [0, 1]), rows([1, 0, 0], [0, 0, 1], [1, 0, 0])
-    high, low = E / (E + 1), 1 / (E + 1)
-    first = low * math.log(low / high) + high * math.log(high / low)
-    second = 0.5 * math.log(0.5 / high) + 0.5 * math.log(0.5 / low)
-    third = high * math.log(high / 0.5) + low * math.log(low / 0.5)
-    assert float(distil_similarity(student, teacher, 1.0)) == pytest.approx((first + second + third) / 3, abs=1e-6)
-
-
-def test_similarity_distillation_diverges_from_the_teacher_not_from_the_student() -> None:
-    student, teacher = unit(5, 3), unit(5, 4, seed=1)
-    off = ~np.eye(5, dtype=bool)
-    found, said = (log_softmax((x.numpy() @ x.numpy().T)[off].reshape(5, 4) / 0.2) for x in (student, teacher))
-    forth, back = (float((np.exp(p) * (p - q)).sum(axis=1).mean()) for p, q in ((said, found), (found, said)))
-    assert abs(forth - back) > 0.1
-    assert float(distil_similarity(student, teacher, 0.2)) == pytest.approx(forth, abs=1e-9)
-
-
-def test_a_student_as_alike_as_its_teacher_has_nothing_to_learn_in_any_rotation() -> None:
-    teacher = unit(6, 4)
-    rotation = torch.linalg.qr(torch.from_numpy(np.random.default_rng(1).normal(size=(4, 4)))).Q
-    assert float(distil_similarity(teacher @ rotation, teacher, 0.1)) == pytest.approx(0, abs=1e-12)
-    assert float(distil_similarity(unit(6, 4, seed=2), teacher, 0.1)) > 0.1
-
-
-def test_one_row_has_no_others_to_be_like() -> None:
-    student = unit(1, 4).requires_grad_()
-    loss = distil_similarity(student, unit(1, 3), 0.1)
-    assert float(loss.detach()) == 0
-    assert not gradient(loss, student).any()
 
 
 def test_class_distillation_is_the_divergence_from_the_teacher_and_takes_a_certain_one() -> None:
@@ -332,7 +294,6 @@ def test_gradients_of_distillation_are_right() -> None:
     said = torch.softmax(unit(4, 5, seed=3), dim=1)
     assert gradients_are_right(cosine_distance, 2 * student, teacher)
     assert gradients_are_right(lambda s: distil_features(s, teacher, mean, std), student)
-    assert gradients_are_right(lambda s, t: distil_similarity(s, teacher, t), student, TEMPERATURE)
     assert gradients_are_right(lambda s, c, t: distil_classes(s, c, said, 1 / t), student, labels, TEMPERATURE)
     classes = torch.tensor([3, -1, 0, 0])
     assert gradients_are_right(lambda s, c, t: cross_entropy(s, c, classes, 1 / t), student, labels, TEMPERATURE)

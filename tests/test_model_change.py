@@ -42,7 +42,7 @@ from mmsearch.vectors.faiss_index import FaissIndex
 from mmsearch.vectors.manifest import Manifest
 
 COLOURS = ["red", "green", "blue", "yellow", "orange", "purple"]
-library_module = importlib.import_module("mmsearch.library")
+views_module = importlib.import_module("mmsearch.model_views")
 run_module = importlib.import_module("indexer.run")  # the package gives its function by that name
 OLD, NEW = "hashing", "mini"
 BATCHES = Settings(workers=1, batch=4)
@@ -176,8 +176,8 @@ def test_a_space_that_both_models_have_is_embedded_apart(
     def load(name: str, device: str = "auto", pins: Sequence[str] = (), own: Path | None = None) -> Profile:
         return both if name == "both" else load_profile(name, device, pins)
 
-    monkeypatch.setattr(library_module, "load_profile", load)
-    monkeypatch.setattr(library_module, "resolve_name", lambda name: name)
+    monkeypatch.setattr(views_module, "load_profile", load)
+    monkeypatch.setattr(views_module, "resolve_name", lambda name: name)
     before, want = answers(library), fresh(tmp_path / "fresh", "both", media)
     stop = threading.Event()
     library.index(media, model="both", progress=stop_after(2, stop), stop=stop)
@@ -218,7 +218,7 @@ def test_a_model_that_cannot_be_loaded_any_more_can_be_changed(
             raise ModelError("its weights are gone; choose another")
         return load_profile(name, device, pins)
 
-    monkeypatch.setattr(library_module, "load_profile", forgotten)
+    monkeypatch.setattr(views_module, "load_profile", forgotten)
     with mmsearch.open(library.folder) as later:
         with pytest.raises(ModelError, match="weights are gone"):
             later.query("red")
@@ -595,7 +595,7 @@ def test_an_answer_that_was_under_way_at_the_switch_is_made_anew(
 ) -> None:
     with mmsearch.open(library.folder) as reader:
         answers(reader)
-        search = Retriever._search
+        search = Retriever._nearest
         pending = [True]
 
         def switch_meanwhile(*arguments: Any) -> object:  # noqa: ANN401
@@ -605,7 +605,7 @@ def test_an_answer_that_was_under_way_at_the_switch_is_made_anew(
                 library.index(media, model=NEW, prune=True)
             return found
 
-        monkeypatch.setattr(Retriever, "_search", switch_meanwhile)
+        monkeypatch.setattr(Retriever, "_nearest", switch_meanwhile)
         got = answers(reader)
         assert not pending
     assert got == fresh(tmp_path / "fresh", NEW, media)

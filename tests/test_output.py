@@ -18,7 +18,7 @@ from clip_maker import Pictures, Tones, clip
 from media_maker import BLUE, GREEN, RED
 from PIL import Image
 
-from mmsearch import thumbnails
+from mmsearch.cli import thumbnails
 from mmsearch.printable import printable
 from mmsearch.types import Hit, Modality, View
 

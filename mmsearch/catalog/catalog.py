@@ -16,9 +16,10 @@ from mmsearch.catalog.checksums import checked, delete_rows
 from mmsearch.catalog.copying import Copier
 from mmsearch.catalog.database import Database
 from mmsearch.catalog.embeddings import EmbeddingReader
+from mmsearch.catalog.facts import COLUMNS, facts_of
 from mmsearch.catalog.profiles import ProfileKeeper, as_media_row, begin, count_media, media_rows
-from mmsearch.catalog.rows import FailureRow, Known, MediaRow, NewContent, NewMedia, check_types
-from mmsearch.catalog.schema import content, embedded, failure, media, profile, root, run, space
+from mmsearch.catalog.rows import CatalogState, FailureRow, Known, MediaRow, NewContent, NewMedia, check_types
+from mmsearch.catalog.schema import content, embedded, failure, file_facts, media, profile, root, run, space
 from mmsearch.catalog.writing import (
     PART,
     carry_failures,
@@ -28,11 +29,13 @@ from mmsearch.catalog.writing import (
     note_roots,
     parts,
     point,
+    put_facts,
     raise_every_revision,
     raise_revision,
     record_failures,
     take_out,
 )
+from mmsearch.records import FACTS_VERSION, FileFacts
 from mmsearch.types import Modality, Stage
 
 _SOME: BindParameter[Any] = bindparam("some", expanding=True)
@@ -60,6 +63,11 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
     def file(self) -> Path:
         """The catalog's file."""
         return self._database.file
+
+    def state(self) -> CatalogState:
+        """Return what a query has to know of the catalog before it begins, in one read."""
+        with self.one_read():
+            return CatalogState(self.current, self.revision)
 
     def close(self) -> None:
         """Close every connection; the catalog can't be used afterwards."""
@@ -118,6 +126,44 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
         query = select(content.c.id, content.c.modality).where(content.c.id.in_(select(media.c.content_id)))
         with self._read() as connection:
             return {row.id: Modality(row.modality) for row in connection.execute(query)}
+
+    def lacking_facts(self) -> Iterator[MediaRow]:
+        """Yield the media whose facts weren't read by this version, in byte order of their paths; texts have none."""
+        due = or_(file_facts.c.id.is_(None), file_facts.c.version != FACTS_VERSION)
+        query = (
+            media_rows(self.profile_id)
+            .join(content, content.c.id == media.c.content_id)
+            .outerjoin(file_facts, file_facts.c.content_id == content.c.id)
+            .where(due, content.c.modality != Modality.TEXT, media.c.path > bindparam("last"))
+            .order_by(media.c.path)
+            .limit(PART)
+        )
+        last = b""
+        while True:
+            with self._read() as connection:
+                rows = [as_media_row(row) for row in connection.execute(query, {"last": last})]
+            yield from rows
+            if len(rows) < PART:
+                return
+            last = rows[-1].path
+
+    def facts_of(self, content_ids: Iterable[int]) -> dict[int, FileFacts]:
+        """Return the facts of these contents, of those whose facts were read."""
+        query = select(file_facts.c.content_id, *COLUMNS).where(file_facts.c.content_id.in_(_SOME))
+        with self._read() as connection:
+            return {
+                row["content_id"]: facts_of(dict(row))
+                for part in parts(content_ids)
+                for row in connection.execute(query, {"some": part}).mappings()
+            }
+
+    def put_facts(self, facts: Mapping[int, FileFacts]) -> None:
+        """Write what files say of themselves, by the ids of their contents."""
+        with self._write(at_once=True) as connection:
+            held: set[int] = set()
+            for part in parts(facts):
+                held |= set(connection.execute(select(content.c.id).where(content.c.id.in_(part))).scalars())
+            put_facts(connection, {number: one for number, one in facts.items() if number in held})
 
     def content_with_hash(self, digest: bytes) -> int | None:
         """Return the id of the content that goes by a hash, None if the library doesn't hold it."""

@@ -20,13 +20,15 @@ from mmsearch.catalog.checksums import (
     embedded_checksum,
     embedding_checksum,
     segment_checksum,
+    text_checksum,
 )
 from mmsearch.catalog.embeddings import has_unit_norm
-from mmsearch.catalog.schema import TALLIED, failure, media, profile, revision, root, run, setting, space
+from mmsearch.catalog.fulltext import is_in_step
+from mmsearch.catalog.schema import TALLIED, failure, file_facts, media, profile, revision, root, run, setting, space
 from mmsearch.errors import CatalogError
 from mmsearch.types import Modality, View
 
-SINGLE = (setting, profile, space, root, media, failure, revision, run)
+SINGLE = (setting, profile, space, root, media, file_facts, failure, revision, run)
 """The tables whose rows have a checksum of their own, in the order in which they are mended."""
 _PAGE = 64
 """How many contents are checked together: of films each has a thousand segments."""
@@ -39,14 +41,18 @@ _MODALITIES = frozenset(modality.value for modality in Modality)
 
 _DANGLING = {
     "media": "SELECT id FROM media WHERE content_id NOT IN (SELECT id FROM content)",
+    "file_facts": "SELECT id FROM file_facts WHERE content_id NOT IN (SELECT id FROM content)",
     "embedded": "SELECT id FROM embedded WHERE content_id NOT IN (SELECT id FROM content) "
     "OR profile_id NOT IN (SELECT id FROM profile)",
     "segment": "SELECT id FROM segment AS s WHERE NOT EXISTS "
     "(SELECT 1 FROM embedded AS e WHERE e.content_id = s.content_id AND e.profile_id = s.profile_id)",
+    "text": "SELECT id FROM text WHERE segment_id NOT IN (SELECT id FROM segment)",
     "embedding": "SELECT id FROM embedding WHERE segment_id NOT IN (SELECT id FROM segment) "
     "OR space_id NOT IN (SELECT id FROM space)",
 }
 """The rows of each table that refer to one that isn't there."""
+_SEGMENTS = "SELECT s.* FROM segment AS s"
+_TEXTS = "SELECT t.*, s.content_id, s.profile_id FROM segment AS s JOIN text AS t ON t.segment_id = s.id"
 _UNNAMED = "SELECT id FROM content WHERE id NOT IN (SELECT content_id FROM media)"
 _UNMADE = "SELECT id FROM content WHERE id NOT IN (SELECT content_id FROM embedded)"
 
@@ -86,6 +92,8 @@ class Faults:
     """How many vectors aren't finite, not of norm 1, or not of the length or view that they should be."""
     dangling: dict[str, list[int]] = field(default_factory=dict)
     """Of each table, the ids of rows that refer to a row that isn't there."""
+    full_text: bool = False
+    """The full-text index isn't that of the texts."""
     unnamed: list[int] = field(default_factory=list)
     """Contents that no path names: the next run drops them."""
     unmade: list[int] = field(default_factory=list)
@@ -96,7 +104,7 @@ class Faults:
     def __bool__(self) -> bool:
         """Return whether anything is wrong that changes what is stored; `unrecorded` alone is no fault."""
         wrong = (self.file, self.rows, self.tallies, self.contents, self.dangling, self.unnamed, self.unmade)
-        return any(map(bool, wrong)) or self.no_profile
+        return any(map(bool, wrong)) or self.no_profile or self.full_text
 
 
 def find_faults(file: Path) -> Faults:
@@ -123,6 +131,7 @@ def find_faults(file: Path) -> Faults:
             if ids := _ids(connection, query):
                 faults.dangling[name] = ids
         faults.unnamed, faults.unmade = _ids(connection, _UNNAMED), _ids(connection, _UNMADE)
+        faults.full_text = not is_in_step(connection)
         faults.no_profile = _lacks_profile(connection)
     return faults
 
@@ -163,10 +172,10 @@ def verdicts(connection: sqlite3.Connection) -> Iterator[Verdict]:
 def _checked_page(connection: sqlite3.Connection, first: int, last: int, dims: dict[int, int]) -> Iterator[Verdict]:
     span = (first, last)
     sums: dict[tuple[int, int], int] = {}
-    segments = "SELECT id, content_id, profile_id, start_s, end_s, text, silent FROM segment"
-    for row in _rows(connection, f"{segments} WHERE content_id BETWEEN ? AND ?", span):
-        owner = (row["content_id"], row["profile_id"])
-        sums[owner] = sums.get(owner, 0) + _or_zero(segment_checksum, row)
+    for share, query in ((segment_checksum, _SEGMENTS), (text_checksum, _TEXTS)):
+        for row in _rows(connection, f"{query} WHERE s.content_id BETWEEN ? AND ?", span):
+            owner = (row["content_id"], row["profile_id"])
+            sums[owner] = sums.get(owner, 0) + _or_zero(share, row)
     embeddings = (
         "SELECT m.id, m.segment_id, m.space_id, m.view, m.modality, m.draw, "
         "CASE WHEN length(m.vector) <= ? THEN m.vector END AS vector, s.content_id, s.profile_id "

@@ -4,7 +4,8 @@ A disk, a cable or another program may change a byte of a row, and SQLite can't 
 every row carries a checksum of its own (`checksum`), and three sums go further:
 
 - `embedded.checksum` covers all that a profile has made of a content: the content's hash, the `embedded` row, and each
-  segment and embedding. It is a sum modulo 2^63, so that the next part of a long file is added without reading others.
+  segment, text and embedding. It is a sum modulo 2^63, so that the next part of a long file is added without reading
+  others.
 - `tally` holds the number of rows in a table and the sum of their checksums, so that a row that vanished is missed.
 - The seal (see `seal.py`) covers the bytes of the whole file between two runs.
 """
@@ -15,9 +16,9 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, select, update
+from sqlalchemy import Boolean, Connection, Float, Table, delete, select, update
 
-from mmsearch.catalog.schema import TALLIED, tally
+from mmsearch.catalog.schema import TALLIED, segment, tally, text
 
 MODULUS = 2**63
 """Checksums are integers in [0, 2^63): what SQLite can store."""
@@ -50,14 +51,17 @@ def embedded_checksum(
     content_id: int, digest: bytes, modality: str, profile_id: int, key: str, resume_s: float | None
 ) -> int:
     """Return the share of an `embedded` row, and of the content it is about, in its checksum."""
-    return checksum("embedded", (content_id, digest, modality, profile_id, key, _real(resume_s)))
+    return checksum("embedded", (content_id, digest, modality, profile_id, key, real(resume_s)))
 
 
 def segment_checksum(row: Mapping[str, Any]) -> int:
     """Return the share of a segment, given by column names."""
-    span = (_real(row["start_s"]), _real(row["end_s"]))
-    values = (row["id"], row["content_id"], row["profile_id"], *span, row["text"], int(row["silent"]))
-    return checksum("segment", values)
+    return checksum("segment", _present(_SEGMENT, row))
+
+
+def text_checksum(row: Mapping[str, Any]) -> int:
+    """Return the share of a text, given by column names."""
+    return checksum("text", _present(_TEXT, row))
 
 
 def embedding_checksum(row: Mapping[str, Any]) -> int:
@@ -66,9 +70,35 @@ def embedding_checksum(row: Mapping[str, Any]) -> int:
     return checksum("embedding", values, row["vector"])
 
 
-def _real(seconds: float | None) -> float | None:
+def real(seconds: float | None) -> float | None:
     """Return seconds as SQLite gives them back: it makes a float of 5, and 0.0 of -0.0."""
     return seconds + 0.0 if isinstance(seconds, int | float) else seconds
+
+
+def _columns(table: Table) -> list[tuple[str, bool, bool]]:
+    """Return the columns of a table by name: of each, whether it holds floats, and whether it is true or false."""
+    return [(c.name, isinstance(c.type, Float), isinstance(c.type, Boolean)) for c in sorted(table.c, key=_by_name)]
+
+
+def _by_name(column: Any) -> str:  # noqa: ANN401  a column of any type
+    return str(column.name)
+
+
+_SEGMENT, _TEXT = _columns(segment), _columns(text)
+
+
+def _present(columns: Iterable[tuple[str, bool, bool]], row: Mapping[str, Any]) -> list[tuple[str, object]]:
+    """Return what a row holds, by column, without what is null or false.
+
+    So the checksums of older rows hold when a column is added that is null, or false, in them.
+    """
+    held: list[tuple[str, object]] = []
+    for name, is_float, is_bool in columns:
+        value = row[name]
+        value = real(value) if is_float else int(value) if is_bool else value
+        if value is not None and not (is_bool and value == 0):
+            held.append((name, value))
+    return held
 
 
 # How many rows a table has

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
 from mmsearch.catalog.database import Part
 from mmsearch.catalog.embeddings import first_path
 from mmsearch.catalog.rows import StoredContent, StoredSegment, StoredVector
 from mmsearch.catalog.schema import content, embedded, embedding, segment
-from mmsearch.catalog.writing import embedded_row, insert_segments, raise_revision, replacing
+from mmsearch.catalog.segments import delete_segments, insert_segments, segments_where
+from mmsearch.catalog.writing import embedded_row, raise_revision, replacing
 from mmsearch.types import Modality, View
 
 _PAGE = 64
@@ -50,11 +49,8 @@ class Copier(Part):
             for row in connection.execute(select(*columns).join_from(embedding, segment).where(*mine)):
                 one = StoredVector(row.space_id, View(row.view), row.draw, np.frombuffer(row.vector, "<f2"))
                 vectors.setdefault(row.segment_id, []).append(one)
-            for row in connection.execute(select(segment).where(*mine).order_by(segment.c.id)):
-                one_segment = StoredSegment(
-                    row.start_s, row.end_s, row.text, row.silent, tuple(vectors.get(row.id, ()))
-                )
-                found.setdefault(row.content_id, []).append(one_segment)
+            for number, content_id, piece in segments_where(connection, *mine):
+                found.setdefault(content_id, []).append(piece.with_views(tuple(vectors.get(number, ()))))
         return found
 
     def embedded_by(self, key: str) -> set[int]:
@@ -67,15 +63,11 @@ class Copier(Part):
         """Write contents as embedded by this profile, in one transaction, in place of what it has of them."""
         if not contents:
             return
-        rows = [(one, piece) for one in contents for piece in one.segments]
         with self._write() as connection:
-            before = (segment.c.content_id.in_([one.id for one in contents]), segment.c.profile_id == self.profile_id)
-            connection.execute(delete(segment).where(*before))
-            sums = insert_segments(
-                connection,
-                [self._segment_row(one, piece) for one, piece in rows],
-                [[_vector_row(one.modality, vector) for vector in piece.vectors] for one, piece in rows],
-            )
+            ids = [one.id for one in contents]
+            delete_segments(connection, segment.c.content_id.in_(ids), segment.c.profile_id == self.profile_id)
+            pieces = ((one.id, one.modality, piece) for one in contents for piece in one.segments)
+            sums = insert_segments(connection, pieces, self.profile_id)
             done = [
                 embedded_row(
                     one.id, one.hash, one.modality.value, self.profile_id, embedded_by, None, sums.get(one.id, 0)
@@ -84,24 +76,3 @@ class Copier(Part):
             ]
             connection.execute(replacing(embedded, ["content_id", "profile_id"], done[0]), done)
             raise_revision(connection, self.profile_id)
-
-    def _segment_row(self, one: StoredContent, piece: StoredSegment) -> dict[str, Any]:
-        return {
-            "content_id": one.id,
-            "start_s": piece.start_s,
-            "end_s": piece.end_s,
-            "text": piece.text,
-            "silent": piece.silent,
-            "profile_id": self.profile_id,
-        }
-
-
-def _vector_row(modality: Modality, vector: StoredVector) -> dict[str, Any]:
-    stored: NDArray[Any] = vector.vector.astype("<f2")
-    return {
-        "space_id": vector.space_id,
-        "view": vector.view.value,
-        "modality": modality.value,
-        "draw": vector.draw,
-        "vector": stored.tobytes(),
-    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from mmsearch.catalog.opening import Fill, connect, mapped_errors
 from mmsearch.catalog.past_sqlite import Identity
 from mmsearch.errors import CatalogError
 
-_log = logging.getLogger("mmsearch")
+_log = logging.getLogger(__name__)
 
 
 class Database:
@@ -32,6 +33,7 @@ class Database:
         self._identity = self._connected()
         self._closed = False
         self._warned: set[str] = set()
+        self._local = threading.local()
 
     def close(self) -> None:
         """Close every connection; none can be opened afterwards."""
@@ -67,9 +69,31 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Give a connection to read with."""
-        with mapped_errors(self.file), self._opened().connect() as connection:
-            yield connection
+        """Give a connection to read with: that of `one_read` inside such a block, else one of its own."""
+        shared: Connection | None = getattr(self._local, "connection", None)
+        with mapped_errors(self.file):
+            if shared is not None:
+                yield shared
+                return
+            with self._opened().connect() as connection:
+                yield connection
+
+    @contextmanager
+    def one_read(self) -> Iterator[None]:
+        """Make all reads of this thread inside the block one transaction: they see the catalog as of one moment."""
+        if getattr(self._local, "connection", None) is not None:
+            yield
+            return
+        with mapped_errors(self.file):
+            connection = self._opened().connect()
+        try:  # errors of the caller are none of the catalog's
+            with mapped_errors(self.file):
+                connection.exec_driver_sql("BEGIN")  # the driver by itself begins at the first change
+            self._local.connection = connection
+            yield
+        finally:
+            self._local.connection = None
+            connection.close()
 
     @contextmanager
     def write(self, *, at_once: bool = False) -> Iterator[Connection]:
@@ -102,5 +126,6 @@ class Part:
     def __init__(self, database: Database, profile_id: int) -> None:
         self._database = database
         self._read = database.read
+        self.one_read = database.one_read
         self._write = database.write
         self.profile_id = profile_id

@@ -11,8 +11,10 @@ from sqlalchemy import BindParameter, ScalarSelect, bindparam, func, select
 
 from mmsearch.catalog.database import Part
 from mmsearch.catalog.rows import CaptionRow, Embeddings, Ids, SegmentRow, check_types
-from mmsearch.catalog.schema import content, embedding, media, revision, segment, space
+from mmsearch.catalog.schema import content, embedding, media, revision, segment, space, text
+from mmsearch.catalog.segments import COLUMNS, FIELDS, kinds_of_fields, texts_of
 from mmsearch.catalog.writing import FIRST_DRAWS, parts
+from mmsearch.records import Origin, Text
 from mmsearch.types import Modality, View
 
 SAMPLE_FLOOR = 32
@@ -21,6 +23,7 @@ NORM_TOLERANCE = 0.02
 """How far a vector's length may be from 1: half precision takes less than a thousandth."""
 _VIEWS = frozenset(view.value for view in View)
 _MODALITIES = frozenset(modality.value for modality in Modality)
+_KINDS = kinds_of_fields()
 _SOME: BindParameter[Any] = bindparam("some", expanding=True)
 
 
@@ -142,50 +145,62 @@ class EmbeddingReader(Part):
                 for row in connection.execute(query, {"some": part})
             }
 
-    def segment_rows(self, segment_ids: Iterable[int]) -> dict[int, SegmentRow]:
-        """Return these segments with their contents and paths."""
-        query = (
-            select(
-                segment.c.id,
-                content.c.id.label("content_id"),
-                content.c.modality,
-                first_path().label("path"),
-                segment.c.start_s,
-                segment.c.end_s,
-                segment.c.text,
-                segment.c.silent,
-            )
-            .join_from(segment, content)
-            .where(segment.c.id.in_(_SOME))
-        )
+    def contents_of(self, segment_ids: Iterable[int]) -> dict[int, int]:
+        """Return the content of each of these segments that exists."""
+        query = select(segment.c.id, segment.c.content_id).where(segment.c.id.in_(_SOME))
         with self._read() as connection:
-            rows = [row for part in parts(segment_ids) for row in connection.execute(query, {"some": part})]
-            check_types(rows, int, int, None, (bytes, None), (float, None), (float, None), (str, None), bool)
             return {
-                row.id: SegmentRow(row.id, row.content_id, Modality(row.modality), *row[3:])
-                for row in rows
-                if row.path is not None and row.modality in _MODALITIES  # a path removed while we read; a damaged row
+                row.id: row.content_id
+                for part in parts(segment_ids)
+                for row in connection.execute(query, {"some": part})
             }
 
+    def segment_rows(self, segment_ids: Iterable[int]) -> dict[int, SegmentRow]:
+        """Return these segments, without their texts, with their contents and paths."""
+        columns = (segment.c.id, content.c.id, content.c.modality, first_path().label("path"), *COLUMNS)
+        query = select(*columns).join_from(segment, content).where(segment.c.id.in_(_SOME))
+        with self._read() as connection:
+            rows = [row for part in parts(segment_ids) for row in connection.execute(query, {"some": part})]
+            check_types(rows, int, int, None, (bytes, None), *_KINDS)
+            return {
+                number: SegmentRow(
+                    None,
+                    id=number,
+                    content_id=content_id,
+                    modality=Modality(modality),
+                    path=path,
+                    **dict(zip(FIELDS, fields, strict=True)),
+                )
+                for number, content_id, modality, path, *fields in rows
+                if path is not None and modality in _MODALITIES  # a path removed while we read; a damaged row
+            }
+
+    def texts_of(self, segment_ids: Iterable[int]) -> dict[int, tuple[Text, ...]]:
+        """Return the texts of these segments, of those that have any."""
+        with self._read() as connection:
+            found: dict[int, tuple[Text, ...]] = {}
+            for part in parts(segment_ids):
+                found |= texts_of(connection, text.c.segment_id.in_(part))
+            return found
+
     def captions(self) -> list[CaptionRow]:
-        """Return what is written of each picture, sound and clip of which anything is: its first passage, by path.
+        """Return what is written of each picture, sound and clip of which anything is: its first text, by path.
 
         Of a clip, what describes the whole goes before what is said in one of its moments.
         """
-        shown = select(embedding.c.id).where(embedding.c.segment_id == segment.c.id, embedding.c.view != View.TEXT)
-        columns = (segment.c.id, segment.c.content_id, content.c.modality, segment.c.text)
+        columns = (text.c.id, segment.c.content_id, content.c.modality, text.c.words, text.c.origin)
         query = (
-            select(*columns, first_path().label("path"), shown.correlate(segment).exists().label("of_a_moment"))
-            .join_from(segment, content)
-            .where(segment.c.profile_id == self.profile_id)
-            .where(segment.c.text.is_not(None), content.c.modality != Modality.TEXT)
+            select(*columns, first_path().label("path"))
+            .join_from(text, segment)
+            .join(content)
+            .where(segment.c.profile_id == self.profile_id, content.c.modality != Modality.TEXT)
         )
         with self._read() as connection:
             rows = [row for row in connection.execute(query) if row.path is not None]
-            check_types(rows, int, int, None, str, bytes, bool)
+            check_types(rows, int, int, None, str, str, bytes)
             found: dict[int, CaptionRow] = {}
-            for row in sorted(rows, key=lambda row: (row.modality == Modality.VIDEO and row.of_a_moment, row.id)):
-                found.setdefault(row.content_id, CaptionRow(row.path, Modality(row.modality), row.text))
+            for row in sorted(rows, key=lambda row: (row.origin != Origin.CAPTION, row.id)):
+                found.setdefault(row.content_id, CaptionRow(row.path, Modality(row.modality), row.words))
         return sorted(found.values(), key=lambda row: row.path)
 
     def _unpack(self, blobs: Sequence[bytes], dim: int) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:

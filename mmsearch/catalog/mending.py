@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, delete, insert, select, update
 
+from mmsearch.catalog import fulltext
 from mmsearch.catalog.catalog import Catalog
 from mmsearch.catalog.checking import (
     SINGLE,
@@ -29,6 +30,7 @@ from mmsearch.catalog.schema import (
     embedded,
     embedding,
     failure,
+    file_facts,
     media,
     metadata,
     profile,
@@ -37,8 +39,10 @@ from mmsearch.catalog.schema import (
     setting,
     space,
     tally,
+    text,
 )
 from mmsearch.catalog.seal import COPIED, Copies, copies_of
+from mmsearch.catalog.segments import delete_segments
 from mmsearch.catalog.writing import PART, embedded_row, parts, raise_every_revision, replacing
 from mmsearch.types import Modality
 
@@ -86,6 +90,7 @@ class Mender(Part):
         mended = Mended()
         answering = self._catalog.current or self.profile_id
         with self._write(at_once=True) as connection:
+            fulltext.make_again(fulltext.raw_of(connection))  # what is deleted below is taken out of it
             _mend_types(connection)
             mended.kept = _keep_referred(connection, faults)
             damaged = faults.contents | _of_spaces(connection, faults.rows.get("space", []))
@@ -97,7 +102,7 @@ class Mender(Part):
             mended.again |= _paths(connection, [*faults.rows.get("media", []), *faults.dangling.get("media", [])])
             named = {"media", "failure"}
             mended.paths_lost = not named.isdisjoint({*faults.tallies, *faults.rows}) or bool(faults.unnamed)
-            for table in (media, embedding, segment, embedded):
+            for table in (media, file_facts, embedding, text, segment, embedded):
                 _drop(connection, table, faults.dangling.get(table.name, []))
             for table in SINGLE:
                 if table not in _REFERRED:
@@ -105,6 +110,7 @@ class Mender(Part):
             _drop(connection, space, faults.rows.get("space", []))
             if not faults.unrecorded:
                 count_tallies(connection)
+            fulltext.rebuild(fulltext.raw_of(connection))
             raise_every_revision(connection, answering)
         return mended
 
@@ -200,8 +206,7 @@ def _of_spaces(connection: Connection, space_ids: Sequence[int]) -> set[tuple[in
 
 def _unmake(connection: Connection, content_id: int, profile_id: int) -> None:
     """Delete what a profile has made of a content, so that it is out of date and made again."""
-    mine = (segment.c.content_id == content_id, segment.c.profile_id == profile_id)
-    connection.execute(delete(segment).where(*mine))
+    delete_segments(connection, segment.c.content_id == content_id, segment.c.profile_id == profile_id)
     known = connection.execute(select(content.c.hash, content.c.modality).where(content.c.id == content_id)).first()
     if known is not None:
         row = embedded_row(content_id, known.hash, known.modality, profile_id, "", None, 0)

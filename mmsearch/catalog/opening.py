@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Engine, QueuePool, Table, create_engine, even
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
 from mmsearch.catalog import schema
-from mmsearch.errors import CatalogError, MMSearchError, one_line
+from mmsearch.errors import FULL, CatalogError, CatalogFullError, MMSearchError, one_line
 from mmsearch.files import is_link, sync_folder
 
 BESIDE = ("-wal", "-shm", "-journal")
@@ -124,8 +124,10 @@ def _bring_up(file: Path, engine: Engine, *, immutable: bool) -> None:
         if older and immutable:
             raise CatalogError(f"{file} is of an older mmsearch and can't be brought up to date where it lies; copy it")
         if older:
+            from mmsearch.catalog.migrations import bring_up  # few catalogs need it
+
             connection.exec_driver_sql("BEGIN IMMEDIATE")  # the driver by itself begins none for DDL
-            schema.bring_up(connection)
+            bring_up(connection)
             _check(file, raw)
             connection.commit()
         if not immutable:
@@ -178,8 +180,9 @@ def _check(file: Path, connection: sqlite3.Connection) -> int:
         raise CatalogError(f"{file} was written by a newer mmsearch (schema {version}); upgrade mmsearch to use it")
     made: dict[str, str] = {}
     for kind, name, sql in connection.execute("SELECT type, name, sql FROM sqlite_master LIMIT 1000"):
-        if kind not in ("table", "index") or str(sql).upper().startswith("CREATE VIRTUAL"):
-            raise _foreign(file, f"it holds the {kind} {name!r}")
+        virtual = str(sql).upper().startswith("CREATE VIRTUAL")
+        if kind not in ("table", "index") or (virtual and (name, sql) != (schema.FULL_TEXT, schema.FULL_TEXT_SQL)):
+            raise _foreign(file, f"it holds the {'virtual ' if virtual else ''}{kind} {name!r}")
         if not str(name).startswith("sqlite_"):
             made[str(name)] = _plain(str(sql))
     known = {table.name for table in schema.metadata.sorted_tables}
@@ -188,8 +191,9 @@ def _check(file: Path, connection: sqlite3.Connection) -> int:
     if version < 1 or not {"setting", "media", "content", "segment", "embedding"} <= made.keys():
         raise _foreign(file, "it lacks the tables of a catalog")
     if version == schema.SCHEMA_VERSION:
-        if made.keys() != known | _INDEXES.keys():
-            odd = min(made.keys() ^ (known | _INDEXES.keys()))
+        wanted = known | _INDEXES.keys() | schema.FULL_TEXT_COLUMNS.keys() | {schema.FULL_TEXT}
+        if made.keys() != wanted:
+            odd = min(made.keys() ^ wanted)
             raise _foreign(file, f"it {'holds' if odd in made else 'lacks'} {odd!r}")
         _check_columns(file, connection)
         if odd_indexes := [name for name, sql in _INDEXES.items() if made[name] != sql]:
@@ -201,7 +205,8 @@ def _check_columns(file: Path, connection: sqlite3.Connection) -> None:
     columns = connection.execute(
         'SELECT m.name, c.name, c."notnull", c.pk > 0, c.hidden '
         "FROM sqlite_master AS m, pragma_table_xinfo(m.name) AS c "
-        "WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite!_%' ESCAPE '!' LIMIT 1000"
+        "WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite!_%' ESCAPE '!' AND m.sql NOT LIKE 'CREATE VIRTUAL%' "
+        "LIMIT 1000"
     )
     held: dict[str, set[tuple[str, bool, bool, bool]]] = {}
     for table, name, not_null, primary, hidden in columns:
@@ -210,6 +215,9 @@ def _check_columns(file: Path, connection: sqlite3.Connection) -> None:
         wanted = {(c.name, not c.nullable, c.primary_key, False) for c in table.columns}
         if held.get(table.name) != wanted:
             raise _foreign(file, f"its table {table.name!r} has other columns")
+    for name, columns_of_fts in schema.FULL_TEXT_COLUMNS.items():
+        if {column[0] for column in held.get(name, ())} != columns_of_fts:
+            raise _foreign(file, f"its table {name!r} has other columns")
 
 
 def _plain(sql: str) -> str:
@@ -245,11 +253,13 @@ def mapped_errors(file: Path) -> Iterator[None]:
         reason = " ".join(str(getattr(error, "orig", error)).split())
         if reason.startswith("Could not decode to UTF-8"):
             reason = "a text in it is damaged"
-        raise CatalogError(f"{file}: {reason}; {_remedy(reason, file)}") from error
+        kind = CatalogFullError if reason == "database or disk is full" else CatalogError
+        raise kind(f"{file}: {reason}; {_remedy(reason, file)}") from error
     except SQLAlchemyError as error:
         raise CatalogError(f"{file}: {one_line(error, 200)}") from error
     except OSError as error:
-        raise CatalogError(f"{error.filename or file}: {error.strerror or error}; mend that and try again") from error
+        kind = CatalogFullError if error.errno in FULL else CatalogError
+        raise kind(f"{error.filename or file}: {error.strerror or error}; mend that and try again") from error
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         # What the catalog gives was converted to what mmsearch writes there.
         raise CatalogError(

@@ -26,6 +26,7 @@ from mmsearch.catalog.checksums import checked
 from mmsearch.catalog.database import Part
 from mmsearch.catalog.rows import MediaRow, ProfileRow, check_types
 from mmsearch.catalog.schema import content, embedded, media, profile, revision, segment, setting, space
+from mmsearch.catalog.segments import delete_segments
 from mmsearch.catalog.writing import PART, embedded_row, raise_revision, replacing, take_out
 from mmsearch.errors import CatalogError
 
@@ -202,7 +203,7 @@ class ProfileKeeper(Part):
             page = select(segment.c.id).where(segment.c.profile_id == other, segment.c.id > last)
             with self._write() as connection:
                 ids = connection.execute(page.order_by(segment.c.id).limit(PART)).scalars().all()
-                connection.execute(delete(segment).where(segment.c.id.in_(ids)))
+                delete_segments(connection, segment.c.id.in_(ids))
             if len(ids) < PART:
                 break
             last = ids[-1]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.records import FileFacts, Segment
 from mmsearch.types import Modality, Stage, View
 
 Ids = NDArray[np.int64]
@@ -80,15 +81,8 @@ def stamp_of(size_bytes: int, mtime_ns: int, sidecars: str) -> str:
     return f"{size_bytes}:{mtime_ns};{sidecars}"
 
 
-@dataclass(frozen=True, slots=True)
-class NewSegment:
-    """A segment to be committed, with one vector, (dim,) float32, for each (space id, view) that embeds it."""
-
-    start_s: float | None
-    end_s: float | None
-    text: str | None
-    vectors: Mapping[tuple[int, View], NDArray[np.float32]]
-    silent: bool = False
+NewSegment: TypeAlias = Segment[Mapping[tuple[int, View], NDArray[Any]]]
+"""A segment to be committed, with one vector, (dim,) float32, for each (space id, view) that embeds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +90,7 @@ class NewContent:
     """A content to be committed, in place of what the catalog holds under this hash; or its next part, after that.
 
     `from_s` is where the part begins, 0 for the first one; `resume_s` is where the next one does, None for the last.
+    `facts` come with the first part.
     """
 
     hash: bytes
@@ -104,6 +99,19 @@ class NewContent:
     names: Sequence[NewMedia]
     from_s: float = 0.0
     resume_s: float | None = None
+    facts: FileFacts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogState:
+    """The catalog at one moment, as one profile sees it.
+
+    `current` is the id of the profile that answers, None in a new library; `revision` is that of the profile's
+    embeddings: see `EmbeddingReader.revision`.
+    """
+
+    current: int | None
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +125,17 @@ class FailureRow:
     version: str
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentRow:
-    """A segment as hits need it: its content, the content's first path in byte order, and its moment."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentRow(Segment[None]):
+    """A segment as candidates need it: with its content and that one's first path in byte order.
+
+    Its texts aren't read with it, for few of the candidates become hits: see `EmbeddingReader.texts_of`.
+    """
 
     id: int
     content_id: int
     modality: Modality
     path: bytes
-    start_s: float | None
-    end_s: float | None
-    text: str | None
-    silent: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,15 +157,8 @@ class StoredVector:
     vector: NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class StoredSegment:
-    """A segment with all of its vectors."""
-
-    start_s: float | None
-    end_s: float | None
-    text: str | None
-    silent: bool
-    vectors: tuple[StoredVector, ...]
+StoredSegment: TypeAlias = Segment[tuple[StoredVector, ...]]
+"""A segment with all of its vectors."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,9 @@ from typing import Any
 from mmsearch.catalog.catalog import Catalog
 from mmsearch.catalog.checking import open_as_it_is
 from mmsearch.catalog.database import Part
+from mmsearch.catalog.fulltext import raw_of, rebuild
 from mmsearch.catalog.mending import count_tallies
+from mmsearch.catalog.migrations import ORIGIN_OF, convert_checksums
 from mmsearch.catalog.past_sqlite import blocks_of
 from mmsearch.catalog.schema import metadata
 from mmsearch.catalog.seal import COPIED, copies_of
@@ -62,7 +64,11 @@ def salvage(file: Path) -> int:
     try:
         part = Part(catalog._database, 1)
         read = _copy_rows(file, temporary)
+        old_texts = _copy_old_texts(file, temporary)
         with part._write(at_once=True) as connection:
+            rebuild(raw_of(connection))
+            if old_texts is not None:
+                convert_checksums(connection)
             copies = copies_of(file)
             for table in COPIED:
                 key = next(iter(table.primary_key.columns))
@@ -79,7 +85,7 @@ def salvage(file: Path) -> int:
         temporary.with_name(f"{temporary.name}{suffix}").unlink(missing_ok=True)
     temporary.replace(file)
     sync_folder(file.parent)
-    return read
+    return read + (old_texts or 0)
 
 
 def _copy_rows(damaged: Path, new: Path) -> int:
@@ -98,15 +104,40 @@ def _copy_rows(damaged: Path, new: Path) -> int:
                 names = [name for name in names if name in held]
                 columns = ", ".join(f'"{name}"' for name in names)
                 statement = f'INSERT OR IGNORE INTO "{table.name}" ({columns}) VALUES ({", ".join("?" * len(names))})'
-                for row in _readable(source, table.name, columns):
+                for _, *row in _readable(source, table.name, columns):
                     with suppress(sqlite3.Error, UnicodeEncodeError):  # a row that can't be one of ours
                         read += target.execute(statement, row).rowcount
             target.commit()
     return read
 
 
+def _copy_old_texts(damaged: Path, new: Path) -> int | None:
+    """Copy the texts of a catalog up to schema 4, where they stand in the table of segments.
+
+    Returns how many there are; None where the catalog isn't so old.
+    """
+    statement = (
+        f"INSERT INTO text (segment_id, origin, language, words) SELECT s.id, {ORIGIN_OF}, '', ? "
+        "FROM segment AS s LEFT JOIN content AS c ON c.id = s.content_id WHERE s.id = ?"
+    )
+    read = 0
+    with suppress(sqlite3.Error), closing(open_as_it_is(damaged)) as source, closing(sqlite3.connect(new)) as target:
+        if "text" not in {row[1] for row in source.execute("PRAGMA table_info(segment)")}:
+            return None
+        for number, words in _readable(source, "segment", "text"):
+            if words is not None:
+                with suppress(sqlite3.Error, UnicodeEncodeError):
+                    read += target.execute(statement, (words, number)).rowcount
+        target.commit()
+        return read
+    return None
+
+
 def _readable(connection: sqlite3.Connection, table: str, columns: str) -> Iterator[tuple[Any, ...]]:
-    """Yield those rows of a table that can be read, by their ids; what lies on a damaged page is passed over."""
+    """Yield the row id and the columns of those rows of a table that can be read, by their ids.
+
+    What lies on a damaged page is passed over.
+    """
     query = f'SELECT rowid, {columns} FROM "{table}" WHERE rowid > ? ORDER BY rowid'
     last: int = -(2**62)
     step = 0
@@ -114,7 +145,7 @@ def _readable(connection: sqlite3.Connection, table: str, columns: str) -> Itera
         try:
             for key, *row in connection.execute(query, (last + step,)):
                 last, step = key, 0
-                yield tuple(row)
+                yield (key, *row)
         except sqlite3.DatabaseError:
             last = max(last, 0)
             step = max(1, 2 * step)

@@ -1,12 +1,11 @@
-"""The tables of `catalog.sqlite`, and how an older file is brought up to date."""
+"""The tables of `catalog.sqlite`. How an older file is brought to them is in `migrations.py`."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import (
+    DDL,
     Boolean,
     Column,
     Connection,
@@ -19,10 +18,11 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    text,
+    event,
 )
+from sqlalchemy import text as sql_text
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 metadata = MetaData()
 
@@ -53,14 +53,14 @@ profile = _table(
     "profile",
     Column("name", String, nullable=False),
     Column("pins", Text, nullable=False),  # Profile.pins, a JSON list
-    Column("precision", String, nullable=False, server_default=text("''")),  # what was chosen for its towers
+    Column("precision", String, nullable=False, server_default=sql_text("''")),  # what was chosen for its towers
     _checksum(),
 )
 
 revision = _table(
     "revision",
     Column("token", Integer, nullable=False, unique=True),
-    Column("profile_id", Integer, nullable=False, server_default=text("1")),
+    Column("profile_id", Integer, nullable=False, server_default=sql_text("1")),
     _checksum(),
     Index("revision_by_profile", "profile_id"),
 )
@@ -71,7 +71,7 @@ space = _table(
     Column("name", String, nullable=False),
     Column("fingerprint", String, nullable=False),
     Column("dim", Integer, nullable=False),
-    Column("profile_id", Integer, nullable=False, server_default=text("1")),
+    Column("profile_id", Integer, nullable=False, server_default=sql_text("1")),
     _checksum(),
     Index("space_by_profile", "profile_id", "name", "fingerprint", unique=True),
 )
@@ -110,11 +110,39 @@ segment = _table(
     Column("content_id", ForeignKey("content.id", ondelete="CASCADE"), nullable=False),
     Column("start_s", Float),
     Column("end_s", Float),
-    Column("text", Text),
-    Column("silent", Boolean, nullable=False, server_default=text("0")),  # there is sound, and nobody hears it
-    Column("profile_id", Integer, nullable=False, server_default=text("1")),
+    Column("silent", Boolean, nullable=False, server_default=sql_text("0")),  # there is sound, and nobody hears it
+    Column("profile_id", Integer, nullable=False, server_default=sql_text("1")),
     Index("segment_by_content", "content_id", "profile_id"),
 )
+"""Segments. But for its ids, each column is a field of `records.Segment`.
+
+A column that is added later may be null: then the checksums of older rows hold without it (see `checksums.py`).
+"""
+
+text = _table(
+    "text",
+    Column("segment_id", ForeignKey("segment.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("origin", String, nullable=False),  # records.Origin
+    Column("language", String, nullable=False),
+    Column("words", Text, nullable=False),
+    Column("start_s", Float),  # when they are said, null where they belong to the whole segment
+    Column("end_s", Float),
+)
+"""The texts of segments, in their order. The full-text index `text_words` is over their words."""
+
+FULL_TEXT = "text_words"
+FULL_TEXT_SQL = (
+    f"CREATE VIRTUAL TABLE {FULL_TEXT} USING fts5(words, content='text', content_rowid='id', "
+    "tokenize='unicode61 remove_diacritics 2')"
+)
+FULL_TEXT_COLUMNS = {
+    f"{FULL_TEXT}_data": {"id", "block"},
+    f"{FULL_TEXT}_idx": {"segid", "term", "pgno"},
+    f"{FULL_TEXT}_docsize": {"id", "sz"},
+    f"{FULL_TEXT}_config": {"k", "v"},
+}
+"""The tables in which SQLite keeps the full-text index, with their columns."""
+event.listen(text, "after_create", DDL(FULL_TEXT_SQL))  # type: ignore[no-untyped-call]
 
 embedding = _table(
     "embedding",
@@ -127,6 +155,21 @@ embedding = _table(
     Index("embedding_by_segment", "segment_id", "space_id"),
     Index("embedding_by_view", "space_id", "view", "draw", "modality"),
 )
+
+file_facts = _table(
+    "file_facts",
+    Column("content_id", ForeignKey("content.id", ondelete="CASCADE"), nullable=False, unique=True),
+    Column("version", Integer, nullable=False),  # of what read them: see `records.FACTS_VERSION`
+    Column("taken_at", String),  # local time in ISO 8601, with its offset from UTC where that is known
+    Column("latitude", Float),
+    Column("longitude", Float),
+    Column("camera", String),
+    Column("width", Integer),
+    Column("height", Integer),
+    Column("duration_s", Float),
+    _checksum(),
+)
+"""What files say of themselves. But for the first two, each column is a field of `records.FileFacts`."""
 
 failure = _table(
     "failure",
@@ -163,61 +206,8 @@ tally = Table(
 )
 """How many rows a table has: without, nobody would miss one. Empty until the checksums are recorded."""
 
-TALLIED = ("media", "failure", "root")
+TALLIED = ("media", "failure", "root", "file_facts")
 """The tables whose rows nothing else in the catalog refers to."""
-
-
-def _add_parts(connection: Connection) -> None:
-    """Version 2: sounds and videos, which are committed in parts."""
-    connection.exec_driver_sql("ALTER TABLE content ADD COLUMN resume_s FLOAT")
-    connection.exec_driver_sql("ALTER TABLE segment ADD COLUMN silent BOOLEAN DEFAULT 0 NOT NULL")
-
-
-def _add_profiles(connection: Connection) -> None:
-    """Version 3: several profiles side by side. What there is belongs to the first."""
-    known = connection.exec_driver_sql("SELECT value FROM setting WHERE key = 'profile'").scalar()
-    for statement in (
-        "CREATE TABLE profile (id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, name VARCHAR NOT NULL, "
-        "pins TEXT NOT NULL, precision VARCHAR DEFAULT '' NOT NULL)",
-        "CREATE TABLE embedded (id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, content_id INTEGER NOT NULL, "
-        'profile_id INTEGER NOT NULL, "key" VARCHAR NOT NULL, resume_s FLOAT, '
-        "FOREIGN KEY(content_id) REFERENCES content (id) ON DELETE CASCADE)",
-        'INSERT INTO embedded (content_id, profile_id, "key", resume_s) '
-        "SELECT id, 1, embedded_by, resume_s FROM content",
-        "CREATE UNIQUE INDEX embedded_by_content ON embedded (content_id, profile_id)",
-        'CREATE INDEX embedded_by_key ON embedded (profile_id, "key")',
-        "DROP INDEX ix_content_embedded_by",
-        "ALTER TABLE content DROP COLUMN embedded_by",
-        "ALTER TABLE content DROP COLUMN resume_s",
-        "ALTER TABLE space ADD COLUMN profile_id INTEGER DEFAULT 1 NOT NULL",
-        "DROP INDEX space_by_name",
-        "CREATE UNIQUE INDEX space_by_profile ON space (profile_id, name, fingerprint)",
-        "ALTER TABLE segment ADD COLUMN profile_id INTEGER DEFAULT 1 NOT NULL",
-        "DROP INDEX ix_segment_content_id",
-        "CREATE INDEX segment_by_content ON segment (content_id, profile_id)",
-        "ALTER TABLE revision ADD COLUMN profile_id INTEGER DEFAULT 1 NOT NULL",
-        "CREATE INDEX revision_by_profile ON revision (profile_id)",
-    ):
-        connection.exec_driver_sql(statement)
-    if known is not None:  # without, the library was made and never used
-        row = (known, json.dumps([known]))  # what a space was called by then is what it is pinned by
-        connection.exec_driver_sql("INSERT INTO profile (id, name, pins) VALUES (1, ?, ?)", row)
-        connection.exec_driver_sql("UPDATE setting SET value = '1' WHERE key = 'profile'")
-
-
-def _add_checksums(connection: Connection) -> None:
-    """Version 4: checksums. The next index run records them, for no query has the time to read every vector."""
-    for name in ("setting", "profile", "revision", "space", "embedded", "media", "failure", "run"):
-        connection.exec_driver_sql(f"ALTER TABLE {name} ADD COLUMN checksum INTEGER")
-    metadata.create_all(connection, [root, tally])
-
-
-def _start_tallies(connection: Connection) -> None:
-    connection.execute(tally.insert(), [{"name": name, "rows": 0, "total": 0} for name in TALLIED])
-
-
-_MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: _add_parts, 2: _add_profiles, 3: _add_checksums}
-"""From each older schema version, the function that takes a catalog to the next one."""
 
 
 def version_of(connection: Connection) -> int:
@@ -228,12 +218,5 @@ def version_of(connection: Connection) -> int:
 def create(connection: Connection) -> None:
     """Make the tables of the current version in an empty database."""
     metadata.create_all(connection)
-    _start_tallies(connection)
-    connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-
-def bring_up(connection: Connection) -> None:
-    """Migrate the tables in the caller's transaction; several processes may try, and one of them does."""
-    for step in range(version_of(connection), SCHEMA_VERSION):
-        _MIGRATIONS[step](connection)
+    connection.execute(tally.insert(), [{"name": name, "rows": 0, "total": 0} for name in TALLIED])
     connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")

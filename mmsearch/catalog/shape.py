@@ -10,9 +10,11 @@ from pathlib import Path
 from sqlalchemy import create_engine
 
 from mmsearch.catalog.checking import reading
-from mmsearch.catalog.schema import SCHEMA_VERSION, metadata
+from mmsearch.catalog.fulltext import make_again
+from mmsearch.catalog.schema import FULL_TEXT, FULL_TEXT_COLUMNS, SCHEMA_VERSION, metadata
 from mmsearch.errors import CatalogError
 
+_FULL_TEXT = (FULL_TEXT, *FULL_TEXT_COLUMNS)
 Shape = dict[tuple[str, str], object]
 """What there is by kind (table, index, view, trigger) and name, in a form in which two of them can be compared."""
 
@@ -30,18 +32,21 @@ def shape_faults(connection: sqlite3.Connection) -> list[str]:
 
 
 def has_own_tables(file: Path) -> bool:
-    """Return whether a catalog can be read and has every table of this version, with its columns."""
+    """Return whether a catalog can be read and has every table of this version, with its columns.
+
+    The full-text index doesn't count: it can be made again.
+    """
     try:
         with reading(file) as connection:
             found, wanted = shape_of(connection), _own_shape()
     except CatalogError:
         return False
-    tables = [key for key in wanted if key[0] == "table"]
+    tables = [(kind, name) for kind, name in wanted if kind == "table" and name not in _FULL_TEXT]
     return all(key in found and not _differs(*key, found) for key in tables)
 
 
 def mend_shape(file: Path) -> None:
-    """Make the indexes that are missing or others, drop views and triggers (mmsearch has none), and say the version.
+    """Make the indexes that are missing or others, drop views and triggers (mmsearch has none), and set the version.
 
     The tables have to be those of this version: see `has_own_tables`.
     """
@@ -51,6 +56,8 @@ def mend_shape(file: Path) -> None:
             if kind in ("view", "trigger") or (kind == "index" and _differs(kind, name, found)):
                 quoted = name.replace('"', '""')
                 connection.execute(f'DROP {kind.upper()} "{quoted}"')
+        if any(found.get(("table", name)) != wanted["table", name] for name in _FULL_TEXT):
+            make_again(connection)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.commit()
         missing = {name for kind, name in wanted if kind == "index"} - {name for _, name in shape_of(connection)}
@@ -70,7 +77,9 @@ def shape_of(connection: sqlite3.Connection) -> Shape:
     query = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
     for kind, name, table, sql in connection.execute(query).fetchall():
         quoted = name.replace('"', '""')
-        if kind == "table":
+        if kind == "table" and (sql or "").upper().startswith("CREATE VIRTUAL"):
+            found[kind, name] = sql  # asking for its columns would open it
+        elif kind == "table":
             # A column that a migration added stands at the end, so their order says nothing.
             columns = sorted(row[1:4] + row[5:] for row in connection.execute(f'PRAGMA table_info("{quoted}")'))
             keys = sorted(row[2:7] for row in connection.execute(f'PRAGMA foreign_key_list("{quoted}")'))

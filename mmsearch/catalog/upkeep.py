@@ -10,7 +10,7 @@ from mmsearch.catalog.mending import Mended, Mender, rebuild_search_trees, recor
 from mmsearch.catalog.seal import is_sealed
 from mmsearch.errors import CatalogError
 
-_log = logging.getLogger("mmsearch")
+_log = logging.getLogger(__name__)
 
 
 def mend_if_broken(catalog: Catalog) -> set[bytes]:

@@ -19,11 +19,12 @@ from mmsearch.catalog.checksums import (
     count_in,
     delete_rows,
     embedded_checksum,
-    embedding_checksum,
-    segment_checksum,
 )
-from mmsearch.catalog.rows import OF_A_PART, FailureRow, NewContent, NewMedia
-from mmsearch.catalog.schema import content, embedded, embedding, failure, media, profile, revision, root, segment
+from mmsearch.catalog.facts import facts_row
+from mmsearch.catalog.rows import OF_A_PART, FailureRow, NewContent, NewMedia, StoredSegment, StoredVector
+from mmsearch.catalog.schema import content, embedded, failure, file_facts, media, profile, revision, root, segment
+from mmsearch.catalog.segments import delete_segments, insert_segments, storable
+from mmsearch.records import FileFacts
 
 PART = 5_000
 FIRST_DRAWS = 2**31
@@ -44,34 +45,10 @@ def insert_contents(connection: Connection, contents: Sequence[NewContent], prof
     inserted = replacing(content, ["hash"], rows[0]).returning(content.c.hash, content.c.id)
     ids = {row.hash: row.id for row in connection.execute(inserted, rows)}
     for part in parts(ids[digest] for digest, from_s in unique if from_s == 0):
-        mine = (segment.c.content_id.in_(part), segment.c.profile_id == profile_id)
-        connection.execute(delete(segment).where(*mine))
-    owners = [(new, number, piece) for new in unique.values() for number, piece in enumerate(new.segments)]
-    segments = [
-        {
-            "content_id": ids[new.hash],
-            "start_s": _milliseconds(piece.start_s),
-            "end_s": _milliseconds(piece.end_s),
-            "text": _storable(piece.text),
-            "silent": piece.silent,
-            "profile_id": profile_id,
-        }
-        for new, _, piece in owners
-    ]
-    vectors = [
-        [
-            {
-                "space_id": space_id,
-                "view": view.value,
-                "modality": new.modality.value,
-                "draw": _draw(new.hash, new.from_s, number),
-                "vector": vector.astype("<f2").tobytes(),
-            }
-            for (space_id, view), vector in piece.vectors.items()
-        ]
-        for new, number, piece in owners
-    ]
-    sums = insert_segments(connection, segments, vectors)
+        delete_segments(connection, segment.c.content_id.in_(part), segment.c.profile_id == profile_id)
+    pieces = ((ids[new.hash], new.modality, piece) for new in unique.values() for piece in _stored(new))
+    sums = insert_segments(connection, pieces, profile_id)
+    put_facts(connection, {ids[new.hash]: new.facts for new in unique.values() if new.facts is not None})
     done: list[dict[str, Any]] = []
     for (digest, from_s), new in unique.items():
         base = 0 if from_s == 0 else begun[digest]
@@ -84,38 +61,12 @@ def insert_contents(connection: Connection, contents: Sequence[NewContent], prof
     forget_failures(connection, (name.path for new in named if new.from_s == 0 for name in new.names))
 
 
-def insert_segments(
-    connection: Connection, segments: Sequence[dict[str, Any]], vectors: Sequence[Sequence[dict[str, Any]]]
-) -> dict[int, int]:
-    """Write segments, each with its embeddings; return the sum of their checksums by content.
-
-    The ids are given here and not by SQLite, for they are part of what the checksums cover.
-    """
-    sums: dict[int, int] = {}
-    rows: list[dict[str, Any]] = []
-    next_vector = _next_id(connection, embedding)
-    for number, (row, own) in enumerate(zip(segments, vectors, strict=True), _next_id(connection, segment)):
-        row["id"] = number
-        share = segment_checksum(row)
-        for vector in own:
-            vector["id"], vector["segment_id"] = next_vector + len(rows), number
-            share += embedding_checksum(vector)
-            rows.append(vector)
-        sums[row["content_id"]] = (sums.get(row["content_id"], 0) + share) % MODULUS
-    if segments:
-        connection.execute(insert(segment), segments)
-    if rows:
-        connection.execute(insert(embedding), rows)
-    return sums
-
-
-def _next_id(connection: Connection, table: Table) -> int:
-    """Return the id above all that a table ever gave: one that is given again would bring back what it once stood for.
-
-    The transaction has to have written already, so that nobody else takes the same.
-    """
-    newest = f"SELECT max(ifnull((SELECT seq FROM sqlite_sequence WHERE name = '{table.name}'), 0), ifnull(max(id), 0))"
-    return int(connection.exec_driver_sql(f"{newest} FROM {table.name}").scalar_one()) + 1
+def _stored(new: NewContent) -> Iterator[StoredSegment]:
+    """Yield the segments of a content with their vectors as they are stored."""
+    for number, piece in enumerate(new.segments):
+        draw = _draw(new.hash, new.from_s, number)
+        views = piece.views.items()
+        yield piece.with_views(tuple(StoredVector(space_id, view, draw, vector) for (space_id, view), vector in views))
 
 
 def embedded_row(
@@ -174,15 +125,6 @@ def replacing(table: Table, unique: Sequence[str], columns: Iterable[str]) -> In
     return statement.on_conflict_do_update(index_elements=unique, set_=changed)
 
 
-def _storable(text: str | None) -> str | None:
-    """Return a text as UTF-8 can hold it: a byte of a file's name that isn't UTF-8 is escaped."""
-    return text and text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _milliseconds(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 3)
-
-
 def _draw(digest: bytes, from_s: float, number: int) -> int:
     """Return the place in a sample of the n-th segment of a content's part: first segments come before any other."""
     place = zlib.crc32(f"{from_s}:{number}".encode() if from_s else number.to_bytes(4, "little"), zlib.crc32(digest))
@@ -205,17 +147,22 @@ def point(connection: Connection, names: Mapping[NewMedia, int]) -> None:
     _put(connection, media, rows)
 
 
-def _put(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows of a table that has a tally, each in place of what stands under its path; the last one counts."""
-    by_path = {row["path"]: checked(table, row) for row in rows}
-    if not by_path:
+def put_facts(connection: Connection, facts: Mapping[int, FileFacts]) -> None:
+    """Write the facts of contents, by the contents' ids."""
+    _put(connection, file_facts, [facts_row(content_id, one) for content_id, one in facts.items()], "content_id")
+
+
+def _put(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], key: str = "path") -> None:
+    """Write rows of a table that has a tally, each in place of what stands under its key; the last one counts."""
+    by_key = {row[key]: checked(table, row) for row in rows}
+    if not by_key:
         return
     replaced: list[int | None] = []
-    for part in parts(by_path):
-        replaced += connection.execute(select(table.c.checksum).where(table.c.path.in_(part))).scalars()
-    count_in(connection, table, replaced, [row["checksum"] for row in by_path.values()])
-    whole = list(by_path.values())
-    connection.execute(replacing(table, ["path"], whole[0]), whole)
+    for part in parts(by_key):
+        replaced += connection.execute(select(table.c.checksum).where(table.c[key].in_(part))).scalars()
+    count_in(connection, table, replaced, [row["checksum"] for row in by_key.values()])
+    whole = list(by_key.values())
+    connection.execute(replacing(table, [key], whole[0]), whole)
 
 
 def carry_failures(connection: Connection, names: Mapping[NewMedia, int]) -> None:
@@ -241,7 +188,7 @@ def carry_failures(connection: Connection, names: Mapping[NewMedia, int]) -> Non
 def record_failures(connection: Connection, failures: Sequence[FailureRow]) -> None:
     """Write failures, each in place of an earlier one of the same path."""
     rows = [
-        {"path": f.path, "stage": f.stage, "reason": _storable(f.reason), "stamp": f.stamp, "version": f.version}
+        {"path": f.path, "stage": f.stage, "reason": storable(f.reason), "stamp": f.stamp, "version": f.version}
         for f in failures
     ]
     _put(connection, failure, rows)
@@ -265,9 +212,14 @@ def forget_failures(connection: Connection, paths: Iterable[bytes]) -> None:
 
 
 def drop_orphans(connection: Connection) -> int:
-    """Delete contents that no path names, and by cascade their segments and embeddings; return how many."""
+    """Delete contents that no path names, with their segments, their vectors and their facts; return how many."""
     named = select(media.c.id).where(media.c.content_id == content.c.id).correlate(content).exists()
-    return connection.execute(delete(content).where(~named)).rowcount
+    orphans = connection.execute(select(content.c.id).where(~named)).scalars().all()
+    for part in parts(orphans):
+        delete_segments(connection, segment.c.content_id.in_(part))
+        delete_rows(connection, file_facts, file_facts.c.content_id.in_(part))
+        connection.execute(delete(content).where(content.c.id.in_(part)))
+    return len(orphans)
 
 
 def take_out(connection: Connection, paths: Iterable[bytes]) -> int:

@@ -116,6 +116,8 @@ def check_rows(faults: Faults) -> list[Check]:
     if damaged := len(faults.contents):
         rows.append(f"contents {damaged:,}")
     rows += [f"{name} ({n:,} rows lost)" if n > 0 else f"{name} (other rows)" for name, n in faults.tallies.items()]
+    if faults.full_text:
+        rows.append("the full-text index")
     sums = "not recorded yet: the next index run does" if faults.unrecorded else "every row is what was written"
     refers = [f"{name} {len(ids):,}" for name, ids in faults.dangling.items()]
     refers = [f"rows that refer to one that isn't there: {', '.join(refers)}"] if refers else []

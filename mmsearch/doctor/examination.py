@@ -12,6 +12,7 @@ from typing import Protocol
 from mmsearch.catalog import Catalog
 from mmsearch.catalog.checking import Faults, find_faults
 from mmsearch.catalog.mending import rebuild_search_trees
+from mmsearch.catalog.opening import mapped_errors
 from mmsearch.catalog.salvage import BEFORE_REPAIR, keep_copy, salvage
 from mmsearch.catalog.seal import seal
 from mmsearch.catalog.shape import has_own_tables, mend_shape
@@ -25,7 +26,6 @@ from mmsearch.doctor.checks import (
     remove_strays,
 )
 from mmsearch.doctor.opened import (
-    Seen,
     check_adapted,
     check_calibration,
     check_files,
@@ -36,6 +36,7 @@ from mmsearch.doctor.opened import (
 from mmsearch.errors import CatalogError, MMSearchError, NoLibraryError, one_line
 from mmsearch.folder import CATALOG
 from mmsearch.locking import write_lock
+from mmsearch.model_views import ModelView
 from mmsearch.settings import Settings
 from mmsearch.types import Check
 
@@ -43,8 +44,8 @@ from mmsearch.types import Check
 class Opened(Protocol):
     """An open library."""
 
-    def seen(self) -> Seen:
-        """Return the library as the profile sees it that answers. Raises `ModelError`."""
+    def seen(self) -> ModelView:
+        """Return the library as the model sees it that answers. Raises `ModelError`."""
         ...
 
 
@@ -61,16 +62,17 @@ def examine(
     """
     if not os.path.lexists(folder / CATALOG):
         raise NoLibraryError(f"there is no library in {folder}; make one with 'mmsearch index PATH --library {folder}'")
-    if not repair:
-        return _checks(folder, open_library)
+    with mapped_errors(folder / CATALOG):
+        return _repaired(folder, open_library, settings or Settings()) if repair else _checks(folder, open_library)
+
+
+def _repaired(folder: Path, open_library: OpenLibrary, settings: Settings) -> list[Check]:
     lock = check_lock(folder)
     with write_lock(folder):
         before = _checks(folder, open_library, lock)
         if all(check.ok for check in before):
             return before
-        failed = _Repair(folder, open_library, settings or Settings()).go(
-            {check.check for check in before if not check.ok}
-        )
+        failed = _Repair(folder, open_library, settings).go({check.check for check in before if not check.ok})
         after = {check.check: check for check in _checks(folder, open_library, lock)}
     return [_compared(check, after.get(check.check), failed) for check in before] + [
         check for name, check in after.items() if name not in {one.check for one in before}
@@ -129,11 +131,12 @@ class _Repair:
         """Mend what is wrong, by the names of checks; return in a line why something can't be mended, "" if all is."""
         remove_strays(self._folder)
         try:
-            if not {"catalog", "schema", "checksums", "vectors", "references"}.isdisjoint(wrong):
-                keep_copy(self._file)
-                self._mend_catalog()
-            with self._open_library() as opened:
-                self._mend_rest(opened.seen(), wrong)
+            with mapped_errors(self._file):
+                if not {"catalog", "schema", "checksums", "vectors", "references"}.isdisjoint(wrong):
+                    keep_copy(self._file)
+                    self._mend_catalog()
+                with self._open_library() as opened:
+                    self._mend_rest(opened.seen(), wrong)
         except MMSearchError as error:
             return one_line(error, 300)
         seal(self._file)
@@ -157,16 +160,20 @@ class _Repair:
         finally:
             catalog.close()
 
-    def _mend_rest(self, seen: Seen, wrong: Collection[str]) -> None:
+    def _mend_rest(self, seen: ModelView, wrong: Collection[str]) -> None:
         self._embed_again(seen, "embedded" in wrong)
         if "indexes" in wrong and seen.indexes.verify(seen.profile):
             seen.indexes.discard(seen.profile)
         seen.indexes.catch_up(seen.profile)
         mend_calibration(seen)
 
-    def _embed_again(self, seen: Seen, outdated: bool) -> None:
+    def _embed_again(self, seen: ModelView, outdated: bool) -> None:
         """Embed what was damaged from its files again. Where paths were lost, all roots are indexed for them."""
-        from indexer import IndexOptions, run  # the reverse dependency: only library, doctor and training have it
+        from indexer import (  # the reverse dependency: only library, doctor and training have it
+            IndexOptions,
+            fill_facts,
+            run,
+        )
 
         again = frozenset(self._again)
         if outdated:
@@ -181,6 +188,8 @@ class _Repair:
         if again:
             run(seen.catalog, seen.profile, [], self._settings, IndexOptions(again=again))
         seen.catalog.drop_orphans()
+        ends = {(space.name, view): end for space in seen.profile.spaces for view, end in space.front_ends.items()}
+        fill_facts(seen.catalog, ends, self._settings, None, lambda: False)
 
 
 __all__ = ["BEFORE_REPAIR", "Opened", "examine"]

@@ -5,40 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from mmsearch.adapting import adapted_folder
-from mmsearch.catalog import Catalog
 from mmsearch.errors import MMSearchError, one_line
-from mmsearch.indexes import Indexes
+from mmsearch.model_views import ModelView
 from mmsearch.search.calibration import Calibration, is_usable
-from mmsearch.spaces import ADAPTED, OnnxSpace, Profile, embed
+from mmsearch.spaces import ADAPTED, OnnxSpace, embed
 from mmsearch.spaces.cache import is_torn
 from mmsearch.types import Check, View
 
 
-class Seen(Protocol):
-    """A library as the profile sees it that answers."""
-
-    @property
-    def catalog(self) -> Catalog:
-        """The catalog, as the profile sees it."""
-        ...
-
-    @property
-    def profile(self) -> Profile:
-        """The profile, loaded."""
-        ...
-
-    @property
-    def indexes(self) -> Indexes:
-        """Its indexes."""
-        ...
-
-
-def check_model(seen: Seen) -> Check:
+def check_model(seen: ModelView) -> Check:
     """Check that the model's files are whole, and that each of its spaces answers a word with a vector of norm 1."""
     for space in seen.profile.spaces:
         if isinstance(space, OnnxSpace) and is_torn(space):
@@ -53,7 +32,7 @@ def check_model(seen: Seen) -> Check:
     return Check("model", True, f"{seen.profile.name} is there and answers")
 
 
-def check_adapted(seen: Seen, library: Path) -> Check:
+def check_adapted(seen: ModelView, library: Path) -> Check:
     """Check that the spaces that the library was adapted to are there; that they are whole, loading them has shown."""
     known = [row.name for row in seen.catalog.profiles() if row.name.startswith(ADAPTED)]
     missing = [name for name in known if not (adapted_folder(library) / name.removeprefix(ADAPTED)).is_dir()]
@@ -63,7 +42,7 @@ def check_adapted(seen: Seen, library: Path) -> Check:
     return Check("adapted spaces", True, f"{len(known):,}" if known else "none")
 
 
-def check_indexes(seen: Seen) -> Check:
+def check_indexes(seen: ModelView) -> Check:
     """Check every byte of the indexes, and compare them with the catalog."""
     problems = seen.indexes.verify(seen.profile)
     if problems:
@@ -74,13 +53,13 @@ def check_indexes(seen: Seen) -> Check:
     return Check("indexes", True, f"{sum(line.count for line in lines):,} vectors in {len(lines)} indexes{behind}")
 
 
-def check_calibration(seen: Seen) -> Check:
+def check_calibration(seen: ModelView) -> Check:
     """Check that what is known of unrelated queries can be read."""
     broken = [file.name for file, dim in _banks(seen) if not is_usable(file, dim)]
     return Check("calibration", not broken, f"can't be read: {', '.join(broken)}" if broken else "it can be read")
 
 
-def mend_calibration(seen: Seen) -> None:
+def mend_calibration(seen: ModelView) -> None:
     """Drop what can't be read of it, and ask again; the caller holds the lock."""
     for file, dim in _banks(seen):
         if not is_usable(file, dim):
@@ -88,7 +67,7 @@ def mend_calibration(seen: Seen) -> None:
     Calibration(seen.catalog, seen.profile, seen.indexes).catch_up()
 
 
-def _banks(seen: Seen) -> Iterator[tuple[Path, int]]:
+def _banks(seen: ModelView) -> Iterator[tuple[Path, int]]:
     for space in seen.profile.spaces:
         for view in space.front_ends:
             file = seen.indexes.file(space, view, "bank.npz")
@@ -96,7 +75,7 @@ def _banks(seen: Seen) -> Iterator[tuple[Path, int]]:
                 yield file, space.dim
 
 
-def check_files(seen: Seen) -> list[Check]:
+def check_files(seen: ModelView) -> list[Check]:
     """Say what lacks of the files: those that can't be indexed, those to be embedded again, and the roots."""
     failures = len(seen.catalog.failures_under())
     outdated = seen.catalog.count_outdated(seen.profile.key)

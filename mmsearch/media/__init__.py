@@ -1,8 +1,8 @@
 """Files → payloads: which files are media, and how each kind is decoded."""
 
-from mmsearch.media.decode import DECODER_VERSION, Decoded, DecodeOptions, decode, open_regular
-from mmsearch.media.digest import content_digest, find_sidecars
-from mmsearch.media.kinds import EXTENSIONS, HEAD_BYTES, by_name, resolve
+from mmsearch.media.decode import DECODER_VERSION, Decoded, DecodeOptions, decode, facts_of, open_regular, still
+from mmsearch.media.digest import content_digest, digest_of_bytes, find_sidecars
+from mmsearch.media.kinds import EXTENSIONS, HEAD_BYTES, by_name, name_for, resolve
 from mmsearch.media.sidecar import SIDECAR_ENDINGS, sidecar_names
 from mmsearch.media.text import sentences
 
@@ -16,9 +16,13 @@ __all__ = [
     "by_name",
     "content_digest",
     "decode",
+    "digest_of_bytes",
+    "facts_of",
     "find_sidecars",
+    "name_for",
     "open_regular",
     "resolve",
     "sentences",
     "sidecar_names",
+    "still",
 ]

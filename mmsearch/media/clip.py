@@ -10,9 +10,10 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from mmsearch.errors import MediaError
 from mmsearch.media.frames import Block, Frame, picture_of
@@ -21,9 +22,12 @@ from mmsearch.media.sound import HOP_S, WINDOW_S, SoundFile, Track, is_silent, w
 from mmsearch.media.stretches import Stretch
 from mmsearch.media.subtitles import Cue, said
 from mmsearch.media.video import SeekMissedError, Video
-from mmsearch.types import Segment, View
+from mmsearch.records import FileFacts, Segment, Text
+from mmsearch.settings import Limits
+from mmsearch.types import Modality, View
 
 if TYPE_CHECKING:
+    from mmsearch.records import Payloads
     from mmsearch.types import Payload
 
 PART_S = 60.0
@@ -39,6 +43,8 @@ _SOUND_LAG_S = 15.0
 """How far in a file the sound may lie behind its picture; what comes later is missing under its shot."""
 _BLEEDS_S = 0.1
 """So far a codec lets a shot's sound run into the next one, which may be silent all the same."""
+_LOOKED_AT = 500
+"""Frames, blocks of sound and subtitles among which the first frame is looked for where only facts are read."""
 _TAIL_S = _PART_WINDOWS * HOP_S
 _MOST_WORDS = 4_000
 """Characters that are kept of what is said in one moment."""
@@ -64,14 +70,15 @@ class Asked:
 class Part:
     """Some segments in order; where to go on, None at the end; and what of it couldn't be decoded.
 
-    `length_s` is how long the whole is by its header, or how far this part reaches.
+    `facts` are those of the whole file. `length_s` is how long that is by its header, or how far this part reaches.
     """
 
-    segments: tuple[Segment, ...]
+    segments: tuple[Segment[Payloads], ...]
     length_s: float
     resume_s: float | None = None
     damage: str | None = None
     has_pictures: bool = False
+    facts: FileFacts = field(default_factory=FileFacts)
 
 
 def read_sound(sound: SoundFile, lines: Sequence[Cue], asked: Asked, from_s: float = 0.0) -> Part:
@@ -92,7 +99,22 @@ def read_sound(sound: SoundFile, lines: Sequence[Cue], asked: Asked, from_s: flo
         damage = _cut_short(track.end_s, sound.promised_s)
     elif resume_s is not None and resume_s > asked.longest_s:
         resume_s, damage = None, _too_long(asked.longest_s)
-    return Part(stretch.before(found), sound.promised_s or track.end_s, resume_s, damage)
+    return Part(stretch.before(found), sound.promised_s or track.end_s, resume_s, damage, facts=sound.facts)
+
+
+def clip_facts(file: BinaryIO, kind: Modality, limits: Limits) -> FileFacts:
+    """Return the facts of a sound or clip, decoding no more than its first frame. Raises `MediaError`."""
+    if kind is Modality.AUDIO and SoundFile.is_one(file):
+        with suppress(MediaError):  # FFmpeg knows more kinds
+            return SoundFile(file).facts
+        file.seek(0)
+    video = Video(file, limits)
+    try:
+        if video.has_pictures:
+            next((event for event in islice(video.events(), _LOOKED_AT) if isinstance(event, Frame)), None)
+        return video.facts
+    finally:
+        video.close()
 
 
 def read_clip(open_clip: Callable[[], Video], lines: Sequence[Cue], asked: Asked, from_s: float = 0.0) -> Part:
@@ -121,7 +143,7 @@ class _Reading:
     pictures: list[tuple[float, Payload]] = field(default_factory=list)
     began: float = 0.0
     ended: deque[tuple[float, float, tuple[Payload, ...]]] = field(default_factory=deque)
-    found: list[Segment] = field(default_factory=list)
+    found: list[Segment[Payloads]] = field(default_factory=list)
     step_s: float = 1.0
     cutter: ShotCutter = field(default_factory=lambda: ShotCutter(0.0))
     stretch: Stretch = field(default_factory=Stretch)
@@ -213,8 +235,8 @@ class _Reading:
                 views[View.AUDIO] = (wave,)
             border = round(_BLEEDS_S * self.asked.rate_hz)
             silent = wave is not None and is_silent(wave[border:-border] if len(wave) > 4 * border else wave)
-            words = _say(views, self.lines, start_s, end_s, self.asked)
-            self.found.append(Segment(views, start_s, end_s, words, silent))
+            texts = _say(views, self.lines, start_s, end_s, self.asked)
+            self.found.append(Segment(views, start_s, end_s, texts, silent))
         return len(self.found) > before
 
     def _end_pictures(self) -> None:
@@ -285,17 +307,17 @@ class _Reading:
         elif resume_s is None and damage is None and self.video.says_its_length and promised_s:
             damage = _cut_short(max(self._seen_s, self.video.pictures_end_s, heard_s), promised_s)
         length_s = promised_s or max(self._seen_s, heard_s)
-        return Part(segments, length_s, resume_s, damage, self.video.has_pictures)
+        return Part(segments, length_s, resume_s, damage, self.video.has_pictures, self.video.facts)
 
 
 def _windows(
     track: Track, from_s: float, lines: Sequence[Cue], asked: Asked, until_s: float | None = None
-) -> tuple[list[Segment], float | None]:
+) -> tuple[list[Segment[Payloads]], float | None]:
     """Return the windows over a sound from a moment on, and where to go on if a part has no room for them all.
 
     Windows overlap. What is said there belongs to the one in whose middle it is said: the next doesn't say it again.
     """
-    found: list[Segment] = []
+    found: list[Segment[Payloads]] = []
     spans = list(islice(windows(from_s, until_s or track.end_s), _PART_WINDOWS + 1))
     for n, (start_s, end_s) in enumerate(spans[:_PART_WINDOWS]):
         wave = track.cut(start_s, end_s, asked.rate_hz)
@@ -304,19 +326,19 @@ def _windows(
         first, last = start_s == 0, n == len(spans) - 1
         middle = (start_s if first else start_s + _OVERLAP_S / 2, end_s if last else end_s - _OVERLAP_S / 2)
         views: dict[View, tuple[Payload, ...]] = {View.AUDIO: (wave,)}
-        words = _say(views, lines, *middle, asked)
-        found.append(Segment(views, start_s, end_s, words, is_silent(wave)))
+        texts = _say(views, lines, *middle, asked)
+        found.append(Segment(views, start_s, end_s, texts, is_silent(wave)))
     return found, spans[_PART_WINDOWS][0] if len(spans) > _PART_WINDOWS else None
 
 
 def _say(
     views: dict[View, tuple[Payload, ...]], lines: Sequence[Cue], start_s: float, end_s: float, asked: Asked
-) -> str | None:
-    """Add what is said between two moments as one more view; return it, of several languages the first."""
-    words = said(lines, start_s, end_s)
-    if cut := tuple(passage for text in words for passage in asked.passages(text)):
+) -> tuple[Text, ...]:
+    """Add what is said between two moments as one more view; return it, one text a language."""
+    texts = said(lines, start_s, end_s)
+    if cut := tuple(passage for text in texts for passage in asked.passages(text.words)):
         views[View.TEXT] = cut
-    return words[0][:_MOST_WORDS] if words else None
+    return tuple(replace(text, words=text.words[:_MOST_WORDS]) for text in texts)
 
 
 def _cut_short(end_s: float, promised_s: float) -> str | None:

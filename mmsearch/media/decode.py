@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING
 from mmsearch import files
 from mmsearch.errors import MediaError, ReadError, why
 from mmsearch.media import kinds
-from mmsearch.media.sidecar import has_times, read_sidecar
+from mmsearch.media.encodings import decode_text
+from mmsearch.media.sidecar import has_times, language_of, read_sidecar
 from mmsearch.media.subtitles import Cue, cues
-from mmsearch.media.text import CountTokens, decode_text, passages, spoken
+from mmsearch.media.text import CountTokens, passages, spoken
+from mmsearch.records import FileFacts, Origin, Segment, Text
 from mmsearch.settings import Limits
-from mmsearch.types import Failure, Modality, Segment, Stage, View
+from mmsearch.types import Failure, Modality, Stage, View
 
 if TYPE_CHECKING:
+    from mmsearch.records import Payloads
     from mmsearch.types import Payload
 
 DECODER_VERSION = 2
@@ -54,13 +57,16 @@ class DecodeOptions:
 class Decoded:
     """The segments of one content, or of a part of it: then `resume_s` says where the next part begins.
 
+    `facts` are what the file says of itself; None of a text, and of a part that isn't the first.
+
     `failures` are what of it couldn't be read: a broken sidecar, or under the file's own path its broken tail.
     """
 
     modality: Modality
-    segments: tuple[Segment, ...]
+    segments: tuple[Segment[Payloads], ...]
     failures: tuple[Failure, ...] = ()
     resume_s: float | None = None
+    facts: FileFacts | None = None
 
 
 def open_regular(path: bytes | str) -> io.BufferedReader:
@@ -100,18 +106,63 @@ def decode(path: bytes, sidecars: Sequence[bytes], options: DecodeOptions, from_
         raise ReadError(f"can't be read: {why(error, 'check the disk')}") from error
 
 
-def _decode_picture(file: io.BufferedReader, sidecars: Sequence[bytes], options: DecodeOptions) -> Decoded:
-    from mmsearch.media.image import read_image  # Pillow is loaded only when there is a picture
+def still(path: bytes, options: DecodeOptions, at_s: float) -> Decoded:
+    """Decode only what is to be seen in a file at a second: a frame of a video, or a picture. Raises `MediaError`."""
+    try:
+        with open_regular(path) as file:
+            kind = kinds.resolve(path, file.read(kinds.HEAD_BYTES))
+            file.seek(0)
+            picture: Payload | None
+            if kind is Modality.IMAGE:
+                from mmsearch.media.image import read_image
 
-    picture, descriptions = read_image(file, options.limits, options.side)
-    captions, _, failures = _beside(sidecars, options)
-    written = _first_passages("\n".join(dict.fromkeys(captions + descriptions)), options)
-    views: dict[View, tuple[Payload, ...]] = {View.VISUAL: (picture,)}
+                picture, _ = read_image(file, options.limits, options.side)
+            else:
+                from mmsearch.media.video import frame_at
+
+                picture = frame_at(file, at_s, options.side, options.limits)
+    except OSError as error:
+        raise ReadError(f"can't be read: {why(error, 'check the disk')}") from error
+    if picture is None:
+        raise MediaError("there is nothing to see in it")
+    return Decoded(kind or Modality.VIDEO, (Segment({View.VISUAL: (picture,)}, at_s, at_s),))
+
+
+def facts_of(path: bytes, limits: Limits) -> Decoded:
+    """Read only what a picture, sound or clip says of itself. Raises `MediaError`."""
+    try:
+        with open_regular(path) as file:
+            kind = kinds.resolve(path, file.read(kinds.HEAD_BYTES))
+            file.seek(0)
+            match kind:
+                case Modality.IMAGE:
+                    from mmsearch.media.image import read_facts
+
+                    facts = read_facts(file, limits)
+                case Modality.AUDIO | Modality.VIDEO:
+                    from mmsearch.media.clip import clip_facts
+
+                    facts = clip_facts(file, kind, limits)
+                case _:
+                    facts = FileFacts()
+    except OSError as error:
+        raise ReadError(f"can't be read: {why(error, 'check the disk')}") from error
+    return Decoded(kind or Modality.TEXT, (), facts=facts)
+
+
+def _decode_picture(file: io.BufferedReader, sidecars: Sequence[bytes], options: DecodeOptions) -> Decoded:
+    from mmsearch.media.image import read_picture  # Pillow is loaded only when there is a picture
+
+    picture = read_picture(file, options.limits, options.side)
+    beside, _, failures = _beside(sidecars, options)
+    written = _first_passages("\n".join(dict.fromkeys(beside + picture.descriptions)), options)
+    views: dict[View, tuple[Payload, ...]] = {View.VISUAL: (picture.pixels,)}
     if written:
         views[View.TEXT] = (written[0],)
-    own = Segment(views, text=written[0] if written else None)
-    more = (Segment({View.TEXT: (passage,)}, text=passage) for passage in written[1:])
-    return Decoded(Modality.IMAGE, (own, *more), tuple(failures))
+    captions = _texts(Origin.CAPTION, written)
+    own = Segment(views, texts=captions[:1])
+    more = (Segment({View.TEXT: (text.words,)}, texts=(text,)) for text in captions[1:])
+    return Decoded(Modality.IMAGE, (own, *more), tuple(failures), facts=picture.facts)
 
 
 def _beside(sidecars: Sequence[bytes], options: DecodeOptions) -> tuple[list[str], list[Cue], list[Failure]]:
@@ -126,7 +177,7 @@ def _beside(sidecars: Sequence[bytes], options: DecodeOptions) -> tuple[list[str
                 raw = beside.read(options.limits.text_bytes)
             stage = Stage.DECODE
             if has_times(sidecar):
-                found = cues(decode_text(raw), track=len(lines))
+                found = cues(decode_text(raw), len(lines), language_of(sidecar))
                 if not found:
                     raise MediaError("no subtitle with a time stands in it; replace or remove it")
                 lines += found
@@ -167,8 +218,7 @@ def _decode_clip(
         options.joins,
     )
     part: Part | None = None
-    if modality is Modality.AUDIO and file.read(4) in SoundFile.HEADS:
-        file.seek(0)
+    if modality is Modality.AUDIO and SoundFile.is_one(file):
         with suppress(MediaError):  # FFmpeg knows more kinds, and says better what is wrong with a broken one
             part = read_sound(SoundFile(file), lines, asked, from_s)
     if part is None or not part.segments:
@@ -177,10 +227,11 @@ def _decode_clip(
         captions, failures = [], []
     if part.damage:
         failures.append(Failure(Path(os.fsdecode(path)), Stage.DECODE, part.damage))
-    words = _first_passages("\n".join(captions), options)
-    whole = (Segment({View.TEXT: (passage,)}, 0.0, part.length_s, passage) for passage in words)
+    texts = _texts(Origin.CAPTION, _first_passages("\n".join(captions), options))
+    whole = (Segment({View.TEXT: (text.words,)}, 0.0, part.length_s, (text,)) for text in texts)
     kind = Modality.VIDEO if part.has_pictures else modality  # a sound's name on a clip is a lie
-    return Decoded(kind, (*part.segments, *whole), tuple(failures), part.resume_s)
+    facts = part.facts if from_s == 0 else None
+    return Decoded(kind, (*part.segments, *whole), tuple(failures), part.resume_s, facts)
 
 
 def _decode_text(file: io.BufferedReader, path: bytes, options: DecodeOptions) -> Decoded:
@@ -191,7 +242,12 @@ def _decode_text(file: io.BufferedReader, path: bytes, options: DecodeOptions) -
     found = _passages(spoken(text) if path.lower().endswith((b".srt", b".vtt")) else text, options)
     if not found:
         raise MediaError("the text holds no words")
-    return Decoded(Modality.TEXT, tuple(Segment({View.TEXT: (passage,)}, text=passage) for passage in found))
+    texts = _texts(Origin.PASSAGE, found)
+    return Decoded(Modality.TEXT, tuple(Segment({View.TEXT: (text.words,)}, texts=(text,)) for text in texts))
+
+
+def _texts(origin: Origin, words: Iterable[str]) -> tuple[Text, ...]:
+    return tuple(Text(origin, passage) for passage in words)
 
 
 def _passages(text: str, options: DecodeOptions) -> list[str]:

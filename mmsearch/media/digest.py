@@ -39,6 +39,11 @@ def find_sidecars(path: bytes) -> tuple[bytes, ...]:
     return tuple(sidecar for sidecar in beside if os.path.isfile(sidecar))  # noqa: PTH113
 
 
+def digest_of_bytes(content: bytes) -> bytes:
+    """Return the digest of a file of these bytes, with no captions beside it."""
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
+
+
 def _digest_or_nothing(path: bytes) -> bytes:
     try:
         return _digest(path, _SIDECAR_BYTES)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from av.audio.frame import AudioFrame
@@ -16,7 +18,8 @@ from mmsearch.media.shots import THUMB, Thumb
 from mmsearch.media.subtitles import plain
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from av.sidedata.sidedata import SideData
+    from PIL.Image import Image, Transpose
 
 _HDR = {int(ColorTrc.SMPTE2084): from_pq, int(ColorTrc.ARIB_STD_B67): from_hlg}
 _DTYPES = {"u8p": "u1", "s16p": "i2", "s32p": "i4", "s64p": "i8", "fltp": "f4", "dblp": "f8"}
@@ -74,7 +77,29 @@ def picture_of(frame: Frame, side: int) -> Image:
     picture = Image.fromarray(pixels.astype(np.uint8, copy=False))
     if fields:
         picture = picture.resize(size, Image.Resampling.BOX)
-    return picture.rotate(source.rotation, expand=True) if source.rotation else picture
+    for turn in _turns(source):
+        picture = picture.transpose(turn)
+    return picture
+
+
+def _turns(source: VideoFrame) -> Iterator[Transpose]:
+    """Yield what makes a frame upright by its display matrix: x' = a·x + c·y, y' = b·x + d·y (ISO/IEC 14496-12).
+
+    Angles between are taken for the nearest of the eight ways in which a picture can lie.
+    """
+    from PIL.Image import Transpose
+
+    matrix = source.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(cast("SideData", matrix))[:36])
+    lies = abs(b) + abs(c) > abs(a) + abs(d)
+    if lies:
+        yield Transpose.TRANSPOSE
+    if (c if lies else a) < 0:
+        yield Transpose.FLIP_LEFT_RIGHT
+    if (b if lies else d) < 0:
+        yield Transpose.FLIP_TOP_BOTTOM
 
 
 def thumb_of(frame: VideoFrame, reformatter: VideoReformatter) -> Thumb:

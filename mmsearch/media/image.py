@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import re
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, IptcImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, IptcImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from PIL.Image import Transpose
 
 from mmsearch import memory
 from mmsearch.errors import MediaError, one_line
-from mmsearch.media import large
+from mmsearch.invisible import without_invisible
+from mmsearch.media import large, metadata
+from mmsearch.media.encodings import decode_text
+from mmsearch.media.machine_text import is_machine_text
+from mmsearch.records import FileFacts
 from mmsearch.settings import Limits
 
 _OPENING = threading.Lock()
-_CAMERA_NOISE = re.compile(
-    r"(?:[\w-]+ ){0,2}digital camera|sony dsc|dcim[\\/].*|exif[ _]jpeg(?:[ _]\w+)*|makernote|screenshot|default",
-    re.IGNORECASE,
-)
 _FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
 """What Pillow may open: its other plugins include an interpreter of PostScript."""
 _SPARE_BYTES = 2**24
 """What reading a picture takes whatever its size."""
 _EXIF_ORIENTATION = 0x0112
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 _UPRIGHT = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -41,19 +43,45 @@ _EXIF_DESCRIPTION = 0x010E
 _EXIF_XP = (0x9C9B, 0x9C9F, 0x9C9C)  # XPTitle, XPSubject, XPComment: UTF-16-LE, written by Windows
 _IPTC = ((2, 5), (2, 105), (2, 120))  # object name, headline, caption
 
+_MODES: dict[Any, tuple[str, str]] = TiffImagePlugin.OPEN_INFO
+for _order, _zero_is_black, *_rest in list(_MODES):
+    if _zero_is_black == 1:  # Pillow lacks some of the kinds in which 0 is white
+        _MODES.setdefault((_order, 0, *_rest), _MODES[_order, 1, *_rest])
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded picture: its pixels, upright and in RGB, the descriptions it carries (EXIF, IPTC), and its facts."""
+
+    pixels: Image.Image
+    descriptions: list[str]
+    facts: FileFacts
+
 
 def read_image(file: BinaryIO, limits: Limits, side: int | None = None) -> tuple[Image.Image, list[str]]:
-    """Decode a picture and the descriptions it carries (EXIF, IPTC).
+    """Return the pixels and the descriptions of a picture: see `read_picture`."""
+    picture = read_picture(file, limits, side)
+    return picture.pixels, picture.descriptions
+
+
+def read_facts(file: BinaryIO, limits: Limits) -> FileFacts:
+    """Return the facts of a picture without decoding it. Raises `MediaError`."""
+    with _readable(), _open(file, limits) as image:
+        return _facts(image)
+
+
+def read_picture(file: BinaryIO, limits: Limits, side: int | None = None) -> Picture:
+    """Decode a picture.
 
     `side` is the least width and height in pixels that the caller needs: a JPEG is then decoded at 1/2, 1/4 or 1/8 of
     its scale as long as both sides stay above it (libjpeg's scaled inverse DCT), and so is any other picture of which
-    a whole copy in RGB would take more than `limits.picture_bytes`. Of an animation, the first frame.
-    Returns an upright RGB picture, transparency laid over white. Raises `MediaError`.
+    a whole copy in RGB would take more than `limits.picture_bytes`. Of an animation, the first frame. Transparency is
+    laid over white. Raises `MediaError`.
     """
-    try:
+    with _readable():
         image = _open(file, limits)
         with image:
-            full_size = image.size
+            full_size, facts = image.size, _facts(image)
             if side is not None:
                 image.draft("RGB", (side, side))
             factor, needed_bytes = large.check(image, full_size, side, limits)
@@ -63,7 +91,14 @@ def read_image(file: BinaryIO, limits: Limits, side: int | None = None) -> tuple
             # Asked after loading: Pillow turns a TIFF upright by itself and then forgets the tag.
             turn = _UPRIGHT.get(image.getexif().get(_EXIF_ORIENTATION, 1))
             rgb = large.converted(image, factor, _converter(image))
-            return (rgb if turn is None else rgb.transpose(turn)), descriptions
+            return Picture(rgb if turn is None else rgb.transpose(turn), descriptions, facts)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Make a `MediaError` of whatever a broken picture raises."""
+    try:
+        yield
     except MediaError:
         raise
     except MemoryError:
@@ -71,6 +106,48 @@ def read_image(file: BinaryIO, limits: Limits, side: int | None = None) -> tuple
     except Exception as error:
         # Pillow's plugins raise whatever a broken file makes them hit: OSError, SyntaxError, struct.error...
         raise MediaError(f"not a readable picture: {_one_line(error)}") from error
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Return a picture that a program holds as `read_image` returns a file's: upright RGB. Raises `MediaError`."""
+    try:
+        image.load()
+        turn = _UPRIGHT.get(image.getexif().get(_EXIF_ORIENTATION, 1))
+        rgb = _converter(image)(image)
+        return rgb if turn is None else rgb.transpose(turn)
+    except Exception as error:  # of a file that is read only now
+        raise MediaError(f"not a readable picture: {_one_line(error)}") from error
+
+
+def from_pixels(pixels: NDArray[Any]) -> Image.Image:
+    """Return an RGB picture of pixels: (h, w) or (h, w, channels), uint8 or floats from 0 to 1, of 1, 3 or 4 channels.
+
+    Four channels are RGB with opacity, laid over white.
+    """
+    if pixels.dtype != np.uint8:
+        pixels = (pixels.astype(np.float32) * 255.0).round().astype(np.uint8)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    return upright(Image.fromarray(np.ascontiguousarray(pixels)))
+
+
+def _facts(image: ImageFile.ImageFile) -> FileFacts:
+    """Return the facts of an opened picture, before anything of it is decoded."""
+    width, height = image.size
+    if image.format == "PNG" and "exif" not in image.info:
+        return FileFacts(**metadata.pixels(width, height))  # to look for tags behind the pixels would decode them
+    try:
+        exif = image.getexif()
+        turned = image.format not in ("HEIF", "TIFF") and _is_turned(exif)  # these two have the upright size
+    except metadata.BROKEN:
+        return FileFacts(**metadata.pixels(width, height))
+    return FileFacts(**metadata.exif_facts(exif), **metadata.pixels(width, height, turned=turned))
+
+
+def _is_turned(exif: Image.Exif) -> bool:
+    """Return whether width and height change places when a picture is turned upright."""
+    turn = _UPRIGHT.get(exif.get(_EXIF_ORIENTATION, 1))
+    return turn in (Transpose.TRANSPOSE, Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90)
 
 
 def _open(file: BinaryIO, limits: Limits) -> ImageFile.ImageFile:
@@ -103,8 +180,10 @@ def _open(file: BinaryIO, limits: Limits) -> ImageFile.ImageFile:
 def _converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
     """Return what makes RGB of a loaded picture, or of any band of it."""
     if image.mode.startswith("I") or image.mode == "F":
-        full = 65535.0 if image.mode.startswith("I;16") else _full(image)
-        return lambda band: Image.fromarray(_to_8_bits(np.asarray(band), full)).convert("RGB")
+        values = _unsigned if _is_unsigned(image) else np.asarray
+        full = 65535.0 if image.mode.startswith("I;16") else _full(image, values)
+        dark = _is_dark_where_high(image)
+        return lambda band: Image.fromarray(_to_8_bits(values(band), full, dark)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         return _over_white
     return lambda band: band.convert("RGB")
@@ -123,21 +202,42 @@ def _over_white(image: Image.Image) -> Image.Image:
     return white
 
 
-def _full(image: Image.Image) -> float:
+def _tiff_tag(image: Image.Image, tag: int, otherwise: int) -> int:
+    """Return the first value of a tag of a TIFF, and `otherwise` where it has none or isn't a TIFF."""
+    value = image.tag_v2.get(tag, otherwise) if isinstance(image, TiffImagePlugin.TiffImageFile) else otherwise
+    return next(iter(value), otherwise) if isinstance(value, tuple) else value
+
+
+def _is_dark_where_high(image: Image.Image) -> bool:
+    """Return whether 0 is white. Pillow turns such a TIFF of up to 8 bits itself, and those of more it doesn't."""
+    return _tiff_tag(image, _PHOTOMETRIC, 1) == 0
+
+
+def _is_unsigned(image: Image.Image) -> bool:
+    """Return whether a TIFF's numbers are unsigned and of 32 bits, which Pillow reads as signed ones."""
+    return image.mode == "I" and _tiff_tag(image, _BITS, 0) == 32 and _tiff_tag(image, _SAMPLE_FORMAT, 1) == 1
+
+
+def _unsigned(band: Image.Image) -> NDArray[Any]:
+    return np.asarray(band).view(np.uint32)
+
+
+def _full(image: Image.Image, of: Callable[[Image.Image], NDArray[Any]]) -> float:
     """Return the value that stands for white: of the ranges in use the least that holds all values."""
     top = 0.0
     rows = max(1, 2**20 // image.width)
     for y in range(0, image.height, rows):
-        values = np.asarray(image.crop((0, y, image.width, min(y + rows, image.height))), np.float32)
+        values = of(image.crop((0, y, image.width, min(y + rows, image.height)))).astype(np.float32)
         finite = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
         top = max(top, float(finite.max(initial=0.0)))
     return next((bound for bound in (1.0, 255.0, 65535.0) if top <= bound), top)
 
 
-def _to_8_bits(values: NDArray[Any], full: float) -> NDArray[np.uint8]:
-    """Scale a 16-bit, 32-bit or float picture to 0..255, of which `full` is the brightest."""
+def _to_8_bits(values: NDArray[Any], full: float, dark: bool = False) -> NDArray[np.uint8]:
+    """Scale a 16-bit, 32-bit or float picture to 0..255, of which `full` is the brightest, or the darkest if `dark`."""
     values = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    return np.clip(values * (255.0 / full), 0, 255).astype(np.uint8)
+    scaled = np.clip(values * (255.0 / full), 0, 255).astype(np.uint8)
+    return 255 - scaled if dark else scaled
 
 
 def _descriptions(image: ImageFile.ImageFile) -> list[str]:
@@ -160,9 +260,10 @@ def _descriptions(image: ImageFile.ImageFile) -> list[str]:
         values = iptc.get(key)
         for raw in values if isinstance(values, list) else [values]:
             if isinstance(raw, bytes):
-                found.append(raw.decode("utf-8", "replace"))
-    cleaned = (" ".join(text.replace("\0", " ").split()) for text in found)
-    kept = [text for text in cleaned if text and not _CAMERA_NOISE.fullmatch(text)]
+                with suppress(MediaError):  # binary data is no caption
+                    found.append(decode_text(raw))
+    cleaned = (" ".join(without_invisible(text.replace("\0", " ")).split()) for text in found)
+    kept = [text for text in cleaned if text and not is_machine_text(text)]
     return list(dict.fromkeys(kept))
 
 

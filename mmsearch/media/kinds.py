@@ -64,6 +64,11 @@ def sniff(head: bytes) -> Modality | None:
     return None
 
 
+def name_for(head: bytes) -> str:
+    """Return a name under which `resolve` knows a file by its first bytes; only that of a text needs an extension."""
+    return "content" if _BINARY.search(head) else "content.txt"
+
+
 def resolve(name: str | bytes, head: bytes) -> Modality | None:
     """Return the modality of a file from its name and its first bytes; the content wins where both speak.
 

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.errors import MediaError
+from mmsearch.media import metadata
+from mmsearch.records import FileFacts
 from mmsearch.resample import resample
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ SILENCE = 2e-4
 """Peak below which a sound is silent: -74 dB of full scale, a few steps of 16 bits."""
 _BLOCK_VALUES = 2**16
 """How many samples, over all channels, are read at a time: what is lost where decoding fails."""
+_CANCELLED = 0.01
+"""Power of the mean of the channels, as a share of the loudest one's, below which they are in antiphase: -20 dB."""
 _SLIVER_S = 0.5
 """Less than this, and less than a quarter of a stretch, is no sound of it."""
 
@@ -37,8 +41,8 @@ class Track:
     blocks: list[tuple[float, Wave]] = field(default_factory=list)
 
     def add(self, start_s: float, samples: NDArray[np.float32]) -> None:
-        """Add a block, (n,) or (channels, n); channels are averaged."""
-        mono = samples.mean(axis=0) if samples.ndim == 2 else samples
+        """Add a block, (n,) or (channels, n): see `to_mono`."""
+        mono = to_mono(samples) if samples.ndim == 2 else samples
         if len(mono):
             self.blocks.append((start_s, mono))
             self.end_s = max(self.end_s, start_s + len(mono) / self.rate_hz)
@@ -67,6 +71,17 @@ class Track:
         self.blocks = [block for block in self.blocks if block[0] + len(block[1]) / self.rate_hz > before_s]
 
 
+def to_mono(samples: NDArray[np.float32]) -> Wave:
+    """Return the mean of the channels, (channels, n) → (n,); where they cancel each other, the loudest of them."""
+    mean = samples.mean(axis=0)
+    if len(samples) < 2 or not samples.shape[1]:
+        return np.asarray(mean, np.float32)
+    power = np.square(samples, dtype=np.float64).mean(axis=1)
+    loudest = int(power.argmax())
+    cancelled = np.square(mean, dtype=np.float64).mean() < _CANCELLED * power[loudest]
+    return np.asarray(samples[loudest] if cancelled else mean, np.float32)
+
+
 def is_silent(wave: Wave) -> bool:
     """Return whether nobody hears it."""
     return not len(wave) or float(np.abs(wave).max()) < SILENCE
@@ -86,6 +101,13 @@ class SoundFile:
     HEADS = (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM")
     """How files begin that it reads well: of MP3s that were joined it gives the first, and says so on the terminal."""
 
+    @classmethod
+    def is_one(cls, file: BinaryIO) -> bool:
+        """Return whether a file begins like one of these; it is at its start afterwards."""
+        head = file.read(4)
+        file.seek(0)
+        return head in cls.HEADS
+
     def __init__(self, file: BinaryIO) -> None:
         import soundfile  # loaded only where there is a sound
 
@@ -102,6 +124,12 @@ class SoundFile:
         """How long the sound is by its header, None where formats don't say it or say it wrongly."""
         sure = self._file.format in ("FLAC", "OGG") and 0 < self._file.frames < 2**62
         return self._file.frames / self.rate_hz if sure else None
+
+    @property
+    def facts(self) -> FileFacts:
+        """How long the sound is by its header; of a WAV that is no promise, but most often right."""
+        frames = self._file.frames
+        return FileFacts(duration_s=metadata.duration(frames / self.rate_hz if 0 < frames < 2**53 else None))
 
     def read(self, from_s: float, seconds: float) -> Track:
         """Return the sound from a second on, up to so many seconds: less where it ends, or where it is broken."""

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.types import Segment, View
+from mmsearch.records import Segment
+from mmsearch.types import View
 
 if TYPE_CHECKING:
+    from mmsearch.records import Payloads
     from mmsearch.types import Payload
 
 LEAST_S = 120.0
@@ -29,13 +31,13 @@ _ALIKE = 3
 class Stretch:
     """Collects segments as long as nobody hears, sees or reads anything new in them."""
 
-    joined: Segment | None = None
+    joined: Segment[Payloads] | None = None
 
-    def goes_on(self, segments: Sequence[Segment]) -> bool:
+    def goes_on(self, segments: Sequence[Segment[Payloads]]) -> bool:
         """Return whether nothing happens in segments that follow."""
         return bool(segments) and _is_uneventful(self.joined or segments[0], segments)
 
-    def take(self, segments: Sequence[Segment]) -> bool:
+    def take(self, segments: Sequence[Segment[Payloads]]) -> bool:
         """Join segments that follow if nothing happens in them for long enough; return whether they were taken."""
         if not self.goes_on(segments):
             return False
@@ -47,14 +49,14 @@ class Stretch:
         self.joined = replace(first, views=views, end_s=end_s)
         return True
 
-    def before(self, segments: Sequence[Segment]) -> tuple[Segment, ...]:
+    def before(self, segments: Sequence[Segment[Payloads]]) -> tuple[Segment[Payloads], ...]:
         """Return the segment of the stretch, if there is one, and the segments that follow it."""
         return (*segments,) if self.joined is None else (self.joined, *segments)
 
 
-def _is_uneventful(first: Segment, segments: Sequence[Segment]) -> bool:
+def _is_uneventful(first: Segment[Payloads], segments: Sequence[Segment[Payloads]]) -> bool:
     if any(
-        segment.text is not None
+        segment.texts
         or View.TEXT in segment.views
         or segment.views.keys() != first.views.keys()
         or (View.AUDIO in segment.views and not segment.silent)

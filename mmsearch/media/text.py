@@ -1,22 +1,12 @@
-"""Texts: bytes of any common encoding → passages that fit a text tower."""
+"""Texts → passages that fit a text tower."""
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Callable, Iterator
 
-from mmsearch.errors import MediaError
-
 CountTokens = Callable[[str], int]
 
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16: its mark begins with UTF-16's
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 _PARAGRAPH = re.compile(r"\n\s*\n")
 _SENTENCE = re.compile(r"(?<=[.!?…。！？])\s+|\n")  # noqa: RUF001  full-width marks end sentences too
 _HEADING = re.compile(r"[^\n]{1,80}(?<![.!?…:;,])")
@@ -24,23 +14,6 @@ _HEADINGS_LENGTH = 200
 """Headings above each other are joined up to this many characters: a list of names is no heap of headings."""
 _CUE = re.compile(r"^(?:(?:\d+|(?<=\n\n)[^\n]+)\n)?(?:\d+:)?\d+:\d+[.,]\d+[ \t]+-->.*$", re.MULTILINE)
 _BESIDE = re.compile(r"(?:^|(?<=\n\n))(?:WEBVTT|NOTE|STYLE|REGION)\b(?:.|\n(?!\n))*")
-
-
-def decode_text(raw: bytes) -> str:
-    """Decode a text by its byte-order mark, else as UTF-8, else as Windows-1252. Raises `MediaError` on binary data."""
-    for mark, encoding in _BOMS:
-        if raw.startswith(mark):
-            try:
-                return raw.decode(encoding)
-            except UnicodeError:
-                raise MediaError(f"its byte-order mark says {encoding} but the bytes don't; save it as UTF-8") from None
-    if b"\0" in raw:
-        raise MediaError("not a text: it holds binary data; give it the extension of its true kind")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        # What isn't UTF-8 is most often Western European; the five bytes that cp1252 leaves open become U+FFFD.
-        return raw.decode("cp1252", "replace")
 
 
 def spoken(text: str) -> str:

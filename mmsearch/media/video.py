@@ -14,7 +14,7 @@ import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.packet import Packet
-from av.stream import Discard, Disposition, Stream
+from av.stream import Discard
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
@@ -22,10 +22,13 @@ from av.video.stream import VideoStream
 
 from mmsearch import memory
 from mmsearch.errors import MediaError
+from mmsearch.media import metadata
 from mmsearch.media.boxes import breaks_off
 from mmsearch.media.frames import Block, Frame, picture_of, samples_of, thumb_of, words_of
 from mmsearch.media.shots import Thumb
 from mmsearch.media.subtitles import Cue
+from mmsearch.media.tracks import has_words, language_of, main_track, moving_pictures
+from mmsearch.records import FileFacts
 from mmsearch.resample import resample
 from mmsearch.settings import Limits
 
@@ -81,10 +84,9 @@ class Video:
                 f"no sound or video that can be decoded ({reason(error)}); convert or replace it"
             ) from None
         streams = self._container.streams
-        moving = (stream for stream in streams.video if not stream.disposition & Disposition.attached_pic)
-        self._pictures = next(filter(_is_known, moving), None)
-        self._sound = next(filter(_is_known, streams.audio), None)
-        self._subtitles = next(filter(_is_known, streams.subtitles), None)
+        self._pictures = moving_pictures(streams)
+        self._sound = main_track(streams.audio)
+        self._subtitles = main_track(each for each in streams.subtitles if has_words(each))
         if self._pictures is None and self._sound is None and self._subtitles is None:
             raise MediaError("no picture and no sound in it can be decoded; convert or replace it")
         self._start_s = (self._container.start_time or 0) / av.time_base
@@ -95,6 +97,7 @@ class Video:
         self._from_s, self._heard_s, self._key_s, self._rate_hz = 0.0, 0.0, -1.0, 0
         self._seen_s: float | None = None
         self._standing: Frame | None = None
+        self._turned: bool | None = None
         self._small = VideoReformatter()
         self._prepare()
 
@@ -147,6 +150,15 @@ class Video:
             return max(lengths)
         whole = self._container.duration
         return whole / av.time_base - max(0.0, self._start_s) if whole and self._subtitles is None else None
+
+    @property
+    def facts(self) -> FileFacts:
+        """What the container says of itself. Which way up it is, only its first frame tells, and so its size."""
+        fields = metadata.container_facts(self._container.metadata)
+        if self._pictures is not None and self._turned is not None:
+            context = self._pictures.codec_context
+            fields |= metadata.pixels(context.width, context.height, turned=self._turned)
+        return FileFacts(**fields, duration_s=metadata.duration(self.promised_s))
 
     @property
     def pictures_promised_s(self) -> float | None:
@@ -279,12 +291,14 @@ class Video:
                 yield self._block(item)
             elif (words := words_of(item)) and packet.pts is not None and packet.time_base is not None:
                 start_s = float(packet.pts * packet.time_base) - self._start_s
-                yield Cue(start_s, start_s + float((packet.duration or 0) * packet.time_base), words)
+                end_s = start_s + float((packet.duration or 0) * packet.time_base)
+                yield Cue(start_s, end_s, words, language=language_of(self._subtitles))
 
     def _frame(self, frame: VideoFrame) -> Frame:
         assert self._pictures is not None
         if frame.width * frame.height > self._limits.frame_pixels:
             raise MediaError(f"its frames are {frame.width} x {frame.height}; make them smaller")
+        self._turned = frame.rotation % 180 != 0
         before_s = self._seen_s
         time_s = 0.0 if before_s is None else before_s + self._frame_s
         if frame.pts is not None and self._tick_s:
@@ -360,8 +374,3 @@ def _are_dense(pictures: VideoStream) -> bool:
         return False
     apart = np.diff([*keys, entries[-1].timestamp]) * float(pictures.time_base)
     return bool(apart.max() <= _DENSE_S)
-
-
-def _is_known(stream: Stream) -> bool:
-    """Return whether FFmpeg can decode a stream: one of a codec it doesn't know has no context."""
-    return getattr(stream, "codec_context", None) is not None

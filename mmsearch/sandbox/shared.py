@@ -5,9 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from pathlib import Path
 
-from mmsearch.media import by_name
 from mmsearch.sandbox.pool import Sandbox
 from mmsearch.settings import Limits, default_workers
 
@@ -24,11 +22,6 @@ def shared_sandbox(limits: Limits) -> Sandbox:
             _sandboxes[key] = Sandbox(default_workers(), limits)
             atexit.register(_close, key)
         return _sandboxes[key]
-
-
-def warm_for(file: Path, limits: Limits) -> None:
-    """Start a decoding process for a query with this file, while the library and its model are loaded."""
-    shared_sandbox(limits).warm(by_name(file.name))
 
 
 def _close(key: tuple[int, int]) -> None:

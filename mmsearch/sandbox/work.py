@@ -8,22 +8,33 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
 
 from mmsearch.errors import ReadError, why
 from mmsearch.files import mtime_ns
-from mmsearch.media import DecodeOptions, decode
+from mmsearch.media import DecodeOptions, decode, facts_of, still
+from mmsearch.records import FileFacts, Segment
 from mmsearch.settings import Limits
 from mmsearch.spaces.base import FrontEnd, Prepared, decoding_needs
 from mmsearch.types import Failure, Modality, View
 
+if TYPE_CHECKING:
+    from mmsearch.records import Payloads
+
 _DECODERS = {Modality.IMAGE: ("image",), Modality.AUDIO: ("clip", "sound"), Modality.VIDEO: ("clip", "video")}
 FrontEnds = Mapping[tuple[str, View], FrontEnd]
 """The front ends of a model's towers, by (space name, view)."""
+PreparedSegment: TypeAlias = Segment[Mapping[View, Mapping[str, tuple[Prepared, ...]]]]
+"""A segment whose payloads went through the front ends: of each of its views, what each space's tower takes of it, by
+the space's name. A view that no space has a tower for is there, and empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """A file to decode, or the part of a long one from a second on: its path and its sidecars', as bytes.
+
+    With `only_facts`, nothing is read but what the file says of itself. With `still_s`, only what is to be seen at that
+    second is decoded: a frame of a video, or a picture.
 
     `joins` makes one segment of a long stretch in which nothing happens: see `DecodeOptions`. `stamp` is its size in
     bytes and its mtime in ns where the caller relies on them: a file that differs afterwards was changed while it was
@@ -35,21 +46,8 @@ class Request:
     from_s: float = 0.0
     joins: bool = True
     stamp: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedSegment:
-    """A segment whose payloads went through the front ends: what each space's tower takes, by (space name, view).
-
-    `views` are all that the segment has, whether or not a space has a tower for them.
-    """
-
-    start_s: float | None
-    end_s: float | None
-    text: str | None
-    silent: bool
-    views: frozenset[View]
-    inputs: Mapping[tuple[str, View], tuple[Prepared, ...]]
+    still_s: float | None = None
+    only_facts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +62,13 @@ class PreparedContent:
     failures: tuple[Failure, ...]
     resume_s: float | None = None
     seconds: float = 0.0
+    facts: FileFacts | None = None
 
     @property
     def bytes(self) -> int:
         """How much memory it takes until it is encoded."""
-        return sum(p.nbytes for segment in self.segments for prepared in segment.inputs.values() for p in prepared)
+        views = (inputs for segment in self.segments for inputs in segment.views.values())
+        return sum(p.nbytes for inputs in views for prepared in inputs.values() for p in prepared)
 
 
 class Work:
@@ -83,26 +83,24 @@ class Work:
         """Decode a file. Raises `MediaError`, `ReadError`, `MemoryError`, and whatever a decoder lets through."""
         began = time.monotonic()
         options = replace(self._options, joins=request.joins)
-        decoded = decode(request.path, request.sidecars, options, request.from_s)
+        if request.still_s is not None:
+            decoded = still(request.path, options, request.still_s)
+        elif request.only_facts:
+            decoded = facts_of(request.path, options.limits)
+        else:
+            decoded = decode(request.path, request.sidecars, options, request.from_s)
         if request.stamp is not None:
             _check_unchanged(request.path, request.stamp)
-        segments = tuple(
-            PreparedSegment(
-                segment.start_s,
-                segment.end_s,
-                segment.text,
-                segment.silent,
-                frozenset(segment.views),
-                {
-                    (space, view): tuple(end(payload) for payload in segment.views[view])
-                    for (space, view), end in self._front_ends.items()
-                    if view in segment.views
-                },
-            )
-            for segment in decoded.segments
-        )
+        segments = tuple(self._prepared(segment) for segment in decoded.segments)
         seconds = time.monotonic() - began
-        return PreparedContent(decoded.modality, segments, decoded.failures, decoded.resume_s, seconds)
+        return PreparedContent(decoded.modality, segments, decoded.failures, decoded.resume_s, seconds, decoded.facts)
+
+    def _prepared(self, segment: Segment[Payloads]) -> PreparedSegment:
+        inputs: dict[View, dict[str, tuple[Prepared, ...]]] = {view: {} for view in segment.views}
+        for (space, view), end in self._front_ends.items():
+            if view in inputs:
+                inputs[view][space] = tuple(end(payload) for payload in segment.views[view])
+        return segment.with_views(inputs)
 
 
 def _check_unchanged(path: bytes, stamp: tuple[int, int]) -> None:

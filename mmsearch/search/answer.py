@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mmsearch.catalog import Catalog
+from mmsearch.records import Text
 from mmsearch.search.calibration import Calibration
 from mmsearch.search.confidence import WEAK, Confidence, measure
 from mmsearch.search.query import Query
 from mmsearch.search.rank import Ranking
 from mmsearch.search.scoring import near_duplicates
-from mmsearch.types import Hit, Neighbour, View, Why
+from mmsearch.types import Answer, Hit, Neighbour, View, Why
 
 NEAR_DUPLICATE = {View.VISUAL: 0.98, View.AUDIO: 0.999, View.TEXT: 0.995}
 """The cosine in a view from which on two contents look, sound or read the same: see benchmarks/confidence.py.
@@ -30,15 +30,6 @@ NEIGHBOURS = 3
 """How many of the items that agree with a hit are named."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The hits of a query, how many copies of them were hidden, and how many weak matches were cut."""
-
-    hits: list[Hit]
-    hidden: int = 0
-    weak: int = 0
-
-
 def make_answer(query: Query, ranking: Ranking, catalog: Catalog, calibration: Calibration) -> Answer:
     """Return the hits of a ranking, best first; where the query cuts, without copies and weak matches."""
     if not ranking.order:
@@ -47,27 +38,27 @@ def make_answer(query: Query, ranking: Ranking, catalog: Catalog, calibration: C
     looked_at = order[: query.k]
     if query.cut:
         enough = max(2 * query.k, LOOKED_AT)
-        copies = _copies(ranking, enough, catalog)
+        copies = _copies(ranking, enough)
         looked_at = [i for i in order if i not in copies][:enough]
     confidences = measure(query, ranking, looked_at, calibration)
     if query.cut:
         weak = {i for i, confidence in confidences.items() if confidence.value < WEAK}
     shown = [i for i in looked_at if i not in weak][: query.k]
-    hits = [_hit(ranking, n, i, confidences.get(i), explain=query.explain) for n, i in enumerate(shown, 1)]
+    texts = catalog.texts_of(ranking.candidates.rows[i].id for i in shown)
+    hits = [_hit(ranking, n, i, confidences.get(i), texts, explain=query.explain) for n, i in enumerate(shown, 1)]
     passed = order[: order.index(shown[-1])] if len(shown) == query.k else order
     return Answer(hits, sum(i in copies for i in passed), sum(i in weak for i in passed))
 
 
-def _copies(ranking: Ranking, enough: int, catalog: Catalog) -> set[int]:
+def _copies(ranking: Ranking, enough: int) -> set[int]:
     """Return the rows that look, sound and read the same as one before them, until `enough` others are found."""
     candidates, window = ranking.candidates, enough
     thresholds = [NEAR_DUPLICATE[route.view] for route in ranking.routes]
     while True:
         looked_at = ranking.order[: min(window, max(enough, COMPARED))]
         # One shot says little of a long video: many begin with the same titles, or in black.
-        counts = catalog.segment_counts({candidates.rows[i].content_id for i in looked_at})
         rows = [candidates.rows[i] for i in looked_at]
-        kinds = np.asarray([f"{row.modality} {counts.get(row.content_id)}" for row in rows])
+        kinds = np.asarray([f"{row.modality} {candidates.segment_counts.get(row.content_id)}" for row in rows])
         views = [vectors[looked_at[:COMPARED]] for vectors in candidates.vectors]
         marked = near_duplicates(views, kinds[:COMPARED], thresholds)
         if len(looked_at) - int(marked.sum()) >= enough or len(looked_at) < window:
@@ -75,7 +66,15 @@ def _copies(ranking: Ranking, enough: int, catalog: Catalog) -> set[int]:
         window *= 4
 
 
-def _hit(ranking: Ranking, rank: int, i: int, confidence: Confidence | None, *, explain: bool) -> Hit:
+def _hit(
+    ranking: Ranking,
+    rank: int,
+    i: int,
+    confidence: Confidence | None,
+    texts: Mapping[int, Sequence[Text]],
+    *,
+    explain: bool,
+) -> Hit:
     row = ranking.candidates.rows[i]
     route = ranking.routes[int(ranking.leading[i])]
     return Hit(
@@ -87,7 +86,7 @@ def _hit(ranking: Ranking, rank: int, i: int, confidence: Confidence | None, *, 
         view=route.view,
         start_s=row.start_s,
         end_s=row.end_s,
-        text=row.text,
+        text=next((text.words for text in texts.get(row.id, ())), None),
         space=route.space.name,
         why=_why(ranking, i, confidence) if explain else None,
     )

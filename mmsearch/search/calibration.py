@@ -32,7 +32,7 @@ from mmsearch.search.scoring import (
 from mmsearch.spaces import Profile, Space, Vectors, cache_folder, embed
 from mmsearch.types import View
 
-_log = logging.getLogger("mmsearch")
+_log = logging.getLogger(__name__)
 LEAST_SEGMENTS = 100
 """A smaller library has no confidence: too little in it is unrelated to a query."""
 SAMPLE = 512

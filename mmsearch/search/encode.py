@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmsearch.errors import ModelError, QueryError
+from mmsearch.errors import QueryError, WrongModelError
+from mmsearch.search.inputs import InputKind, is_several, kind_of
 from mmsearch.search.items import QueryItem, read_items
 from mmsearch.settings import Limits
 from mmsearch.spaces import OnnxSpace, Profile, Space, Vectors, normalise
 from mmsearch.types import Term, View
+
+if TYPE_CHECKING:
+    from mmsearch.types import QueryInput
 
 
 @dataclass(slots=True)
@@ -67,12 +71,18 @@ class Encoder:
             raise QueryError("the terms cancel each other out; leave one out or change a weight")
         return normalise(total)
 
+    def fits(self, space: Space) -> bool:
+        """Return whether every vector among the items is one of this space."""
+        return all(item.vector is None or item.space == space.name for item in self.items)
+
     def _term(self, space: Space, n: int, item_view: View) -> Vectors:
         views = self.items[n].query_views(item_view)
         return normalise(np.mean([self._view(space, n, view) for view in views], axis=0))
 
     def _view(self, space: Space, n: int, view: View) -> Vectors:
         key = (space.name, n, view)
+        if (vector := self.items[n].vector) is not None:
+            return vector
         if key not in self._encoded:
             self._encoded[key] = normalise(space.encode(view, self.items[n].prepare(space, view)).mean(axis=0))
         return self._encoded[key]
@@ -85,14 +95,18 @@ def load_tower(profile: Profile, view: View) -> None:
         space.load(view)
 
 
-def embed_items(items: str | Path | Iterable[str | Path], profile: Profile, limits: Limits) -> Vectors:
+def embed_items(items: QueryInput | Iterable[QueryInput], profile: Profile, limits: Limits) -> Vectors:
     """Return (n, dim) float32, L2-normalised, in input order, by the profile's first space that takes every item."""
-    several = [items] if isinstance(items, str | Path) else list(items)
+    several: list[Any] = list(items) if is_several(items) else [items]
+    if any(kind_of(item) is InputKind.VECTOR for item in several):
+        raise QueryError("a vector is embedded already; leave it out")
     query_items = read_items(several, profile, limits, meanwhile=lambda view: load_tower(profile, view))
     views = {item.main for item in query_items}
     space = profile.space_for(*views)
     if space is None:
-        raise ModelError(f"no space of the model {profile.name} takes {' and '.join(sorted(views))}; use model='mini'")
+        raise WrongModelError(
+            f"no space of the model {profile.name} takes {' and '.join(sorted(views))}; use model='mini'"
+        )
     if not query_items:
         return np.zeros((0, space.dim), np.float32)
     # All inputs of one view go through its tower together; then each item is the mean of its own.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import time
+
 from mmsearch.catalog import Catalog
 from mmsearch.indexes import Indexes
-from mmsearch.search.answer import LOOKED_AT, Answer, make_answer
+from mmsearch.search.answer import LOOKED_AT, make_answer
 from mmsearch.search.calibration import Calibration
 from mmsearch.search.encode import Encoder, load_tower
 from mmsearch.search.items import own_contents, read_items
@@ -14,8 +17,9 @@ from mmsearch.search.retrieve import Retriever
 from mmsearch.search.routes import Router
 from mmsearch.settings import Limits
 from mmsearch.spaces import Profile
-from mmsearch.types import View
+from mmsearch.types import Answer, View
 
+_log = logging.getLogger(__name__)
 DEEP = 500
 """The least number of contents to search every view for where scores of several views are summed."""
 
@@ -36,20 +40,30 @@ class Engine:
         """Return an engine that answers as this one does, from another reader of the catalog or from other indexes."""
         return Engine(catalog, self._profile, indexes or self._indexes, self._limits)
 
-    def answer(self, query: Query) -> Answer:
-        """Return the hits of a query, best first. Raises `QueryError`, `MediaError`, `ModelError`."""
-        return make_answer(query, self._ranking(query), self.catalog, self._calibration)
+    def answer(self, query: Query, revision: int | None = None) -> Answer:
+        """Return the hits of a query, best first. Raises `QueryError`, `MediaError`, `ModelError`.
+
+        `revision` is that of the catalog, where the caller has read it already.
+        """
+        return self.shown(query, self.ranking(query, revision))
+
+    def shown(self, query: Query, ranking: Ranking) -> Answer:
+        """Return the hits of a ranking: the last stage of `answer`, which reads the catalog once more."""
+        return make_answer(query, ranking, self.catalog, self._calibration)
 
     def rank(self, query: Query) -> list[int]:
         """Return the ids of the first k contents in the order of `answer`, uncut; raises what it does."""
-        ranking = self._ranking(query)
+        ranking = self.ranking(query)
         return [ranking.candidates.rows[i].content_id for i in ranking.order[: query.k]]
 
-    def _ranking(self, query: Query) -> Ranking:
+    def ranking(self, query: Query, revision: int | None = None) -> Ranking:
+        """Return what a query finds, in order: all stages of `answer` but the last. Raises what it does."""
+        began = time.monotonic()
         asked = [term.item for term in query.terms]
         items = read_items(asked, self._profile, self._limits, self._limits.query_s, self._load_for)
         encoder = Encoder(query.terms, items)
-        routes = self._router.routes(encoder, query.views)
+        routes = self._router.routes(encoder, query.views, self.catalog.revision if revision is None else revision)
+        read = time.monotonic()
         own = own_contents(query, self.catalog)
         joint_views = encoder.joint_views()
         least = max(2 * query.k if query.cut else query.k, DEEP if joint_views else LOOKED_AT)
@@ -58,6 +72,15 @@ class Engine:
         if ranking.order and (feedback := choose_feedback(query, ranking, own, self._collection_size(ranking))):
             more = self._retriever.widened(candidates, query, routes, own, feedback.targets, LOOKED_AT)
             ranking = agree(first_stage(more, routes, joint_views), feedback)
+        _log.debug(
+            "%d terms by %s: read and encoded in %.0f ms; %d candidates ranked in %.0f ms%s",
+            len(query.terms),
+            [f"{route.space.name} {route.view}" for route in routes],
+            1000 * (read - began),
+            len(ranking.candidates.rows),
+            1000 * (time.monotonic() - read),
+            " and by agreement" if ranking.agreement else "",
+        )
         return own_first(ranking, own)
 
     def _load_for(self, view: View) -> None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mmsearch.errors import QueryError
 from mmsearch.media import by_name
 from mmsearch.paths import expand
+from mmsearch.search.inputs import is_several, kind_of
 from mmsearch.types import Modality, Term, View
+
+if TYPE_CHECKING:
+    from mmsearch.types import QueryInput
 
 _WEIGHT = re.compile(r"^(\d+(?:\.\d+)?):(?=\D)")
 
@@ -41,20 +46,24 @@ class Query:
         for term in self.terms:
             if not math.isfinite(term.weight):
                 raise QueryError(f"the weight {term.weight} is no number to multiply with; give one such as 0.5 or 2")
+            kind_of(term.item)
             if isinstance(term.item, str) and not term.item.strip():
                 raise QueryError("an empty text matches nothing; give a text or a file")
 
 
 def make_query(
-    items: str | Path | Term | Sequence[str | Path | Term],
+    items: QueryInput | Term | Iterable[QueryInput | Term],
     k: int = 10,
     modalities: str | Collection[str | Modality] | None = None,
     rerank: bool | None = None,
     cut: bool = False,
     explain: bool = False,
 ) -> Query:
-    """Build a query as Python asks it: a str is always a text, a Path always a file. Raises `QueryError`."""
-    several: Iterable[str | Path | Term] = [items] if isinstance(items, str | Path | Term) else items
+    """Build a query as Python asks it: a str is always a text, a Path always a file. Raises `QueryError`.
+
+    A list is several items of one query.
+    """
+    several: Iterable[Any] = items if is_several(items) else [items]
     terms = tuple(item if isinstance(item, Term) else Term(item) for item in several)
     names = [modalities] if isinstance(modalities, str) else modalities or ()
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,8 +116,8 @@ def _strength(query: Query, ranking: Ranking, voting: Sequence[int]) -> float:
     if len(query.terms) > 1 or best.view is View.TEXT:
         return 0.0  # never measured
     item = query.terms[0].item
-    if isinstance(item, Path) and best.query_views != {best.view}:
-        return 0.0  # a note that finds photos, or a picture that finds sounds: never measured
+    if not isinstance(item, str) and best.query_views != {best.view}:
+        return 0.0  # a note that finds photos, a picture that finds sounds, or a vector: never measured
     return strength(np.sort(ranking.scores[voting])[::-1], [item] if isinstance(item, str) else [])
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.catalog import Catalog, SegmentRow
+from mmsearch.catalog import Catalog, Ids, SegmentRow
 from mmsearch.indexes import Indexes
 from mmsearch.search.query import Query
 from mmsearch.search.routes import Route
 from mmsearch.search.scoring import standardise
 from mmsearch.spaces import Vectors
 from mmsearch.types import Modality, View
+from mmsearch.vectors import Bitmap, VectorIndex
 
 TIES = 10_000
 """How deep equal scores are followed, so that their order doesn't depend on `k`."""
@@ -25,16 +26,32 @@ class Candidates:
     """Segments that may be hits, row i of each array.
 
     `z` (n, routes) float32 is the score of each view on one scale, NaN where the segment lacks the view. `vectors`
-    holds for each route (n, dim) float32, rows of NaN likewise.
+    holds for each route (n, dim) float32, rows of NaN likewise. `segment_counts` is how many segments each content
+    has, where the query cuts copies.
     """
 
     rows: list[SegmentRow]
     z: NDArray[np.float32]
     vectors: list[NDArray[np.float32]]
+    segment_counts: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """One view's index, searched by one vector (dim,) among the embeddings that are allowed (None: all)."""
+
+    view: View
+    vector: Vectors
+    index: VectorIndex
+    allowed: Bitmap | None
+
+    def nearest(self, depth: int) -> tuple[NDArray[np.float32], Ids]:
+        """Return the scores and the embedding ids of the nearest: (1, depth) each, ids of -1 at the end."""
+        return self.index.search(self.vector[None], depth, self.allowed)
 
 
 class Retriever:
-    """Finds candidates in one library."""
+    """Finds candidates in one library. Whatever it reads of the catalog for one call is one read transaction."""
 
     def __init__(self, catalog: Catalog, indexes: Indexes) -> None:
         self._catalog = catalog
@@ -45,12 +62,13 @@ class Retriever:
 
         The contents `own` are candidates in any case.
         """
-        rows: dict[int, SegmentRow] = {}
-        for route in routes:
-            rows.update(self._search(query, route, route.vector, least))
-        if own:
-            rows.update(self._catalog.segment_rows(s for content in own for s in self._catalog.segment_ids(content)))
-        return self._with_views(query, rows.values(), routes, own)
+        searches = self._searches(query, [(route, route.vector) for route in routes])
+        with self._catalog.one_read():
+            rows = self._nearest(query, searches, least)
+            if own:
+                segments = (segment for content in own for segment in self._catalog.segment_ids(content))
+                rows.update(self._catalog.segment_rows(segments))
+            return self._with_views(query, rows.values(), routes, own)
 
     def widened(
         self,
@@ -63,35 +81,62 @@ class Retriever:
     ) -> Candidates:
         """Return the candidates and those that other vectors find, one vector per route (None: it isn't searched)."""
         held = {row.id for row in candidates.rows}
-        rows: dict[int, SegmentRow] = {}
-        for route, vector in zip(routes, vectors, strict=True):
-            if vector is not None:
-                rows.update(self._search(query, route, vector, least))
-        more = self._with_views(query, [row for i, row in rows.items() if i not in held], routes, own)
+        pairs = zip(routes, vectors, strict=True)
+        searches = self._searches(query, [(route, vector) for route, vector in pairs if vector is not None])
+        with self._catalog.one_read():
+            rows = self._nearest(query, searches, least)
+            more = self._with_views(query, [row for i, row in rows.items() if i not in held], routes, own)
         return Candidates(
             candidates.rows + more.rows,
             np.concatenate([candidates.z, more.z]),
             [np.concatenate(parts) for parts in zip(candidates.vectors, more.vectors, strict=True)],
+            {**candidates.segment_counts, **more.segment_counts},
         )
 
     def count(self, routes: Iterable[Route]) -> int:
         """Return how many vectors the largest of the routes' indexes holds."""
         return max(self._indexes.get(route.space, route.view, route.revision).count for route in routes)
 
-    def _search(self, query: Query, route: Route, vector: Vectors, least: int) -> dict[int, SegmentRow]:
-        """Return the nearest segments by id: of at least `least` contents and with all ties, or all there are."""
-        index = self._indexes.get(route.space, route.view, route.revision)
-        allowed = self._indexes.allowed(route.space, route.view, query.modalities)
-        depth = 2 * least + 50
-        while True:
-            scores, ids = index.search(vector[None], depth, allowed)
-            found = self._catalog.segment_rows(self._catalog.segments_of(ids[ids >= 0].tolist()).values())
-            rows = {i: row for i, row in found.items() if not (row.silent and route.view is View.AUDIO)}
-            exhausted = ids[0, -1] < 0 or depth >= index.count
-            tied = depth < TIES and scores[0, -1] == scores[0, min(query.k, depth) - 1]
-            if exhausted or (not tied and len({row.content_id for row in rows.values()}) >= least):
-                return rows
+    def _searches(self, query: Query, vectors: Iterable[tuple[Route, Vectors]]) -> list[_Search]:
+        """Open the index of each route. One that is behind the catalog is caught up, which no read may hold up."""
+        return [
+            _Search(
+                route.view,
+                vector,
+                self._indexes.get(route.space, route.view, route.revision),
+                self._indexes.allowed(route.space, route.view, query.modalities, route.revision),
+            )
+            for route, vector in vectors
+        ]
+
+    def _nearest(self, query: Query, searches: Sequence[_Search], least: int) -> dict[int, SegmentRow]:
+        """Return the nearest segments by id: for each search of at least `least` contents and with all ties, or all.
+
+        All searches of one depth share their reads; those that don't suffice are repeated deeper.
+        """
+        found: dict[int, dict[int, SegmentRow]] = {}
+        pending, depth = list(range(len(searches))), 2 * least + 50
+        while pending:
+            results = {n: searches[n].nearest(depth) for n in pending}
+            segment_of = self._catalog.segments_of(
+                dict.fromkeys(i for _, ids in results.values() for i in ids[ids >= 0].tolist())
+            )
+            rows = self._catalog.segment_rows(dict.fromkeys(segment_of.values()))
+            pending = []
+            for n, (scores, ids) in results.items():
+                search = searches[n]
+                segments = {segment_of[i] for i in ids[ids >= 0].tolist() if i in segment_of}
+                found[n] = {
+                    i: rows[i]
+                    for i in sorted(segments & rows.keys())
+                    if not (rows[i].silent and search.view is View.AUDIO)
+                }
+                exhausted = ids[0, -1] < 0 or depth >= search.index.count
+                tied = depth < TIES and scores[0, -1] == scores[0, min(query.k, depth) - 1]
+                if not exhausted and (tied or len({row.content_id for row in found[n].values()}) < least):
+                    pending.append(n)
             depth *= 4
+        return {i: row for n in range(len(searches)) for i, row in found[n].items()}
 
     def _with_views(
         self, query: Query, found: Iterable[SegmentRow], routes: Sequence[Route], own: Sequence[int]
@@ -117,4 +162,6 @@ class Retriever:
             if route.view is View.AUDIO:
                 z[mute, r], vectors[r][mute] = np.nan, np.nan
         scored = np.flatnonzero(~np.isnan(z).all(axis=1))
-        return Candidates([rows[i] for i in scored.tolist()], z[scored], [part[scored] for part in vectors])
+        contents = {rows[i].content_id for i in scored.tolist()} if query.cut else ()
+        counts = self._catalog.segment_counts(contents) if contents else {}
+        return Candidates([rows[i] for i in scored.tolist()], z[scored], [part[scored] for part in vectors], counts)

@@ -49,12 +49,12 @@ class Router:
         self._space_ids: dict[str, tuple[int, int | None]] = {}
         self._samples: dict[tuple[str, View], tuple[int, NDArray[np.float32], Background]] = {}
 
-    def routes(self, encoder: Encoder, views: Collection[View]) -> list[Route]:
+    def routes(self, encoder: Encoder, views: Collection[View], revision: int) -> list[Route]:
         """Return one route for each view of the items (of `views`, or of all) that the library holds.
 
-        Each is searched in the first space of the model that covers it and every term of the query.
+        Each is searched in the first space of the model that covers it and every term of the query. `revision` is
+        the catalog's.
         """
-        revision = self._catalog.revision
         own_views = any(encoder.query_views(view) == {view} for view in View)
         routes: list[Route] = []
         for view in View:
@@ -62,7 +62,7 @@ class Router:
                 continue
             query_views = encoder.query_views(view)
             space = self._profile.space_for(*query_views, view)
-            if space is None:
+            if space is None or not encoder.fits(space):
                 continue
             space_id = self._space_id(space, revision)
             if space_id is None:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.errors import ModelError, one_line
+from mmsearch.errors import ModelError, WrongModelError, one_line
 from mmsearch.files import Layout, read_bounded, remove_own, sync_folder, unpack_arrays, write_whole
 from mmsearch.layout import ADAPTED, BUILDING, HEADS
 from mmsearch.spaces.base import FrontEnd, Prepared, Space, Vectors, normalise
@@ -140,7 +140,7 @@ class AdaptedSpace:
     def encode(self, view: View, inputs: Sequence[Prepared]) -> Vectors:
         """Return (n, dim) float32, L2-normalised rows, in input order; (0, dim) for no inputs."""
         if view not in self._towers:
-            raise ModelError(f"the space {self.name} has no tower for the {view} view; use another --model")
+            raise WrongModelError(f"the space {self.name} has no tower for the {view} view; use another --model")
         return self.head(view, self._towers[view].encode(view, inputs))
 
     def head(self, view: View, vectors: Vectors) -> Vectors:

@@ -17,12 +17,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmsearch.errors import ModelError
-from mmsearch.files import open_regular, write_whole
+from mmsearch.errors import ModelError, ModelUnavailableError
+from mmsearch.files import open_regular, remove_unfinished, write_whole
 from mmsearch.spaces.places import approval_file, remedy
 from mmsearch.spaces.spec import SPEC, is_adapted, is_file_name, read_adapted_spec, read_object, read_spec
 
-_log = logging.getLogger("mmsearch")
+_log = logging.getLogger(__name__)
 _States = Mapping[str, list[int]]
 
 
@@ -47,7 +47,7 @@ def approve(name: str, folder: Path) -> None:
             raise ModelError(f"{folder / file} is damaged (its digest isn't the spec's); copy the model again")
     after = _states(folder, names)
     if any(after[name] != state for name, state in before.items()):
-        raise ModelError(f"{folder} is being changed at this moment; run it again")
+        raise ModelUnavailableError(f"{folder} is being changed at this moment; run it again")
     _remember(name, {name: {"state": after[name], "sha256": digests[name]} for name in names})
 
 
@@ -62,8 +62,12 @@ def approved_folder(name: str, path: str) -> Path | None:
     folder = Path(path)
     if not _is_unchanged(folder, known):
         if not (folder / SPEC).is_file():
-            raise ModelError(f"{folder} isn't a model's folder any more; put the model back, or use another --model")
-        raise ModelError(f"{folder} has changed since you last used it; if you trust it, {remedy(str(folder))}")
+            raise ModelUnavailableError(
+                f"{folder} isn't a model's folder any more; put the model back, or use another --model"
+            )
+        raise ModelUnavailableError(
+            f"{folder} has changed since you last used it; if you trust it, {remedy(str(folder))}"
+        )
     return folder
 
 
@@ -96,7 +100,9 @@ def _states(folder: Path, names: Iterable[str]) -> _States:
         try:
             status = os.lstat(folder / name)
         except OSError as error:
-            raise ModelError(f"{folder / name} can't be read ({error.strerror}); copy the model again") from None
+            raise ModelUnavailableError(
+                f"{folder / name} can't be read ({error.strerror}); copy the model again"
+            ) from None
         if not stat.S_ISREG(status.st_mode):
             raise ModelError(
                 f"{folder / name} is no regular file; a model's folder holds its files themselves and no links: copy "
@@ -111,13 +117,14 @@ def _digest(file: Path) -> str:
         with open_regular(file, follow_links=False) as opened:
             return hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:
-        raise ModelError(f"{file} can't be read ({error.strerror}); copy the model again") from None
+        raise ModelUnavailableError(f"{file} can't be read ({error.strerror}); copy the model again") from None
 
 
 def _remember(name: str, files: Mapping[str, Any]) -> None:
     record = approval_file(name)
     try:
         record.parent.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(record)
         write_whole(record, json.dumps({"name": name, "files": files}, indent=1).encode("utf-8", "replace"))
     except OSError as error:
         _log.warning(

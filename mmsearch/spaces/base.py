@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.errors import ModelError
+from mmsearch.errors import ModelError, WrongModelError
 from mmsearch.types import View
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def embed(space: Space, view: View, payloads: Sequence[Payload]) -> Vectors:
     """
     front_end = space.front_ends.get(view)
     if front_end is None:
-        raise ModelError(f"the space {space.name} has no tower for the {view} view; use another model")
+        raise WrongModelError(f"the space {space.name} has no tower for the {view} view; use another model")
     return space.encode(view, [front_end(payload) for payload in payloads])
 
 

@@ -14,7 +14,6 @@ all of it or nothing. `whole.json` is written last and says what each file has t
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -27,8 +26,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmsearch.errors import ModelError
-from mmsearch.files import Layout, open_regular, remove_own
+from mmsearch.errors import FULL, CacheFullError, ModelError, ModelUnavailableError
+from mmsearch.files import Layout, open_regular, remove_own, remove_unfinished, write_whole
 from mmsearch.spaces.onnx import OnnxSpace
 from mmsearch.spaces.places import cache_folder, export_folder, remedy, slug, source_file
 from mmsearch.spaces.sources import CLAP, Checkpoint, architecture_of, find_checkpoint, is_local
@@ -38,10 +37,9 @@ from mmsearch.types import View
 if TYPE_CHECKING:
     from mmsearch.spaces.towers import Towers
 
-_log = logging.getLogger("mmsearch")
+_log = logging.getLogger(__name__)
 _CHECKED_BYTES = 2**16
 """How much of a file's beginning and end is looked at before it is trusted: the whole takes a second a gigabyte."""
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def find_export(name: str, fingerprint: str = "") -> Path | None:
@@ -65,7 +63,7 @@ def kept_export(name: str, fingerprint: str) -> Path:
     recorded = _recorded_fingerprint(name)
     if recorded not in ("", fingerprint) and find_export(name, recorded):
         raise replaced(name)
-    raise ModelError(f"the model {name} isn't ready on this machine; if you trust it, {remedy(name)}")
+    raise ModelUnavailableError(f"the model {name} isn't ready on this machine; if you trust it, {remedy(name)}")
 
 
 def was_exported_here(name: str) -> bool:
@@ -205,12 +203,9 @@ def _states(checkpoint: Checkpoint) -> Mapping[str, list[int]]:
 def _remember(name: str, fingerprint: str, states: Mapping[str, list[int]]) -> None:
     file = source_file(name)
     file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent)
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as opened:
-        json.dump({"name": name, "fingerprint": fingerprint, "files": states}, opened, ensure_ascii=False)
-    Path(temporary).chmod(0o644)
-    _sync(Path(temporary))
-    Path(temporary).replace(file)
+    remove_unfinished(file)
+    record = json.dumps({"name": name, "fingerprint": fingerprint, "files": states}, ensure_ascii=False)
+    write_whole(file, record.encode("utf-8", "surrogateescape"))
 
 
 def _remembered(name: str) -> str:
@@ -274,17 +269,17 @@ def _disk_errors() -> Iterator[None]:
     except (OSError, RuntimeError) as error:  # the latter is how torch and onnx say that a file can't be written
         folder = cache_folder()
         if _is_full(error, folder):
-            raise ModelError(f"{folder}: the disk is full; free some GB there, or set MMSEARCH_CACHE") from error
+            raise CacheFullError(f"{folder}: the disk is full; free some GB there, or set MMSEARCH_CACHE") from error
         if isinstance(error, RuntimeError):
             raise
-        raise ModelError(
+        raise ModelUnavailableError(
             f"{error.filename or folder} can't be written ({error.strerror or error}); mend that, or set MMSEARCH_CACHE"
         ) from error
 
 
 def _is_full(error: OSError | RuntimeError, folder: Path) -> bool:
     if isinstance(error, OSError):
-        return error.errno in _FULL
+        return error.errno in FULL
     with suppress(OSError):
         return shutil.disk_usage(folder).free < 2**26
     return False

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmsearch.errors import ModelError, one_line
+from mmsearch.errors import ModelError, ModelUnavailableError, one_line
 from mmsearch.spaces.mel import LogMel
 from mmsearch.spaces.sources import CLAP, NAMES
 from mmsearch.spaces.spec import read_object
@@ -134,7 +134,7 @@ def _transformers() -> Any:  # noqa: ANN401  transformers is an extra
     try:
         import transformers
     except ImportError as error:
-        raise ModelError("CLAP needs transformers; pip install 'mmsearch[clap]'") from error
+        raise ModelUnavailableError("CLAP needs transformers; pip install 'mmsearch[clap]'") from error
     return transformers
 
 

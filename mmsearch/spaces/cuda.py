@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mmsearch.errors import ModelError
+from mmsearch.errors import ModelUnavailableError, WrongModelError
 from mmsearch.spaces import hub
 from mmsearch.spaces.base import Prepared, Vectors, normalise
 from mmsearch.spaces.cache import load_towers
@@ -33,7 +33,7 @@ class CudaSpace(OnnxSpace):
     def __init__(self, name: str, folder: Path, device: str = "cuda", *, fetch: bool = True) -> None:
         super().__init__(name, folder, "cpu")
         if device.startswith("cuda") and not torch.cuda.is_available():
-            raise ModelError("torch finds no CUDA device; use --device cpu or leave --device out")
+            raise ModelUnavailableError("torch finds no CUDA device; use --device cpu or leave --device out")
         self._torch_device = torch.device(device)
         # The weights are read from the checkpoint, which may be another by now than the one that was exported.
         with nullcontext() if fetch else hub.network_forbidden():
@@ -47,7 +47,7 @@ class CudaSpace(OnnxSpace):
         together at the end.
         """
         if view not in self.front_ends:
-            raise ModelError(f"the space {self.name} has no tower for the {view} view; use another --model")
+            raise WrongModelError(f"the space {self.name} has no tower for the {view} view; use another --model")
         if not len(inputs):
             return np.zeros((0, self.dim), np.float32)
         tower = self._towers[view]

@@ -15,6 +15,7 @@ import numpy as np
 
 from mmsearch.errors import ModelError, one_line
 from mmsearch.files import read_bounded
+from mmsearch.invisible import without_invisible
 from mmsearch.resample import resample
 
 if TYPE_CHECKING:
@@ -183,8 +184,8 @@ class _reported:
 
 
 def _valid(text: str) -> str:
-    """Return the text with a question mark for each byte that was no UTF-8 when it came from a command line."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    """Return the text without what nobody sees, and with a question mark for each byte that was no UTF-8."""
+    return without_invisible(text).encode("utf-8", "replace").decode("utf-8")
 
 
 @dataclass(frozen=True, slots=True)

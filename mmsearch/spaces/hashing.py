@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mmsearch.invisible import without_invisible
 from mmsearch.spaces.base import FrontEnd, Prepared, Vectors, normalise
 from mmsearch.types import View
 
@@ -110,7 +111,7 @@ class HashingSpace:
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
+    return re.findall(r"\w+", without_invisible(text).lower())
 
 
 def _direction(word: str) -> np.ndarray:

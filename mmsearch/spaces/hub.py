@@ -7,7 +7,6 @@ ones for those that the commit doesn't have, and blobs the contents.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import re
@@ -18,7 +17,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from mmsearch.errors import ModelError
+from mmsearch.errors import FULL, CacheFullError, ModelError, ModelUnavailableError, WrongModelError
 from mmsearch.files import read_bounded
 from mmsearch.paths import expand
 
@@ -36,7 +35,7 @@ _PATIENCE_S = 10.0
 def check_name(repository: str) -> None:
     """Raise `ModelError` for what can't be a repository's name."""
     if not _REPOSITORY.fullmatch(repository):
-        raise ModelError(f"{repository!r} can't be a model of the hub: write it as ORGANISATION/NAME")
+        raise WrongModelError(f"{repository!r} can't be a model of the hub: write it as ORGANISATION/NAME")
 
 
 def find(repository: str, names: Sequence[str]) -> Path | None:
@@ -69,12 +68,12 @@ def fetch_all(
         if not fetch or _offline() or all(any((folder / name).is_file() for folder in known) for name in optional):
             return here
     elif not fetch:
-        raise ModelError(
+        raise ModelUnavailableError(
             f"{repository} is not whole in the hub's cache on this machine; if you trust it, run 'mmsearch model pull "
             f"hf-hub:{repository}'"
         )
     elif _offline():
-        raise ModelError(
+        raise ModelUnavailableError(
             f"{repository} is not whole in the cache, and HF_HUB_OFFLINE forbids to fetch it; unset HF_HUB_OFFLINE and "
             f"TRANSFORMERS_OFFLINE, or use --model mini, or copy {cached} from a computer that has it"
         )
@@ -154,7 +153,7 @@ def _ask(repository: str, revision: str) -> tuple[str, dict[str, RepoSibling]]:
 
 def _choose(repository: str, names: Sequence[str], there: Collection[str]) -> str:
     if not (chosen := next((name for name in names if name in there), "")):
-        raise ModelError(f"{repository} on the hub has no {' or '.join(names)}; choose another model")
+        raise WrongModelError(f"{repository} on the hub has no {' or '.join(names)}; choose another model")
     return chosen
 
 
@@ -164,7 +163,7 @@ def _check_room(repository: str, files: Sequence[RepoSibling]) -> None:
     coming = [file for file in files if not (blobs / str(file.lfs.sha256 if file.lfs else file.blob_id)).is_file()]
     need = sum(file.size or 0 for file in coming)
     if need > (free := shutil.disk_usage(next(place for place in (cache, *cache.parents) if place.exists())).free):
-        raise ModelError(
+        raise CacheFullError(
             f"{repository} needs {need / 1e6:,.1f} MB more in {cache}, where {free / 1e6:,.1f} MB are free; make room "
             "there, or set HF_HOME to a folder on another disk"
         )
@@ -175,9 +174,9 @@ def _refusal(repository: str, what: str, error: BaseException) -> ModelError:
     from huggingface_hub.errors import FileMetadataError, GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
     if isinstance(error, OSError) and error.errno:  # of the disk: the network's are wrapped
-        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        full = error.errno in FULL
         remedy = "make room there" if full else "make that folder writable"
-        return ModelError(
+        return (CacheFullError if full else ModelUnavailableError)(
             f"{what} can't be kept in {_cache_folder()}: {error.strerror}; {remedy}, or set HF_HOME to another folder"
         )
     misfits = (FileMetadataError, ValueError, TypeError, KeyError)
@@ -186,23 +185,29 @@ def _refusal(repository: str, what: str, error: BaseException) -> ModelError:
     if not isinstance(error, HfHubHTTPError):
         why = "it doesn't answer as the hub does" if isinstance(error, misfits) else str(error) or "no answer in time"
         why = (getattr(error, "strerror", None) or why).splitlines()[0].rstrip(".")  # a bad certificate is both
-        return ModelError(
+        return ModelUnavailableError(
             f"{what} can't be fetched from {_endpoint()}: {why}; check the network, the proxy and HF_ENDPOINT and run "
             f"it again, or use --model mini, or copy {_folder_of(repository)} from a computer that has it"
         )
     status, page = error.response.status_code, f"{_endpoint()}/{repository}"
     log_in = "log in with `hf auth login` or set HF_TOKEN"
     if isinstance(error, GatedRepoError):
-        return ModelError(f"{repository} is gated: accept its terms on {page}, then {log_in}")
+        return ModelUnavailableError(f"{repository} is gated: accept its terms on {page}, then {log_in}")
     if error.response.headers.get("X-Error-Message", "").startswith("Invalid credentials"):
-        return ModelError(f"the hub doesn't accept your token for {repository}: {log_in}, or remove the token")
+        return ModelUnavailableError(
+            f"the hub doesn't accept your token for {repository}: {log_in}, or remove the token"
+        )
     if isinstance(error, RepositoryNotFoundError) or (status in {401, 404} and what == repository):
-        return ModelError(f"the hub has no model {repository}, or it is private: check the name, or {log_in}")
+        return WrongModelError(f"the hub has no model {repository}, or it is private: check the name, or {log_in}")
     if status == 429:
-        return ModelError(f"the hub takes no more requests for {what} now (HTTP 429); wait some minutes, or {log_in}")
+        return ModelUnavailableError(
+            f"the hub takes no more requests for {what} now (HTTP 429); wait some minutes, or {log_in}"
+        )
     if status >= 500:
-        return ModelError(f"the hub has a fault (HTTP {status} for {what}); try again later, or use --model mini")
-    return ModelError(f"the hub refuses {what} (HTTP {status}); see {page}, and {log_in}")
+        return ModelUnavailableError(
+            f"the hub has a fault (HTTP {status} for {what}); try again later, or use --model mini"
+        )
+    return ModelUnavailableError(f"the hub refuses {what} (HTTP {status}); see {page}, and {log_in}")
 
 
 @contextmanager

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -12,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmsearch.errors import ModelError, one_line
+from mmsearch.errors import ModelError, ModelUnavailableError, WrongModelError, one_line
 from mmsearch.files import open_regular
 from mmsearch.spaces.base import FrontEnd, Prepared, SoundFrontEnd, Vectors, normalise
 from mmsearch.spaces.front_ends import Resampled, Tokens, Waveform
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TOWERS", "OnnxSpace", "load_onnxruntime", "pad"]
 
+_log = logging.getLogger(__name__)
 _CHUNK = {View.VISUAL: 32, View.TEXT: 64, View.AUDIO: 8}
 """How many inputs one run of a tower takes: enough to fill the cores, little enough to bound memory."""
 
@@ -45,6 +49,7 @@ class OnnxSpace:
         self.fingerprint = self._spec.fingerprint
         self.pin = f"{name}#{self.fingerprint}" if self.is_exported else name
         self._sessions: dict[View, ort.InferenceSession] = {}
+        self._loading = threading.Lock()
         if device == "cuda":  # said now, not when the first batch is ready
             _providers(device)
 
@@ -84,7 +89,7 @@ class OnnxSpace:
         Inputs of similar length run together, so that little of a batch is padding.
         """
         if view not in self.front_ends:
-            raise ModelError(f"the space {self.name} has no tower for the {view} view; use another --model")
+            raise WrongModelError(f"the space {self.name} has no tower for the {view} view; use another --model")
         out = np.zeros((len(inputs), self.dim), np.float32)
         order = sorted(range(len(inputs)), key=lambda i: inputs[i].shape[0])
         for start in range(0, len(order), _CHUNK[view]):
@@ -139,14 +144,19 @@ class OnnxSpace:
         self._session(view)
 
     def _session(self, view: View) -> ort.InferenceSession:
-        if view not in self._sessions:
-            file = self.tower_file(view)
-            # Weights that are mapped and not packed anew: 0.1 s instead of 0.6 s for the one text that a query has.
-            packed = view is not View.TEXT or not file.with_suffix(".bin").exists()
-            # A tower that reads pieces is written as it is to be run: looking for better takes as long as loading it.
-            final = view is View.TEXT and self._spec.text is not None and bool(self._spec.text.pieces)
-            self._sessions[view] = _load(file, self._device, packed=packed, final=final)
-        return self._sessions[view]
+        """Return the session of a tower; of several threads that need it first, one loads it."""
+        if (session := self._sessions.get(view)) is not None:
+            return session
+        with self._loading:
+            if view not in self._sessions:
+                began, file = time.monotonic(), self.tower_file(view)
+                # Mapping the weights without packing them takes 0.1 s instead of 0.6 s for the one text of a query.
+                packed = view is not View.TEXT or not file.with_suffix(".bin").exists()
+                # A tower of pieces is written as it is to be run: looking for better takes as long as loading it.
+                final = view is View.TEXT and self._spec.text is not None and bool(self._spec.text.pieces)
+                self._sessions[view] = _load(file, self._device, packed=packed, final=final)
+                _log.debug("loaded %s in %.3f s", file, time.monotonic() - began)
+            return self._sessions[view]
 
     def verify(self) -> None:
         """Compare every file with the digest in the spec. Raises `ModelError` naming the first that differs."""
@@ -155,7 +165,9 @@ class OnnxSpace:
                 with open_regular(self._folder / name) as file:
                     found = hashlib.file_digest(file, "sha256").hexdigest()
             except OSError as error:
-                raise ModelError(f"{self._folder / name} can't be read ({error.strerror}); reinstall it") from None
+                raise ModelUnavailableError(
+                    f"{self._folder / name} can't be read ({error.strerror}); reinstall it"
+                ) from None
             if found != digest:
                 raise ModelError(f"{self._folder / name} is damaged (its digest isn't the spec's); reinstall it")
 
@@ -201,7 +213,7 @@ def _providers(device: str) -> list[str]:
     """Return what onnxruntime is to run on, best first. Raises `ModelError` where CUDA is asked for in vain."""
     has_cuda = device != "cpu" and "CUDAExecutionProvider" in load_onnxruntime().get_available_providers()
     if device == "cuda" and not has_cuda:
-        raise ModelError("this onnxruntime can't use CUDA; use --device cpu or leave --device out")
+        raise ModelUnavailableError("this onnxruntime can't use CUDA; use --device cpu or leave --device out")
     return ["CUDAExecutionProvider", "CPUExecutionProvider"] if has_cuda else ["CPUExecutionProvider"]
 
 
@@ -219,6 +231,8 @@ def _load(file: Path, device: str, *, packed: bool, final: bool = False) -> ort.
     try:
         open_regular(file).close()  # onnxruntime would wait for a pipe
         return ort.InferenceSession(str(file), options, providers=_providers(device))
+    except ModelError:
+        raise
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
         reason = one_line((isinstance(error, OSError) and error.strerror) or error)
         raise ModelError(f"{file} can't be loaded ({reason}); copy its folder again") from error

@@ -20,7 +20,7 @@ from mmsearch.spaces.spec import read_object
 from mmsearch.spaces.towers import Tower, Towers, bounded_memory, quiet
 from mmsearch.types import View
 
-_log = logging.getLogger("mmsearch")
+_log = logging.getLogger(__name__)
 
 
 class _Picture(torch.nn.Module):

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mmsearch.errors import ModelError
+from mmsearch.errors import ModelError, ModelUnavailableError, WrongModelError
 from mmsearch.files import is_real_folder
 from mmsearch.spaces.adapted import AdaptedSpace
 from mmsearch.spaces.base import Space
@@ -97,7 +97,7 @@ def _kept(name: str, fingerprint: str, device: str, *, asked: bool) -> Space:
     """Return an exported space; only a model that is `asked` for may be exported for it."""
     folder = export_model(name, fingerprint) if asked else kept_export(name, fingerprint)
     if device == "cuda" and not asked and not was_exported_here(name):
-        raise ModelError(f"the checkpoint of {name} was never used on this machine; use --device cpu")
+        raise ModelUnavailableError(f"the checkpoint of {name} was never used on this machine; use --device cpu")
     return _exported(name, folder, device, fetch=asked)
 
 
@@ -125,7 +125,7 @@ def _own_folder(name: str, own: Path | None) -> Path:
         if is_real_folder(folder, own) and (folder / SPEC).is_file():
             return folder
     where = "outside its own library" if own is None else f"in {own}"
-    raise ModelError(f"there is no space {name} {where}; name another model, or a folder: local-dir:DIR")
+    raise WrongModelError(f"there is no space {name} {where}; name another model, or a folder: local-dir:DIR")
 
 
 def mini_folder() -> Path:
@@ -134,4 +134,4 @@ def mini_folder() -> Path:
     for folder in (package / "data" / "mini", package.parent / "data" / "mini"):
         if (folder / SPEC).is_file():
             return folder
-    raise ModelError(f"the embedded space is missing from {package}; reinstall mmsearch")
+    raise ModelUnavailableError(f"the embedded space is missing from {package}; reinstall mmsearch")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from mmsearch.errors import ModelError
+from mmsearch.errors import ModelError, ModelUnavailableError
 from mmsearch.spaces import hub
 from mmsearch.spaces.adapted import AdaptedSpace
 from mmsearch.spaces.base import SoundFrontEnd, Space
@@ -23,7 +23,7 @@ from mmsearch.spaces.places import remedy
 from mmsearch.spaces.sources import HUB, WEIGHTS, canonical
 from mmsearch.types import View
 
-_log = logging.getLogger("mmsearch")
+_log = logging.getLogger(__name__)
 _BUILT_IN = ("mini", "hashing")
 _MOST_PINS = 16
 _MOST_NAME = 4096
@@ -144,7 +144,9 @@ def for_indexing(profile: Profile, device: str) -> Profile:
     torn = [space for space in run if isinstance(space, OnnxSpace) and is_torn(space)]
     for space in torn:
         if not (profile.asked and space in profile.spaces):
-            raise ModelError(f"the files of the model {space.name} are damaged in the cache; {remedy(space.name)}")
+            raise ModelUnavailableError(
+                f"the files of the model {space.name} are damaged in the cache; {remedy(space.name)}"
+            )
         export_model(space.name, space.fingerprint, fresh=True)
     if torn:
         profile = load_profile(profile.name, device, profile.pins, profile.own, asked=profile.asked)

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mmsearch.errors import ModelError
+from mmsearch.errors import ModelUnavailableError, WrongModelError
 from mmsearch.files import open_regular
 from mmsearch.paths import expand
 from mmsearch.spaces import hub
@@ -85,7 +85,9 @@ class Checkpoint:
             with open_regular(self.weights) as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            raise ModelError(f"{self.weights} can't be read ({error.strerror}); check its permissions") from None
+            raise ModelUnavailableError(
+                f"{self.weights} can't be read ({error.strerror}); check its permissions"
+            ) from None
 
 
 def canonical(name: str) -> str:
@@ -135,7 +137,7 @@ def _split(name: str) -> tuple[str, str]:
     near = get_close_matches(architecture or whole, known, n=3)
     hint = f"; open_clip has {', '.join(near)}" if near else ""
     own = ", ".join(model.name for model in known_models())
-    raise ModelError(
+    raise WrongModelError(
         f"no model is called {name!r}{hint}; a model is auto, {own}, NAME/TAG, NAME:CHECKPOINT, hf-hub:ORG/REPO or "
         "local-dir:DIR"
     )
@@ -143,12 +145,12 @@ def _split(name: str) -> tuple[str, str]:
 
 def _absolute(path: str) -> Path:
     if not path:
-        raise ModelError("the model's name lacks a path after its colon; give one: local-dir:/models/mine")
+        raise WrongModelError("the model's name lacks a path after its colon; give one: local-dir:/models/mine")
     found = Path(os.path.abspath(expand(path)))  # noqa: PTH100  .. and . are taken out, and links stay
     try:
         str(found).encode()
     except UnicodeEncodeError:
-        raise ModelError(f"{found} isn't valid UTF-8, which PyTorch and the catalog need; rename it") from None
+        raise WrongModelError(f"{found} isn't valid UTF-8, which PyTorch and the catalog need; rename it") from None
     return found
 
 
@@ -162,9 +164,11 @@ def find_checkpoint(name: str, *, fetch: bool = True) -> Checkpoint:
         architecture, _, file = name.partition(":")
         weights = Path(file)
         if not weights.is_file():
-            raise ModelError(f"{weights} isn't a file; give the checkpoint's path: --model {architecture}:FILE")
+            raise WrongModelError(f"{weights} isn't a file; give the checkpoint's path: --model {architecture}:FILE")
         if weights.suffix not in _SUFFIXES:
-            raise ModelError(f"{weights} is no checkpoint (none of {', '.join(sorted(_SUFFIXES))}); give another file")
+            raise WrongModelError(
+                f"{weights} is no checkpoint (none of {', '.join(sorted(_SUFFIXES))}); give another file"
+            )
         return Checkpoint(name, OPEN_CLIP, weights, architecture=architecture)
     return _published(name, fetch=fetch)
 
@@ -178,10 +182,10 @@ def _in_repository(name: str, *, fetch: bool) -> Checkpoint:
 
 def _in_folder(name: str, folder: Path) -> Checkpoint:
     if not folder.is_dir():
-        raise ModelError(f"{folder} isn't a folder; give the one that holds the model: --model local-dir:DIR")
+        raise WrongModelError(f"{folder} isn't a folder; give the one that holds the model: --model local-dir:DIR")
     family = next((family for config, family in CONFIGS.items() if (folder / config).is_file()), None)
     if family is None:
-        raise ModelError(
+        raise WrongModelError(
             f"{folder} holds no model: neither open_clip_config.json nor a CLAP's config.json is there; "
             "give the folder that has one"
         )
@@ -189,7 +193,7 @@ def _in_folder(name: str, folder: Path) -> Checkpoint:
     found = found or sorted(file for file in folder.iterdir() if file.suffix in _SUFFIXES and file.is_file())
     if not found or (len(found) > 1 and found[0].name not in NAMES[family]):
         what = f"several checkpoints ({', '.join(file.name for file in found[:4])})" if found else "no weights"
-        raise ModelError(f"{folder} holds {what}; call the one that counts {NAMES[family][0]}")
+        raise WrongModelError(f"{folder} holds {what}; call the one that counts {NAMES[family][0]}")
     return Checkpoint(name, family, found[0], folder, f"{FOLDER}{folder}")
 
 
@@ -205,9 +209,11 @@ def _published(name: str, *, fetch: bool) -> Checkpoint:
     if not found:
         which = f"has no checkpoint {tag!r}" if tag else "has several checkpoints"
         offered = f"give one of: {', '.join(tags)}" if tags else "give a file: NAME:CHECKPOINT"
-        raise ModelError(f"{architecture} {which}; {offered}")
+        raise WrongModelError(f"{architecture} {which}; {offered}")
     if not (place := found.get("hf_hub")):
-        raise ModelError(f"{name} isn't on the hub; download {found.get('url')} and use --model {architecture}:FILE")
+        raise WrongModelError(
+            f"{name} isn't on the hub; download {found.get('url')} and use --model {architecture}:FILE"
+        )
     repository, _, file = str(place).rpartition("/")
     # A published .bin or .pt may have a twin that holds nothing but numbers.
     names = (str(Path(file).with_suffix(".safetensors")), file) if file else NAMES[OPEN_CLIP]
@@ -226,7 +232,9 @@ def architecture_of(checkpoint: Checkpoint) -> dict[str, Any]:
     try:
         weights_bytes = checkpoint.weights.stat().st_size
     except OSError as error:
-        raise ModelError(f"{checkpoint.weights} can't be read ({error.strerror}); check its permissions") from None
+        raise ModelUnavailableError(
+            f"{checkpoint.weights} can't be read ({error.strerror}); check its permissions"
+        ) from None
     names = [*CONFIGS, *(name for name in _BESIDE if name.endswith("config.json") and name != "config.json")]
     found = {
         name: read_architecture(checkpoint.folder / name, weights_bytes)

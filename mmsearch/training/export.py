@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
-from mmsearch.errors import ModelError
+from mmsearch.errors import TrainingError
 from mmsearch.files import write_whole
 from mmsearch.spaces import OnnxSpace, normalise
 from mmsearch.spaces.front_ends import Tokens
@@ -230,7 +230,9 @@ def _check(tower: nn.Module, inputs: tuple[Tensor, ...], space: OnnxSpace, view:
     got = normalise(space.run_tower(view, *(one.numpy() for one in fewer)))
     least = float((wanted * got).sum(axis=1).min())
     if not least >= _LEAST_COSINE:
-        raise ModelError(f"the {view} tower can't be exported: cosine {least:.4f} with torch's; train it with less lr")
+        raise TrainingError(
+            f"the {view} tower can't be exported: cosine {least:.4f} with torch's; train it with less lr"
+        )
 
 
 def background(towers: nn.ModuleDict, material: Material) -> dict[str, tuple[float, float]]:

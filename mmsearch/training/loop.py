@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmsearch.errors import UsageError, one_line
+from mmsearch.errors import TrainingError, UsageError, one_line
 from mmsearch.files import write_whole
 
 _SEED_STRIDE = 1_000_003
@@ -128,7 +128,7 @@ def _step(
     loss = torch.stack(list(terms.values())).sum()
     if not torch.isfinite(loss):
         said = ", ".join(f"{name} {float(term.detach()):.3g}" for name, term in terms.items())
-        raise UsageError(f"the losses are no longer finite at step {step} ({said}); lower lr in the recipe")
+        raise TrainingError(f"the losses are no longer finite at step {step} ({said}); lower lr in the recipe")
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(weights, _CLIP)

@@ -112,24 +112,6 @@ def distil_features(student: Tensor, target: Tensor, mean: Tensor, std: Tensor) 
     return cosine_distance((student - mean) * scale, (target - mean) * scale)
 
 
-def distil_similarity(student: Tensor, teacher: Tensor, temperature: float | Tensor) -> Tensor:
-    """Return the mean over rows of KL(teacher ‖ student) of how each row is like the other rows of its own batch.
-
-    Likeness is the softmax of cosine / temperature over the n − 1 others: the row itself, always the most alike, would
-    outweigh them all. The two batches may have different dims; row i of both is the same thing.
-    """
-    said = F.log_softmax(_others(teacher) / temperature, dim=1)
-    found = F.log_softmax(_others(student) / temperature, dim=1)
-    return F.kl_div(found, said, log_target=True, reduction="batchmean")
-
-
-def _others(embeddings: Tensor) -> Tensor:
-    """Return (n, n − 1), the cosines of each row with the others, in their order."""
-    n = len(embeddings)
-    off = ~torch.eye(n, dtype=torch.bool, device=embeddings.device)
-    return (embeddings @ embeddings.T)[off].view(n, max(n - 1, 0))
-
-
 def distil_classes(embeddings: Tensor, labels: Tensor, probabilities: Tensor, scale: float | Tensor) -> Tensor:
     """Return the mean over rows of KL(probabilities ‖ softmax(scale · cosine with the labels)).
 

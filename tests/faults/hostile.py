@@ -147,7 +147,7 @@ SCHEMAS = {
     "without media": "DROP TABLE media",
     "without settings": "DROP TABLE setting",
     "without revisions": "DROP TABLE revision",
-    "without a column": "ALTER TABLE segment DROP COLUMN text",
+    "without a column": "ALTER TABLE text DROP COLUMN language",
     "media is a view": "ALTER TABLE media RENAME TO hidden; CREATE VIEW media AS SELECT * FROM hidden",
     "media is an endless view": "ALTER TABLE media RENAME TO hidden; CREATE VIEW media AS "
     f"{_ENDLESS} i AS id, 'x' AS path, i AS content_id, 1 AS size_bytes, 1 AS mtime_ns, '' AS sidecars, '1' AS device"
@@ -213,7 +213,7 @@ COLUMNS = {
     "media.content_id": ("777777", "'x'"),
     "segment.start_s": ("'x'", "9e999", "-5.0", "x'ff'"),
     "segment.end_s": ("'x'", "-9e999"),
-    "segment.text": ("x'ff00'", "7", "printf('%.*c', 200000, 'x')", "char(27) || '[2J'"),
+    "text.words": ("x'ff00'", "7", "printf('%.*c', 200000, 'x')", "char(27) || '[2J'"),
     "segment.silent": ("7", "'x'"),
     "segment.content_id": ("777777",),
     "embedding.view": ("'nonsense'", "x'ff'"),

@@ -150,7 +150,7 @@ class Bench:
         elif ended.signal and not (killing and ended.signal == signal.SIGKILL):
             yield f"crash: it ended by {signal.Signals(ended.signal).name}"
         elif not killing:
-            yield from unkind(ended.said[0]) if ended.said else ["crash: it ended by itself"]
+            yield from unkind(ended.said[0], self.operation.notices) if ended.said else ["crash: it ended by itself"]
         try:
             yield from self._lost(read_state(self.place.library))
         except sqlite3.Error as error:
@@ -200,9 +200,13 @@ class Bench:
             yield "media: a file was changed"
 
 
-def unkind(said: Said) -> Iterator[str]:
-    """Yield what is wrong with the end of a command that met an error: it succeeds, or exits 2 with one clear line."""
-    lines = said.err.splitlines()
+def unkind(said: Said, notices: Sequence[str] = ()) -> Iterator[str]:
+    """Yield what is wrong with the end of a command that met an error: it succeeds, or exits 2 with one clear line.
+
+    Lines before it that hold one of the notices aren't counted.
+    """
+    *before, last = said.err.splitlines() or [""]
+    lines = [line for line in before if not any(notice in line for notice in notices)] + [last] * bool(last)
     if said.code not in (0, 2):
         yield f"message: exit {said.code}: {said.err.strip()[:200]}"
     elif said.code == 2 and len(lines) != 1:

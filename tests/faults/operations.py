@@ -13,7 +13,6 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +81,8 @@ class Operation:
     query: str = "a red note about low sounds"
     refusals: tuple[str, ...] = ()
     """What the same command may say when it is run again, for it had been done already."""
+    notices: tuple[str, ...] = ()
+    """What the command may say on lines of their own before it meets the error."""
 
     @property
     def next_runs(self) -> tuple[tuple[str, ...], ...]:
@@ -197,7 +198,7 @@ def _rotten(place: Place) -> None:
     _indexed(place)
     with closing(sqlite3.connect(place.library / "catalog.sqlite")) as catalog:
         catalog.execute("UPDATE embedding SET vector = zeroblob(128) WHERE view = 'visual' AND id % 2 = 0")
-        catalog.execute("UPDATE segment SET text = 'something else' WHERE text LIKE 'Note passage 7%'")
+        catalog.execute("UPDATE text SET words = 'something else' WHERE words LIKE 'Note passage 7%'")
         catalog.commit()
     index = next(place.library.glob("indexes/*/*/audio/base-*.faiss"))
     content = bytearray(index.read_bytes())
@@ -235,9 +236,9 @@ OPERATIONS = (
         query="a lighthouse",
         refusals=("is adapted already",),
     ),
-    Operation("model pull (export)", PULL, _checkpoint, query=""),
+    Operation("model pull (export)", PULL, _checkpoint, query="", notices=("exporting ",)),
     Operation("first use of an old catalog", ("query", "red", "--library", "{library}", "--json"), _old),
-    *([Operation("doctor --repair", DOCTOR, _rotten)] if find_spec("mmsearch.doctor") else []),
+    Operation("doctor --repair", DOCTOR, _rotten, notices=("holds damaged vectors",)),
 )
 
 

@@ -23,7 +23,8 @@ FROM media JOIN content ON content.id = media.content_id
      LEFT JOIN embedded ON embedded.content_id = content.id LEFT JOIN profile ON profile.id = embedded.profile_id
 """
 _VECTORS = """
-SELECT segment.content_id, segment.profile_id, segment.id, start_s, end_s, text, silent, space.name, space.fingerprint,
+SELECT segment.content_id, segment.profile_id, segment.id, start_s, end_s, silent, space.name, space.fingerprint,
+       (SELECT group_concat(origin || language || ' ' || words, char(0)) FROM text WHERE segment_id = segment.id),
        view, embedding.modality, hex(vector)
 FROM segment LEFT JOIN embedding ON embedding.segment_id = segment.id LEFT JOIN space ON space.id = space_id
 """

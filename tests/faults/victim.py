@@ -29,7 +29,8 @@ from shim import Fault, arm, disarm
 from sqlalchemy import Engine
 
 import indexer.decode
-from mmsearch import cli
+from mmsearch.cli import program
+from mmsearch.cli.app import app
 from mmsearch.sandbox.keeper import Job
 from mmsearch.sandbox.work import PreparedContent, Work
 
@@ -93,8 +94,8 @@ def decode_inline() -> None:
 
 def build_once() -> None:
     """Let the command line be built once, and not by every fork."""
-    command = typer.main.get_command(cli.app)
-    cli.app = lambda **options: command.main(**options)  # type: ignore[assignment]
+    command = typer.main.get_command(app)
+    vars(program)["app"] = lambda **options: command.main(**options)
 
 
 def warm_up(folder: Path) -> None:
@@ -210,7 +211,7 @@ def _command(arguments: Sequence[str], fault: Fault | None, roots: Sequence[Path
     try:
         if fault is not None:
             arm(fault, roots)
-        cli.main()
+        program.main()
     except _Left as left:
         code = int(left.args[0])
     except BaseException as error:

@@ -7,13 +7,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from mmsearch import thumbnails
-from mmsearch.output import clock, count, print_json, warn
+from mmsearch import wire
+from mmsearch.cli.streams import print_json, warn
+from mmsearch.cli.units import clock, count
 from mmsearch.printable import printable
-from mmsearch.search.answer import Answer
-from mmsearch.types import Hit, Why
+from mmsearch.types import Answer, Hit, Why
 
 _EXCERPT = 160
 _STRONG = 0.5
@@ -21,21 +20,9 @@ _STRONG = 0.5
 
 
 def show_json(hits: Sequence[Hit]) -> None:
-    r"""Print hits as JSON, one object a line; bytes of a path that aren't UTF-8 appear as \udcXX."""
+    """Print hits as JSON, one object a line."""
     for hit in hits:
-        fields = {
-            "rank": hit.rank,
-            "score": round(hit.score, 6),
-            "confidence": None if hit.confidence is None else round(hit.confidence, 4),
-            "path": str(hit.path),
-            "modality": hit.modality,
-            "view": hit.view,
-            "start_s": hit.start_s,
-            "end_s": hit.end_s,
-            "text": hit.text,
-            "space": hit.space,
-        }
-        print_json(fields if hit.why is None else fields | {"why": _why(hit.why)})
+        print_json(wire.from_hit(hit))
 
 
 def show_paths(hits: Sequence[Hit], *, nul: bool) -> None:
@@ -83,6 +70,8 @@ def _show_table(hits: Sequence[Hit]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from mmsearch.cli import thumbnails
 
     console = Console()
     protocol = thumbnails.protocol(sys.stdout)
@@ -133,15 +122,6 @@ def _reasons(why: Why) -> str:
     if why.hubness is not None:
         parts.append(f"a hub by {why.hubness:.2f}")
     return "; ".join(parts)
-
-
-def _why(why: Why) -> dict[str, Any]:
-    return {
-        "first_stage": round(why.first_stage, 6),
-        "hubness": None if why.hubness is None else round(why.hubness, 6),
-        "agreement": round(why.agreement, 6),
-        "neighbours": [{"path": str(one.path), "similarity": round(one.similarity, 6)} for one in why.neighbours],
-    }
 
 
 def _short(path: Path) -> str:

@@ -1,150 +1,28 @@
-"""What the command line prints: results to stdout, everything else to stderr; tables for people, JSON for programs."""
+"""What commands report: tables and sentences for people, JSON for programs. The hits of a query are in `hits`."""
 
 from __future__ import annotations
 
-import io
-import json
-import logging
-import math
-import os
 import sys
-import traceback
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmsearch.printable import printable
+from mmsearch import wire
+from mmsearch.cli.streams import print_json, say, warn
+from mmsearch.cli.units import count
 from mmsearch.spaces import ModelInfo
-from mmsearch.types import AdaptReport, Check, Failure, IndexReport, Progress, Status
+from mmsearch.types import AdaptReport, Check, Evaluation, Failure, IndexReport, Status
 
 if TYPE_CHECKING:
-    from mmsearch.evaluate import Evaluation
     from mmsearch.metrics import Interval
 
 _SHOWN_FAILURES = 10
 
 
-class _Teller(logging.Handler):
-    """Prints what a part of mmsearch has to tell a person: a download, an export, the model that `auto` is."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        warn(record.getMessage())
-
-
-class _Escaped(logging.Formatter):
-    """Formats what libraries log, tracebacks included, so that no word in it can steer the terminal."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return "\n".join(map(printable, super().format(record).splitlines()))
-
-
-def prepare_streams() -> None:
-    """Make both streams take any text, and keep what libraries log or warn about off the terminal."""
-    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115  None where the caller closed it
-    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    debugging = os.environ.get("MMSEARCH_DEBUG") == "1"
-    logging.basicConfig(level=logging.DEBUG if debugging else logging.ERROR)
-    for handler in logging.getLogger().handlers:
-        handler.setFormatter(_Escaped(logging.BASIC_FORMAT))
-    told = logging.getLogger("mmsearch")  # what takes long is said, once it begins
-    told.addHandler(_Teller())
-    told.setLevel(logging.INFO)
-    told.propagate = False
-    if not debugging:
-        warnings.simplefilter("ignore")
-
-
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun: 1 file, 2,000 files."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def megabytes(folder: Path) -> str:
-    """Return how much the files of a folder take on disk."""
-    return f"{sum(file.stat().st_size for file in folder.iterdir()) / 1e6:,.0f} MB"
-
-
-def warn(line: str) -> None:
-    """Print one line to stderr."""
-    sys.stderr.write(f"mmsearch: {printable(line)}\n")
-    sys.stderr.flush()
-
-
-def say(line: str) -> None:
-    """Print one line to stdout."""
-    sys.stdout.write(f"{printable(line)}\n")
-
-
-def note(line: str) -> None:
-    """Print one line of progress to stderr."""
-    sys.stderr.write(f"{printable(line)}\n")
-    sys.stderr.flush()
-
-
-def show_traceback(error: BaseException) -> None:
-    """Print to stderr where an error was raised."""
-    for line in "".join(traceback.format_exception(error)).splitlines():
-        note(line)
-
-
-@contextmanager
-def progress_bar(
-    what: str = "indexing", unit: str = "files", *, quiet: bool
-) -> Iterator[Callable[[Progress], None] | None]:
-    """Show a bar on stderr with rate, time left and what bounds the run, where a person is looking."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich import progress as bars
-    from rich.console import Console
-
-    with bars.Progress(
-        bars.TextColumn("{task.description}"),
-        bars.BarColumn(),
-        bars.MofNCompleteColumn(),
-        bars.TextColumn("{task.fields[rate]}"),
-        bars.TimeRemainingColumn(),
-        bars.TextColumn("{task.fields[note]}", markup=False),  # a file may be called "[red]" or "[/]"
-        console=Console(stderr=True),
-        transient=True,
-    ) as bar:
-        task = bar.add_task(what, total=None, rate="", note="")
-
-        def show(state: Progress) -> None:
-            speed = bar.tasks[0].speed
-            failed = f", {state.failed:,} failed" if state.failed else ""
-            if state.under_way is not None:
-                failed += f", {printable(state.under_way.name[-40:])} {clock(state.until_s)}"
-            bar.update(
-                task,
-                completed=state.done,
-                total=state.total,
-                rate=f"{speed:,.0f} {unit}/s" if speed else "",
-                note=f"bound by {state.bound}{failed}" if state.bound else "",
-            )
-
-        yield show
-
-
 def show_report(report: IndexReport, standing: int, *, as_json: bool, pruned: bool = False) -> None:
     """Print what an index run did; `standing` are the files that can't be indexed, of this run and before."""
     if as_json:
-        print_json(
-            {
-                "added": report.added,
-                "updated": report.updated,
-                "reused": report.reused,
-                "removed": report.removed,
-                "failed": report.failed,
-                "seconds": report.seconds,
-                "failures": [_failure(failure) for failure in report.failures],
-            }
-        )
+        print_json(wire.from_index_report(report))
     else:
         say(
             f"{report.added:,} added, {report.updated:,} updated, {report.reused:,} reused, "
@@ -171,32 +49,10 @@ def show_report(report: IndexReport, standing: int, *, as_json: bool, pruned: bo
         warn("stopped early; what was ready is committed, and the same command goes on from there")
 
 
-def clock(seconds: float) -> str:
-    """Return seconds as a clock shows them: 02:05, 1:02:05; "?" where they are no number."""
-    if not math.isfinite(seconds):
-        return "?"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"
-
-
 def show_status(status: Status, failures: Sequence[Failure], *, as_json: bool) -> None:
     """Print what a library holds, and the files that can't be indexed, by reason."""
     if as_json:
-        print_json(
-            {
-                "library": str(status.library),
-                "profile": status.profile,
-                "media": dict(status.media),
-                "segments": status.segments,
-                "failures": status.failures,
-                "indexes": [
-                    {"space": i.space, "view": i.view, "kind": i.kind, "count": i.count, "stale": i.stale}
-                    for i in status.indexes
-                ],
-                "bytes": status.bytes,
-            }
-        )
+        print_json(wire.from_status(status))
         return
     say(f"library   {status.library} ({status.bytes / 1e6:,.1f} MB)")
     say(f"profile   {status.profile}")
@@ -239,10 +95,7 @@ def show_evaluations(evaluations: Sequence[Evaluation], *, as_json: bool) -> Non
     for evaluation in evaluations:
         direction, difference = evaluation.direction, evaluation.difference
         if as_json:
-            fields: dict[str, Any] = {name: _triple(found) for name, found in evaluation.metrics.items()}
-            if difference:
-                fields["difference"] = {name: _triple(found) for name, found in difference.items()}
-            print_json({"direction": direction, "queries": evaluation.queries, **fields})
+            print_json(wire.from_evaluation(evaluation))
             continue
         terminal = sys.stdout.isatty()
         if terminal:
@@ -254,7 +107,7 @@ def show_evaluations(evaluations: Sequence[Evaluation], *, as_json: bool) -> Non
             if terminal:
                 say(f"  {name:<16}{_interval(found):<28}  {_interval(added, '+') if added else ''}".rstrip())
             else:
-                numbers = [*_triple(found), *(_triple(added) if added else ())]
+                numbers = [*wire.from_interval(found), *(wire.from_interval(added) if added else ())]
                 fields_of_line = [direction, str(evaluation.queries), name, *(f"{number:.4f}" for number in numbers)]
                 sys.stdout.write("\t".join(fields_of_line) + "\n")
 
@@ -262,19 +115,7 @@ def show_evaluations(evaluations: Sequence[Evaluation], *, as_json: bool) -> Non
 def show_adapted(report: AdaptReport, *, as_json: bool) -> None:
     """Print what adapting gained in each direction, and whether it was kept."""
     if as_json:
-        gains = [
-            {
-                "direction": gain.direction,
-                "queries": gain.queries,
-                "metric": gain.metric,
-                "before": gain.before,
-                "after": gain.after,
-                "difference": _triple(gain.difference),
-            }
-            for gain in report.gains
-        ]
-        fields = {"adapted": report.adapted, "model": report.model, "pairs": report.pairs, "seconds": report.seconds}
-        print_json({**fields, "overall": _triple(report.overall), "gains": gains})
+        print_json(wire.from_adapt_report(report))
         return
     say(f"{'held out':<16}{'queries':>8}  {'':<10}{'before':>7}{'after':>7}  difference [95 %]")
     for gain in report.gains:
@@ -290,17 +131,13 @@ def show_adapted(report: AdaptReport, *, as_json: bool) -> None:
 def show_written(lines: int, file: Path, *, as_json: bool) -> None:
     """Print how many lines were written."""
     if as_json:
-        print_json({"lines": lines})
+        print_json(wire.from_written(lines))
     else:
         say(f"{count(lines, 'line')} written to {file}")
 
 
-def _triple(interval: Interval) -> list[float]:
-    return [interval.value, interval.low, interval.high]
-
-
 def _interval(interval: Interval, sign: str = "") -> str:
-    value, low, high = (f"{number:{sign}.3f}" for number in _triple(interval))
+    value, low, high = (f"{number:{sign}.3f}" for number in wire.from_interval(interval))
     return f"{value} [{low}, {high}]"
 
 
@@ -308,11 +145,11 @@ def show_checks(checks: Sequence[Check], *, as_json: bool) -> None:
     """Print what the doctor has checked, a line each, and in the end what to do."""
     if as_json:
         for check in checks:
-            print_json({"check": check.check, "ok": check.ok, "detail": check.detail, "repaired": check.repaired})
-        return
-    for check in checks:
-        state = "mended" if check.repaired else "ok" if check.ok else "WRONG"
-        say(f"{state:<7} {check.check:<15} {check.detail}")
+            print_json(wire.from_check(check))
+    else:
+        for check in checks:
+            state = "mended" if check.repaired else "ok" if check.ok else "WRONG"
+            say(f"{state:<7} {check.check:<15} {check.detail}")
     if wrong := sum(not check.ok for check in checks):
         warn(f"{count(wrong, 'check')} failed; 'mmsearch doctor --repair' mends what can be mended")
 
@@ -339,12 +176,3 @@ def show_models(models: Sequence[ModelInfo]) -> None:
         style="dim",
         highlight=False,
     )
-
-
-def _failure(failure: Failure) -> dict[str, str]:
-    return {"path": str(failure.path), "stage": failure.stage, "reason": failure.reason}
-
-
-def print_json(fields: dict[str, Any]) -> None:
-    """Print one object as a line."""
-    sys.stdout.write(json.dumps(fields) + "\n")

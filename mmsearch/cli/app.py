@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mmsearch import listing, output
-from mmsearch.arguments import QueryCommand
-from mmsearch.errors import MMSearchError, why
+from mmsearch.cli import hits, reports
+from mmsearch.cli.arguments import QueryCommand
+from mmsearch.cli.progress import progress_bar
+from mmsearch.cli.streams import note, say, warn
+from mmsearch.cli.units import count, megabytes
 from mmsearch.folder import LibraryFolder
 from mmsearch.library import Library
 from mmsearch.paths import expand
 from mmsearch.printable import printable
 from mmsearch.search.items import warm_for
 from mmsearch.search.query import Query, parse_file, parse_term
-from mmsearch.settings import Settings, default_workers
+from mmsearch.settings import DEVICES, PRECISIONS, Settings, default_workers
 from mmsearch.spaces import known_models, pull_model
 from mmsearch.types import Modality, Term
 
@@ -46,7 +47,7 @@ def _show_version(asked: bool) -> None:
     if asked:
         from importlib import metadata
 
-        output.say(f"mmsearch {metadata.version('mmsearch')}")
+        say(f"mmsearch {metadata.version('mmsearch')}")
         raise typer.Exit
 
 
@@ -84,10 +85,9 @@ def index(
     json: JsonOption = False,
 ) -> None:
     """Bring the library up to date with these files and folders."""
-    if device not in ("auto", "cpu", "cuda"):
-        raise typer.BadParameter(f"{device!r} is not one of auto, cpu, cuda", param_hint="--device")
-    if precision not in ("auto", "fp32", "int8"):
-        raise typer.BadParameter(f"{precision!r} is not one of auto, fp32, int8", param_hint="--precision")
+    for option, value, choices in (("--device", device, DEVICES), ("--precision", precision, PRECISIONS)):
+        if value not in choices:
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(choices)}", param_hint=option)
     settings = Settings(workers=workers or default_workers(), batch=batch, device=device, precision=precision)
     missing = [path for path in paths if not os.path.lexists(expand(path))]
     if missing:  # before a library is made for nothing
@@ -95,7 +95,7 @@ def index(
     folder = LibraryFolder(library)
     new = not folder.has_catalog
     with Library(folder.path, model if new else "auto", settings=settings) as opened, _stop_on_ctrl_c() as stop:
-        with output.progress_bar(quiet=json) as progress:
+        with progress_bar(quiet=json) as progress:
             report = opened.index(
                 *paths,
                 exclude=exclude or (),
@@ -105,7 +105,7 @@ def index(
                 progress=progress,
                 stop=stop,
             )
-        output.show_report(report, len(opened.failures()), as_json=json, pruned=prune)
+        reports.show_report(report, len(opened.failures()), as_json=json, pruned=prune)
     if report.interrupted:
         raise typer.Exit(130)
 
@@ -159,11 +159,11 @@ def query(
         answer = opened.answer(request)
         outdated = 0 if json or paths or nul else opened.outdated()
     if json:
-        listing.show_json(answer.hits)
+        hits.show_json(answer.hits)
     elif paths or nul:
-        listing.show_paths(answer.hits, nul=nul)
+        hits.show_paths(answer.hits, nul=nul)
     else:
-        listing.show_hits(answer, outdated)
+        hits.show_hits(answer, outdated)
     if not answer.hits:
         raise typer.Exit(1)
 
@@ -192,13 +192,13 @@ def evaluate(
         if exact or rerank is not None:
             raise typer.BadParameter("it only writes FILE; measure with a second call", param_hint="--synthesize")
         with Library(library, create=False) as opened:
-            output.show_written(write_captions(opened, file), file, as_json=json)
+            reports.show_written(write_captions(opened, file), file, as_json=json)
         return
     with Library(library, create=False) as opened:
         judged = read_judged(file)
-        with output.progress_bar("asking", "queries", quiet=json) as progress:
+        with progress_bar("asking", "queries", quiet=json) as progress:
             found = measure(opened, judged, rerank=rerank, exact=exact, progress=progress)
-    output.show_evaluations(found, as_json=json)
+    reports.show_evaluations(found, as_json=json)
 
 
 @app.command()
@@ -213,24 +213,24 @@ def train(
     """Train a space of your own. A run that was stopped goes on where it stood when called again."""
     from mmsearch.training.run import train_recipe  # torch, which no other command needs
 
-    folder = train_recipe(expand(recipe), expand(out) if out else None, output.note)
-    output.say(f"{printable(folder)} is ready; --model takes it")
+    folder = train_recipe(expand(recipe), expand(out) if out else None, note)
+    say(f"{printable(folder)} is ready; --model takes it")
 
 
 @app.command()
 def adapt(library: LibraryOption = None, json: JsonOption = False) -> None:
     """Adapt the model to what the library holds: its captions, and the sounds of its clips. Kept only if it gains."""
     with Library(library, create=False) as opened:
-        with output.progress_bar("adapting", "steps", quiet=json) as progress:
+        with progress_bar("adapting", "steps", quiet=json) as progress:
             report = opened.adapt(progress)
-        output.show_adapted(report, as_json=json)
+        reports.show_adapted(report, as_json=json)
 
 
 @app.command()
 def status(library: LibraryOption = None, json: JsonOption = False) -> None:
     """Say what the library holds, and what couldn't be indexed."""
     with Library(library, create=False) as opened:
-        output.show_status(opened.status(), opened.failures(), as_json=json)
+        reports.show_status(opened.status(), opened.failures(), as_json=json)
 
 
 @app.command()
@@ -244,7 +244,7 @@ def doctor(
 
     folder = LibraryFolder(library).path
     checks = examine(folder, lambda: Library(folder, create=False), repair=repair)
-    output.show_checks(checks, as_json=json)
+    reports.show_checks(checks, as_json=json)
     if not all(check.ok for check in checks):
         raise typer.Exit(2)
 
@@ -256,27 +256,27 @@ def forget(
 ) -> None:
     """Take files out of the library. The files themselves stay."""
     with Library(library, create=False) as opened:
-        output.say(f"{output.count(opened.forget(*paths), 'file')} forgotten")
+        say(f"{count(opened.forget(*paths), 'file')} forgotten")
 
 
 @model_app.command("list")
 def model_list() -> None:
     """List the models, with what they embed, their languages, size and licence."""
-    output.show_models(known_models())
+    reports.show_models(known_models())
 
 
 @model_app.command("pull")
 def model_pull(name: Annotated[str, typer.Argument(metavar="NAME", help="What --model takes.")]) -> None:
     """Download a model and make it ready, so that it needs no network from then on."""
     for member, folder in pull_model(name):
-        output.say(f"{member} is ready ({output.megabytes(folder)})")
+        say(f"{member} is ready ({megabytes(folder)})")
 
 
 @model_app.command("export")
 def model_export(name: Annotated[str, typer.Argument(metavar="NAME", help="What --model takes.")]) -> None:
     """Print the folders that a model's spaces run from; copied to another machine, --model takes them there."""
     for _, folder in pull_model(name):
-        output.say(str(folder))
+        say(str(folder))
 
 
 @contextmanager
@@ -287,84 +287,10 @@ def _stop_on_ctrl_c() -> Iterator[threading.Event]:
     def ask(_signal: int, _frame: object) -> None:
         stop.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        output.warn("stopping: what is ready is being committed (Ctrl-C again to stop at once)")
+        warn("stopping: what is ready is being committed (Ctrl-C again to stop at once)")
 
     before = signal.signal(signal.SIGINT, ask)
     try:
         yield stop
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def main() -> None:
-    """Run the command line: exit codes 0, 1 (`query` found nothing), 2 (any failure), 130 (Ctrl-C)."""
-    output.prepare_streams()
-    code = _run()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):  # whoever read it has gone
-            stream.flush()
-    # Everything is closed and written; taking FAISS and onnxruntime down again would cost a query 0.15 s more.
-    os._exit(code)
-
-
-def _run() -> int:
-    """Run a command and return its exit code; whatever goes wrong is one line on stderr."""
-    try:
-        code = app(prog_name="mmsearch", standalone_mode=False)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return _unread()
-    except (KeyboardInterrupt, typer.Abort):
-        return 130
-    except MMSearchError as error:
-        return _failed(error, str(error))
-    except SystemExit as leave:
-        return _left(leave)
-    except MemoryError as error:
-        return _failed(error, "the memory is used up; close other programs, or use --workers 1 or a smaller --batch")
-    except OSError as error:
-        named = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-        return _failed(error, named + why(error))
-    except Exception as error:
-        unexpected = f"unexpected {type(error).__name__}: {error}; MMSEARCH_DEBUG=1 shows where"
-        return _failed(error, _usage_error(error) or unexpected)
-    return code if isinstance(code, int) else 0
-
-
-def _unread() -> int:
-    """Whoever read stdout has enough of it: what Python would still flush goes nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
-
-
-def _left(leave: SystemExit) -> int:
-    """Return the exit code for a `SystemExit`. A library's own code 1 would mean that nothing was found."""
-    if isinstance(leave.__context__, BrokenPipeError):  # how typer answers one
-        return _unread()
-    if leave.code is None or leave.code == 0:
-        return 0
-    said = leave.code if isinstance(leave.code, str) else f"a library ended the program with exit code {leave.code}"
-    return _failed(leave, said)
-
-
-def _usage_error(error: Exception) -> str | None:
-    """Return one line for a wrong call, None for any other error; typer's usage errors share no public base class."""
-    said = getattr(error, "format_message", None)
-    if said is None:
-        return None
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context else "mmsearch"
-    words = said().replace("Value error, ", "").rstrip(".")
-    return f"{words or 'a command is missing'}; see '{command} --help'"
-
-
-def _failed(error: BaseException, message: str) -> int:
-    with suppress(OSError):  # nobody reads stderr
-        if os.environ.get("MMSEARCH_DEBUG") == "1":
-            output.show_traceback(error)
-        output.warn(message)
-    return 2
-
-
-if __name__ == "__main__":
-    main()
