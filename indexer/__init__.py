@@ -1,6 +1,16 @@
-"""Media collections → the catalog: scan, plan, decode, encode, commit."""
+"""Media collections → the catalog: changes, plan, executor, writer."""
 
 from indexer.facts import fill_facts
-from indexer.run import IndexOptions, find_roots, run
+from indexer.roots import Scope, check_paths, choose_scope, named_scope, remembered_scope
+from indexer.run import IndexOptions, run
 
-__all__ = ["IndexOptions", "fill_facts", "find_roots", "run"]
+__all__ = [
+    "IndexOptions",
+    "Scope",
+    "check_paths",
+    "choose_scope",
+    "fill_facts",
+    "named_scope",
+    "remembered_scope",
+    "run",
+]

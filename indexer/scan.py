@@ -7,40 +7,17 @@ import os
 import stat
 from collections import deque
 from collections.abc import Container, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
 
+from indexer.changes import Entry, look_at
 from indexer.links import Identity, Links, Top, identity
-from mmsearch.catalog import stamp_of
+from indexer.roots import CACHE_MARK, is_left_out, path_from
+from mmsearch.catalog import Root
 from mmsearch.errors import MediaError, why
-from mmsearch.files import mtime_ns
 from mmsearch.media import HEAD_BYTES, SIDECAR_ENDINGS, by_name, find_sidecars, open_regular, resolve, sidecar_names
 from mmsearch.types import Failure, Stage
-
-_NEVER = frozenset(
-    {b"@eaDir", b"__pycache__", b"$RECYCLE.BIN", b"#recycle", b"System Volume Information", b"lost+found"}
-)
-"""Folders that systems and network storage fill by themselves. Hidden ones (".", "._*") are left out as well."""
-_SEPARATOR = os.fsencode(os.sep)
-_CACHE_MARK = b"CACHEDIR.TAG"  # https://bford.info/cachedir/
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A media file as the file system shows it. `sidecars` are the captions beside it, `stamp` when they changed."""
-
-    path: bytes
-    size_bytes: int
-    mtime_ns: int
-    device: str
-    sidecars: tuple[bytes, ...] = ()
-    sidecar_stamp: str = ""
-
-    @property
-    def stamp(self) -> str:
-        """Changes whenever the file or its captions do."""
-        return stamp_of(self.size_bytes, self.mtime_ns, self.sidecar_stamp)
 
 
 @dataclass(slots=True)
@@ -48,13 +25,14 @@ class Scan:
     """One walk over the roots. Iterate it once; what it noticed stands in its attributes afterwards.
 
     Real folders are walked before linked ones and each only once, so that loops of links end. `Links` says which links
-    aren't followed; each of them is a failure, and what the catalog holds below it stays.
+    aren't followed; each of them is a failure, and what the catalog holds below it stays. A root below another one is
+    walked by itself, with its own globs. `forgotten` are paths that no walk enters.
     """
 
-    roots: Sequence[bytes]
-    exclude: Sequence[str] = ()
+    roots: Sequence[Root]
     skip: Path | None = None
     """A folder to leave out wherever it stands: the library's own."""
+    forgotten: Container[bytes] = frozenset()
     failures: list[Failure] = field(default_factory=list)
     devices: dict[bytes, str] = field(default_factory=dict)
     """Every folder that was walked, with its device."""
@@ -64,9 +42,11 @@ class Scan:
     """Folders and files that couldn't be looked at, so that nothing there is known to be gone."""
     _visited: set[Identity] = field(default_factory=set)
     _links: Links = field(init=False)
+    _globs: dict[bytes, tuple[str, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._links = Links.of(self.roots, self.skip)
+        self._globs = dict(self.roots)
+        self._links = Links.of(self._globs, self.skip)
 
     def __iter__(self) -> Iterator[Entry]:
         """Yield the media below the roots, folder by folder, in byte order within each."""
@@ -82,14 +62,14 @@ class Scan:
     def _leave_out_the_library(self) -> None:
         if self.skip is not None and self.skip.exists():
             own = identity(self.skip.stat())
-            roots = (os.stat(root) for root in self.roots if os.path.exists(root))  # noqa: PTH110, PTH116
+            roots = (os.stat(root) for root in self._globs if os.path.exists(root))  # noqa: PTH110, PTH116
             if own not in map(identity, roots):  # unless it is what is asked for
                 self._visited.add(own)
 
     def _walk(self) -> Iterator[Entry]:
         """Walk the real folders of all roots, then the linked ones."""
         linked: deque[tuple[Top, bytes]] = deque()
-        for root in self.roots:
+        for root in self._globs:
             if _is_folder(root):
                 yield from self._walk_root(root, linked)
             elif not os.path.lexists(root):
@@ -127,6 +107,8 @@ class Scan:
             beside = os.listdir(folder or b".")  # noqa: PTH208  paths are bytes here
         except OSError:  # a folder may let us open a file and yet not list it
             beside = [name, *map(os.path.basename, find_sidecars(root))]
+        with suppress(OSError):
+            self.devices[folder] = str(os.stat(folder or b".").st_dev)  # noqa: PTH116
         yield from self._media_in(folder, [name], beside, named=True)
 
     def _walk_below(self, top: Top, linked: deque[tuple[Top, bytes]]) -> Iterator[Entry]:
@@ -136,11 +118,13 @@ class Scan:
             listed = self._list(folder, top)
             files, below = list[bytes](), list[bytes]()
             for entry in listed or ():
-                if self._excluded(top.root, entry.path, entry.name):
+                if self._is_left_out(top.root, entry.path, entry.name):
                     continue
                 try:
                     if not entry.is_dir():
                         files.append(entry.name)
+                    elif entry.path in self._globs:
+                        continue  # it is walked as a root
                     elif entry.is_symlink():
                         linked.append((top, entry.path))
                     else:
@@ -169,15 +153,10 @@ class Scan:
             self._unseen(folder, error)
             return None
         self.devices[folder] = str(status.st_dev)
-        return None if any(entry.name == _CACHE_MARK for entry in listed) else listed
+        return None if any(entry.name == CACHE_MARK for entry in listed) else listed
 
-    def _excluded(self, root: bytes, path: bytes, name: bytes) -> bool:
-        if name.startswith(b".") or name in _NEVER:
-            return True
-        below = os.fsdecode(path[len(root.rstrip(_SEPARATOR)) + 1 :]).replace(os.sep, "/")
-        last = os.fsdecode(name)
-        globs = (glob.removeprefix("./").rstrip("/") for glob in self.exclude)
-        return any(fnmatchcase(last, glob) or fnmatchcase(below, glob) for glob in globs)
+    def _is_left_out(self, root: bytes, path: bytes, name: bytes) -> bool:
+        return path in self.forgotten or is_left_out(name, path_from(root, path), self._globs[root])
 
     def _media_in(
         self, folder: bytes, files: Sequence[bytes], beside: Sequence[bytes], *, named: bool = False
@@ -238,27 +217,6 @@ class Scan:
 
     def _fail(self, path: bytes, reason: str) -> None:
         self.failures.append(Failure(Path(os.fsdecode(path)), Stage.SCAN, reason))
-
-
-def look_at(
-    path: bytes, sidecars: Sequence[bytes], device: str | None = None, kernel: Container[int] = ()
-) -> Entry | None:
-    """Return a media file as it is now, None where it is a pipe, a socket or a device. Raises `OSError`.
-
-    A file on a device of `kernel` is none either: what it shows isn't stored, and some of them have no end.
-    """
-    status = os.stat(path)  # noqa: PTH116  paths are bytes here
-    if not stat.S_ISREG(status.st_mode) or status.st_dev in kernel:
-        return None
-    stamps = [os.stat(sidecar) for sidecar in sidecars]  # noqa: PTH116
-    return Entry(
-        path=path,
-        size_bytes=status.st_size,
-        mtime_ns=mtime_ns(status),
-        device=device or str(status.st_dev),
-        sidecars=tuple(sidecars),
-        sidecar_stamp=";".join(f"{s.st_size}:{s.st_mtime_ns}" for s in stamps),
-    )
 
 
 def _is_folder(path: bytes) -> bool:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from mmsearch.adapting import adapt_profile, called_off_on_failure, convert, tidy
+from mmsearch.adapted_spaces import tidy
 from mmsearch.catalog import Catalog, Ids
 from mmsearch.catalog.seal import kept_seal, seal
 from mmsearch.errors import CatalogError, ModelError, NoLibraryError, UsageError
@@ -112,36 +112,37 @@ class Library:
     ) -> IndexReport:
         """Bring the library to what the files and folders at `paths` hold; what lies elsewhere stays as it is.
 
-        `exclude` are globs of names or of paths below a root. `prune` also drops media below folders that suddenly
-        show nothing, `retry` tries failed files again that didn't change. `progress` is called after every batch;
-        setting `stop` ends the run early with what is ready. One bad file never stops a run: see `failures`.
+        The library remembers the paths: without any, all are refreshed. A known path that isn't there any more is a
+        change like any other. What was forgotten stays out until it is named itself.
+        `exclude` are globs of names or of paths below a root. `prune` also drops media below folders that suddenly show
+        nothing, `retry` tries failed files again that didn't change. `progress` is called after every batch; setting
+        `stop` ends the run early with what is ready. One bad file never stops a run: see `failures`.
 
         Another `model` than the library's embeds all that it holds anew, wherever that lies, beside what is there.
         Queries are answered by the old model until every file is embedded, and by the new one from then on; a run that
         was stopped is gone on with by the same call. Files that can't be reached prevent the change, unless `prune`
         drops them. The old vectors stay until `prune` is asked for.
-        Raises `UsageError` for a path that doesn't exist, `LockedError` while another process writes, `ModelError`.
+        Raises `UsageError` for a path that neither exists nor is known, `LockedError` where another run is under way.
         """
-        from indexer import IndexOptions, find_roots, run  # the way back; only training knows the indexer, too
+        from indexer import IndexOptions, check_paths, choose_scope, run  # the reverse dependency
         from mmsearch.catalog.upkeep import mend_if_broken
         from mmsearch.model_change import ModelChange
 
-        if not paths:
-            raise UsageError("nothing to index; name at least one file or folder")
-        roots = [expand(path) for path in paths]
-        find_roots(roots)
+        named = [expand(path) for path in paths]
+        check_paths(self._catalog, named)
         asked = None if model in (None, "auto") else load(model, self.folder, self._settings)
         with self._place.lock("index"):
             self._views.answering_id(asked)
             again = mend_if_broken(self._catalog)
+            scope = choose_scope(self._catalog, named, tuple(exclude), self.folder)
             change = ModelChange(self.folder, self._catalog, self._views)
             switched_to = None if asked else change.switch_if_due()
             new = change.begin(asked) if asked else None
             seen = new or self.seen()
             seen.indexes.check(seen.profile)
-            options = IndexOptions(tuple(exclude), prune, retry, self.folder, new is not None, frozenset(again))
-            _log.debug("indexing %s with the model %s", [str(root) for root in roots], seen.profile.name)
-            report = run(seen.catalog, seen.profile, roots, self._settings, options, progress, stop)
+            options = IndexOptions(prune, retry, self.folder, new is not None, frozenset(again))
+            _log.debug("indexing %s with the model %s", [os.fsdecode(path) for path in scope.paths], seen.profile.name)
+            report = run(seen.catalog, seen.profile, scope, self._settings, options, progress, stop)
             _log.debug(
                 "added %d, updated %d, reused %d, removed %d, failed %d in %.3f s",
                 *(report.added, report.updated, report.reused, report.removed, report.failed, report.seconds),
@@ -160,6 +161,7 @@ class Library:
         of what the heads gain there lies above 0, everything stays as it is. Nothing is decoded again, and the old
         vectors stay. Raises `UsageError` where there is too little to learn from, `LockedError`.
         """
+        from mmsearch.adaptation.convert import adapt_profile, called_off_on_failure, convert  # no query pays for it
         from mmsearch.model_change import ModelChange
 
         with self._place.lock("adapt"), kept_seal(self._catalog.file):
@@ -279,20 +281,20 @@ class Library:
     def forget(self, *paths: str | Path) -> int:
         """Take files, or all below folders, out of the library; the files themselves stay. Returns how many.
 
-        Raises `UsageError`, before anything changes, where the library holds nothing at a path.
+        Runs leave them out from now on, until `index` is given these very paths. Raises `UsageError`, before anything
+        changes, where the library holds nothing at a path.
         """
         roots = [os.path.abspath(os.fsencode(expand(path))) for path in paths]  # noqa: PTH100
         with self._place.lock("forget"), kept_seal(self._catalog.file):
             known: list[bytes] = []
+            remembered = {root.path for root in self._catalog.roots()}
             for root in roots:
                 media = [row.path for row in self._catalog.media_under(root)]
                 failed = [row.path for row in self._catalog.failures_under(root)]
-                if not media and not failed:
+                if not media and not failed and root not in remembered:
                     raise UsageError(f"the library holds nothing at {os.fsdecode(root)}; nothing was changed")
                 known += media + failed
-            removed = self._catalog.remove(known)
-            for root in roots:
-                self._catalog.forget_roots(root)
+            removed = self._catalog.forget(roots, known)
             self._catalog.drop_orphans()
             self._clean_up(prune=False)
         return removed

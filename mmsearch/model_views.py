@@ -6,8 +6,9 @@ import logging
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from mmsearch.adapting import adapted_folder, check_adapted
+from mmsearch.adapted_spaces import adapted_folder, check_adapted
 from mmsearch.catalog import Catalog, ProfileRow
 from mmsearch.errors import CatalogError, ModelError, WrongModelError
 from mmsearch.folder import LibraryFolder
@@ -28,6 +29,16 @@ class ModelView:
     profile: Profile
     indexes: Indexes
     engine: Engine
+
+
+class OpenLibrary(Protocol):
+    """An open library, as those see it that examine and measure it."""
+
+    folder: Path
+
+    def seen(self) -> ModelView:
+        """Return the library as the model sees it that answers. Raises `ModelError`."""
+        ...
 
 
 class ModelViews:

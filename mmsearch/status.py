@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from mmsearch.catalog import Catalog, ProfileRow
@@ -33,4 +34,5 @@ def describe(folder: Path, catalog: Catalog, row: ProfileRow, loaded: tuple[Prof
         changed=catalog.beside(change).count_whole() if change is not None else 0,
         kept_models=tuple(other.name for other in others if other.id != change),
         precision=catalog.precision,
+        roots={Path(os.fsdecode(path)): exclude for path, exclude in catalog.roots()},
     )

@@ -235,7 +235,8 @@ class Status:
     `bytes` is its size on disk. `outdated` files were embedded by another version of the model; `unfinished` ones were
     begun by a run that was stopped. While the library changes to another model, `changing_to` names it and `changed`
     counts the files it has embedded. `kept_models` don't answer, and their vectors are there until `prune` is asked
-    for. `precision` is that of the model's towers, where one was chosen.
+    for. `precision` is that of the model's towers, where one was chosen. `roots` are the files and folders that an
+    index run without paths refreshes, each with the globs that it leaves out there.
     """
 
     library: Path
@@ -251,3 +252,4 @@ class Status:
     changed: int = 0
     kept_models: tuple[str, ...] = ()
     precision: str = ""
+    roots: Mapping[Path, tuple[str, ...]] = field(default_factory=dict)

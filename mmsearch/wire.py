@@ -86,6 +86,7 @@ def from_status(status: Status) -> JsonObject:
         "media": dict(status.media),
         "segments": status.segments,
         "failures": status.failures,
+        "roots": [str(path) for path in status.roots],
         "indexes": [_from_index_status(index) for index in status.indexes],
         "bytes": status.bytes,
     }

@@ -23,6 +23,11 @@ from PIL import Image
 
 import mmsearch
 from mmsearch import AdaptReport, Progress, UsageError, View
+from mmsearch.adaptation import fit as training
+from mmsearch.adaptation import pairs as collecting
+from mmsearch.adaptation.early_stopping import Trial
+from mmsearch.adaptation.fit import Outcome
+from mmsearch.adaptation.pairs import ONE, OTHER, TRAIN, Collection, Side, collect
 from mmsearch.catalog import Catalog, NewContent, NewMedia
 from mmsearch.catalog.rows import NewSegment
 from mmsearch.folder import CATALOG
@@ -30,11 +35,6 @@ from mmsearch.metrics import Interval
 from mmsearch.records import Origin, Segment, Text
 from mmsearch.search.query import Query
 from mmsearch.spaces import AdaptedSpace, HeadWeights, Vectors, embed, load_profile, normalise
-from mmsearch.training import adapt as training
-from mmsearch.training import collection as collecting
-from mmsearch.training.adapt import Outcome
-from mmsearch.training.collection import ONE, OTHER, TRAIN, Collection, Side, collect
-from mmsearch.training.verdict import Trial
 from mmsearch.types import Modality, Term
 
 COUNT = 96
@@ -43,7 +43,7 @@ LEARNT = f"""
 import sys, types
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from adapted_maker import outcome
-sys.modules["mmsearch.training.adapt"] = fake = types.ModuleType("adapt")
+sys.modules["mmsearch.adaptation.fit"] = fake = types.ModuleType("adapt")
 fake.adapt = lambda *_, **__: outcome()
 """
 """For other processes: what is learnt is there at once, without torch, which takes seconds to load."""

@@ -196,7 +196,7 @@ def test_every_command_on_a_missing_library_is_one_line_and_exit_2(run: Run, tmp
         (["query", "red", "--jsno"], "--jsno"),
         (["query", "--like", "nothing"], "no such file"),
         (["eval"], "FILE"),
-        (["index"], "PATH"),
+        (["index", "--exclude", "*.png"], "name the files or folders"),
         (["index", "/does/not/exist"], "doesn't exist"),
         (["index", ".", "--workers", "0"], "--workers"),
         (["index", ".", "--device", "abacus"], "--device"),
@@ -232,7 +232,7 @@ def test_status_and_forget(run: Run, media: Path, tmp_path: Path) -> None:
     folder = tmp_path / "l"
     run("index", media, "--model", "hashing", library=folder)
     (status,) = lines(run("status", "--json", library=folder))
-    assert list(status) == ["library", "profile", "media", "segments", "failures", "indexes", "bytes"]
+    assert list(status) == ["library", "profile", "media", "segments", "failures", "roots", "indexes", "bytes"]
     assert status["library"] == str(folder)
     assert status["profile"] == "hashing"
     assert status["media"] == {"audio": 0, "image": 4, "text": 1, "video": 0}

@@ -23,10 +23,11 @@ from media_maker import GREEN
 from PIL import Image, ImageDraw
 
 import mmsearch
-from mmsearch import Evaluation, Library, LibraryError, MediaError, Settings, UsageError, evaluate, metrics
+from mmsearch import Evaluation, Library, LibraryError, MediaError, Settings, UsageError, metrics
 from mmsearch.cli import reports
 from mmsearch.errors import QueryError
-from mmsearch.judged import read_judged, write_captions
+from mmsearch.evaluation import evaluate
+from mmsearch.evaluation.judged import read_judged, write_captions
 from mmsearch.metrics import METRICS, Interval, Ranking, bootstrap, median, paired_bootstrap
 from mmsearch.search.query import Query
 from mmsearch.types import Modality, Progress, Term, View

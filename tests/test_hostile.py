@@ -39,7 +39,7 @@ from media_maker import (
 from traps import Trap, TrapSpace
 
 import mmsearch
-from indexer import IndexOptions, run
+from indexer import IndexOptions, named_scope, run
 from mmsearch import Failure, IndexReport, Library, Limits, MMSearchError, Modality, Progress, Settings, Stage, View
 from mmsearch.catalog import Catalog
 from mmsearch.media import EXTENSIONS
@@ -445,7 +445,7 @@ def test_a_decoder_that_hangs_dies_or_swallows_memory_costs_only_its_own_file(tm
         put(folder, f"good-{i}.txt", f"note {i}")
     settings = Settings(workers=2, limits=Limits(decode_s=2))
     with closing(Catalog(tmp_path / "catalog.sqlite", create=True)) as catalog:
-        report = run(catalog, Profile("trap", (TrapSpace(),)), [folder], settings, IndexOptions())
+        report = run(catalog, Profile("trap", (TrapSpace(),)), named_scope(catalog, [folder]), settings, IndexOptions())
         held = {os.fsdecode(row.path) for row in catalog.media_under(os.fsencode(folder))}
     assert held == {str(folder / f"good-{i}.txt") for i in range(30)}
     assert report.added == 30
@@ -496,10 +496,11 @@ def test_workers_that_cannot_live_are_no_files_fault(tmp_path: Path) -> None:
     space = TrapSpace()
     space.front_ends = {View.TEXT: Stillborn()}
     with closing(Catalog(tmp_path / "catalog.sqlite", create=True)) as catalog:
+        scope = named_scope(catalog, [tmp_path / "folder"])
         with pytest.raises(MMSearchError, match="can't be kept alive"):
-            run(catalog, Profile("trap", (space,)), [tmp_path / "folder"], Settings(workers=2), IndexOptions())
+            run(catalog, Profile("trap", (space,)), scope, Settings(workers=2), IndexOptions())
         assert catalog.failures_under() == []
-        report = run(catalog, Profile("trap", (TrapSpace(),)), [tmp_path / "folder"], Settings(), IndexOptions())
+        report = run(catalog, Profile("trap", (TrapSpace(),)), scope, Settings(), IndexOptions())
     assert (report.added, report.failed) == (40, 0)
 
 
@@ -517,6 +518,8 @@ def test_a_worker_killed_from_outside_costs_no_file(tmp_path: Path) -> None:
     with closing(Catalog(tmp_path / "catalog.sqlite", create=True)) as catalog:
         profile = Profile("trap", (TrapSpace(),))
         settings = Settings(workers=2, batch=4)
-        report = run(catalog, profile, [tmp_path / "folder"], settings, IndexOptions(), progress=kill_one)
+        report = run(
+            catalog, profile, named_scope(catalog, [tmp_path / "folder"]), settings, IndexOptions(), progress=kill_one
+        )
     assert killed
     assert (report.added, report.failed) == (60, 0)

@@ -19,8 +19,8 @@ import mmsearch
 from mmsearch import Library, MMSearchError
 from mmsearch.cli.app import app
 from mmsearch.errors import CatalogError, LibraryError, LinkError
-from mmsearch.evaluate import evaluate
-from mmsearch.judged import read_judged, write_captions
+from mmsearch.evaluation.evaluate import evaluate
+from mmsearch.evaluation.judged import read_judged, write_captions
 from mmsearch.layout import MARKER
 from mmsearch.types import View
 
@@ -85,13 +85,13 @@ class adapting:
     """Let adaptation gain without training."""
 
     def __enter__(self) -> None:
-        self.before = sys.modules.get("mmsearch.training.adapt")
-        sys.modules["mmsearch.training.adapt"] = SimpleNamespace(adapt=lambda *_, **__: outcome())  # type: ignore[assignment]
+        self.before = sys.modules.get("mmsearch.adaptation.fit")
+        sys.modules["mmsearch.adaptation.fit"] = SimpleNamespace(adapt=lambda *_, **__: outcome())  # type: ignore[assignment]
 
     def __exit__(self, *_: object) -> None:
-        del sys.modules["mmsearch.training.adapt"]
+        del sys.modules["mmsearch.adaptation.fit"]
         if self.before is not None:
-            sys.modules["mmsearch.training.adapt"] = self.before
+            sys.modules["mmsearch.adaptation.fit"] = self.before
 
 
 @pytest.fixture

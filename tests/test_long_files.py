@@ -12,9 +12,9 @@ from clip_maker import Pictures, Tones, clip, wave
 from media_maker import BLUE, RED, put
 
 import mmsearch
+from indexer.changes import Entry
+from indexer.executors.spent import Spent
 from indexer.plan import Task
-from indexer.scan import Entry
-from indexer.spent import Spent
 from mmsearch import Limits, Modality, Settings, Stage
 from mmsearch.errors import MediaError
 from mmsearch.media import DecodeOptions, content_digest, decode

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
+import os
 import random
 import shutil
 import signal
@@ -27,23 +28,24 @@ from PIL import Image, ImageDraw
 from sqlalchemy import Connection
 
 import mmsearch
-from indexer import plan
-from indexer.encode import SegmentVectors, encode
+from indexer import planner
+from indexer.executors.base import Outcome
+from indexer.executors.encode import Decoded, encode
 from mmsearch import IndexReport, Library, ModelError, Progress, Settings, UsageError, View
 from mmsearch.catalog import Catalog, profiles
 from mmsearch.catalog.database import Database
 from mmsearch.folder import CATALOG
 from mmsearch.media import content_digest
-from mmsearch.sandbox.work import PreparedContent
 from mmsearch.search.retrieve import Retriever
 from mmsearch.spaces import Profile, load_profile
+from mmsearch.types import Failure, Stage
 from mmsearch.vectors import IndexStore
 from mmsearch.vectors.faiss_index import FaissIndex
 from mmsearch.vectors.manifest import Manifest
 
 COLOURS = ["red", "green", "blue", "yellow", "orange", "purple"]
 views_module = importlib.import_module("mmsearch.model_views")
-run_module = importlib.import_module("indexer.run")  # the package gives its function by that name
+ENCODE = "indexer.executors.local.encode"
 OLD, NEW = "hashing", "mini"
 BATCHES = Settings(workers=1, batch=4)
 Answers = list[list[tuple[float, Path, View, float | None, float | None, str | None, str]]]
@@ -131,12 +133,12 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """The model and the number of contents of every batch that is encoded."""
     seen: list[tuple[str, int]] = []
 
-    def watch(profile: Profile, contents: list[PreparedContent]) -> list[list[SegmentVectors] | str]:
-        if contents:
-            seen.append((profile.name, len(contents)))
-        return encode(profile, contents)
+    def watch(profile: Profile, decoded: Sequence[Decoded]) -> list[Outcome]:
+        if decoded:
+            seen.append((profile.name, len(decoded)))
+        return encode(profile, decoded)
 
-    monkeypatch.setattr(run_module, "encode", watch)
+    monkeypatch.setattr(ENCODE, watch)
     return seen
 
 
@@ -507,11 +509,14 @@ def test_what_the_new_model_cannot_encode_keeps_its_old_vectors(
     before = answers(library)
     with monkeypatch.context() as patch:
 
-        def nothing(profile: Profile, contents: list[PreparedContent]) -> list[list[SegmentVectors] | str]:
-            encoded.append((profile.name, len(contents)))
-            return ["the tower gives no finite vector for it"] * len(contents)
+        def nothing(profile: Profile, decoded: Sequence[Decoded]) -> list[Outcome]:
+            encoded.append((profile.name, len(decoded)))
+            paths = [(task, Path(os.fsdecode(task.entry.path))) for task, _ in decoded]
+            return [
+                (task, Failure(path, Stage.ENCODE, "the tower gives no finite vector for it")) for task, path in paths
+            ]
 
-        patch.setattr(run_module, "encode", nothing)
+        patch.setattr(ENCODE, nothing)
         report = library.index(media, model=NEW)
         assert (report.failed, report.unreached, report.switched_to) == (13, 13, None)
         assert answers(library) == before
@@ -536,7 +541,7 @@ def test_a_file_that_cannot_be_read_prevents_the_switch_and_is_said_once(
                 raise OSError(5, "I/O error")
             return read(path, sidecars)
 
-        patch.setattr(plan, "content_digest", refuse)
+        patch.setattr(planner, "content_digest", refuse)
         report = library.index(media, model=NEW)
         assert (report.failed, report.unreached, report.switched_to) == (1, 1, None)
         assert report.first_unreached == media / "photos" / "red.png"
@@ -595,7 +600,7 @@ def test_an_answer_that_was_under_way_at_the_switch_is_made_anew(
 ) -> None:
     with mmsearch.open(library.folder) as reader:
         answers(reader)
-        search = Retriever._nearest
+        search = Retriever.candidates
         pending = [True]
 
         def switch_meanwhile(*arguments: Any) -> object:  # noqa: ANN401
@@ -605,7 +610,7 @@ def test_an_answer_that_was_under_way_at_the_switch_is_made_anew(
                 library.index(media, model=NEW, prune=True)
             return found
 
-        monkeypatch.setattr(Retriever, "_nearest", switch_meanwhile)
+        monkeypatch.setattr(Retriever, "candidates", switch_meanwhile)
         got = answers(reader)
         assert not pending
     assert got == fresh(tmp_path / "fresh", NEW, media)

@@ -23,7 +23,7 @@ from media_maker import BLUE, GREEN, RED, YELLOW
 from numpy.typing import NDArray
 
 import mmsearch
-from indexer import decode as decode_module
+from indexer.executors import decoding as decode_module
 from mmsearch import Library, Settings, View
 from mmsearch.catalog import Catalog
 from mmsearch.errors import MediaError, ReadError

@@ -55,7 +55,7 @@ def transactions(catalog: Catalog) -> Iterator[list[object]]:
         {"cut": True, "rerank": True, "explain": True},
         {"cut": True, "modalities": {"text", "image"}, "k": 5},
     ],
-    ids=str,
+    ids=["plain", "cut", "reranked", "filtered"],
 )
 def test_a_warm_text_query_opens_at_most_four_read_transactions(library: Library, options: dict[str, Any]) -> None:
     library.query("a red car", **options)

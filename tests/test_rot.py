@@ -7,9 +7,7 @@ import logging
 import os
 import shutil
 import sqlite3
-import sys
 import wave
-from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,17 +20,16 @@ from old_catalogs import downgrade
 from rot import PAGE, ROT, Rot, in_file, sql, stray
 
 import mmsearch
-from indexer.plan import Task
-from mmsearch import Library, Settings
+from indexer.executors.inline import InlineExecutor
+from mmsearch import Library
 from mmsearch.catalog import Catalog, NewContent, NewMedia, upkeep
 from mmsearch.catalog.checking import find_faults
 from mmsearch.catalog.seal import NAME, is_sealed
 from mmsearch.doctor import BEFORE_REPAIR, examination, examine
-from mmsearch.errors import CatalogError, LibraryError, LockedError, MediaError
+from mmsearch.errors import CatalogError, LibraryError, LockedError
 from mmsearch.locking import write_lock
 from mmsearch.records import Origin, Segment, Text
-from mmsearch.sandbox.work import FrontEnds, PreparedContent, Request, Work
-from mmsearch.types import Failure, Modality, Stage, View
+from mmsearch.types import Modality, View
 
 QUERIES = ("red", "green", "note 17", "a low sound")
 
@@ -55,21 +52,9 @@ def make_media(folder: Path) -> None:
             out.writeframes((wave_of * 20_000).astype("<i2").tobytes())
 
 
-def decode_here(
-    tasks: Iterable[Task], front_ends: FrontEnds, settings: Settings, _stopped: object
-) -> Iterator[tuple[Task, PreparedContent | Failure]]:
-    """Decode as the workers do, without the second that starting one takes."""
-    work = Work(front_ends, settings.limits)
-    for task in tasks:
-        try:
-            yield task, work.prepare(Request(task.entry.path, task.entry.sidecars, task.from_s))
-        except MediaError as error:
-            yield task, Failure(Path(os.fsdecode(task.entry.path)), Stage.DECODE, str(error))
-
-
 @pytest.fixture(autouse=True)
 def _no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["indexer.run"], "decode_all", decode_here)
+    monkeypatch.setattr("indexer.executors.make_executor", InlineExecutor)  # no second for starting a worker
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +68,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def clean(tmp_path_factory: pytest.TempPathFactory, media: Path) -> Path:
     folder = tmp_path_factory.mktemp("clean") / "library"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["indexer.run"], "decode_all", decode_here)
+        patch.setattr("indexer.executors.make_executor", InlineExecutor)
         with mmsearch.open(folder, model="hashing") as library:
             report = library.index(media)
             assert (report.added, report.failed) == (43, 1)
@@ -121,7 +106,7 @@ def state_of(folder: Path) -> dict[str, Any]:
         "profile": "SELECT id, name, pins, precision FROM profile",
         "space": "SELECT name, fingerprint, dim, profile_id FROM space",
         "setting": "SELECT key, value FROM setting WHERE key <> 'library'",
-        "root": "SELECT path, exclude FROM root",
+        "root": "SELECT path, exclude FROM root WHERE exclude != 'null'",
         "counts": "SELECT (SELECT count(*) FROM content), (SELECT count(*) FROM segment), "
         "(SELECT count(*) FROM embedding)",
     }

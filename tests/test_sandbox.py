@@ -21,13 +21,13 @@ from media_maker import encoded, noise, png_chunk, put
 from traps import TrapSpace
 
 import mmsearch
-from indexer.decode import decode_all
+from indexer.changes import look_at
+from indexer.executors.decoding import decode_all
 from indexer.plan import Task
-from indexer.scan import look_at
 from mmsearch import Limits, MediaError, Settings
 from mmsearch.memory import is_short
 from mmsearch.sandbox.budget import Budget
-from mmsearch.sandbox.channel import Model
+from mmsearch.sandbox.channel import Model, Ready
 from mmsearch.sandbox.channel import Task as WorkerTask
 from mmsearch.sandbox.keeper import Job, Needs
 from mmsearch.sandbox.pool import Sandbox
@@ -342,6 +342,50 @@ def test_ctrl_c_is_not_for_workers(tmp_path: Path) -> None:
     sandbox.take(sandbox.submit(job))
     assert sandbox.process_ids == [worker]
     sandbox.close()
+
+
+def test_starting_workers_changes_nothing_of_a_process_with_other_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main, environment = sys.modules["__main__"], dict(os.environ)
+    seen: set[bool] = set()
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.001):
+            seen.add(sys.modules["__main__"] is main and dict(os.environ) == environment)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a worker is started by a change of the whole process")
+
+    watcher = threading.Thread(target=watch)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(os.environ), "__setitem__", refuse)
+        patch.setattr(type(os.environ), "__delitem__", refuse)
+        watcher.start()
+        outcomes = decoded(tmp_path, ["a note", "another one"], Settings(workers=2))
+        done.set()
+        watcher.join()
+    assert reasons(outcomes) == []
+    assert seen == {True}
+
+
+def test_a_variable_that_vanishes_while_a_worker_starts_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Vanishing(dict[str, str]):
+        """Loses a variable as soon as its name was read, as another thread may do."""
+
+        def __iter__(self) -> Iterator[str]:
+            names = list(super().__iter__())
+            self.pop("GONE", None)
+            return iter(names)
+
+    monkeypatch.setattr("mmsearch.sandbox.process.os.environ", Vanishing(os.environ, GONE="soon"))
+    process = WorkerProcess()
+    try:
+        process.channel.send(Model(Needs.of(ENDS, Limits()).pickled))
+        assert isinstance(process.channel.receive(), Ready)
+    finally:
+        process.end()
 
 
 def test_asking_with_the_same_file_gives_the_same_vector(tmp_path: Path) -> None:

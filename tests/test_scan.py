@@ -7,6 +7,7 @@ import pytest
 from media_maker import put
 
 from indexer.scan import Scan
+from mmsearch.catalog import Root
 from mmsearch.types import Stage
 
 CACHE_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n"
@@ -15,7 +16,7 @@ posix = pytest.mark.skipif(os.name == "nt", reason="this kind of file exists on 
 
 
 def scan(*roots: Path, exclude: tuple[str, ...] = (), skip: Path | None = None) -> Scan:
-    return Scan([os.fsencode(root) for root in roots], exclude, skip)
+    return Scan([Root(os.fsencode(root), tuple(exclude)) for root in roots], skip)
 
 
 def found(walk: Scan, below: Path) -> list[str]:
@@ -339,7 +340,7 @@ def test_a_single_file_is_found_with_its_captions_and_without_its_neighbours(fol
 def test_a_single_file_in_the_working_folder_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(folder, "a.jpg")
     monkeypatch.chdir(folder)
-    assert [entry.path for entry in Scan([b"a.jpg"])] == [b"a.jpg"]
+    assert [entry.path for entry in Scan([Root(b"a.jpg")])] == [b"a.jpg"]
 
 
 def test_a_single_file_that_vanished_is_reported(folder: Path) -> None:

@@ -12,13 +12,14 @@ import mmsearch
 from indexer import links
 from indexer.links import Links, Top
 from indexer.scan import Scan
+from mmsearch.catalog import Root
 from mmsearch.types import Stage
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links and devices as POSIX systems have them")
 
 
 def scan(*roots: Path, skip: Path | None = None) -> Scan:
-    return Scan([os.fsencode(root) for root in roots], (), skip)
+    return Scan([Root(os.fsencode(root)) for root in roots], skip)
 
 
 def found(walk: Scan, below: Path) -> list[str]:

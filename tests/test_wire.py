@@ -79,13 +79,15 @@ def test_reports_of_a_library_have_the_contracts_names() -> None:
         "failures": [{"path": "x.jpg", "stage": "decode", "reason": "broken"}],
     }
     index = IndexStatus("mini", View.VISUAL, "flat-fp16", 7, stale=True)
-    status = Status(Path("/l"), "mini", {Modality.IMAGE: 7}, 9, 1, (index,), 1000)
+    roots: dict[Path, tuple[str, ...]] = {Path("/media"): ("*.png",)}
+    status = Status(Path("/l"), "mini", {Modality.IMAGE: 7}, 9, 1, (index,), 1000, roots=roots)
     assert sent(wire.from_status(status)) == {
         "library": "/l",
         "profile": "mini",
         "media": {"image": 7},
         "segments": 9,
         "failures": 1,
+        "roots": ["/media"],
         "indexes": [{"space": "mini", "view": "visual", "kind": "flat-fp16", "count": 7, "stale": True}],
         "bytes": 1000,
     }

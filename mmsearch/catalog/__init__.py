@@ -1,6 +1,7 @@
 """What a library holds, in SQLite: the single source of truth."""
 
 from mmsearch.catalog.catalog import Catalog
+from mmsearch.catalog.roots import Root
 from mmsearch.catalog.rows import (
     OF_A_PART,
     CaptionRow,
@@ -34,6 +35,7 @@ __all__ = [
     "NewMedia",
     "NewSegment",
     "ProfileRow",
+    "Root",
     "SegmentRow",
     "StoredContent",
     "StoredVector",

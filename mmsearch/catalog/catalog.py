@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
@@ -12,12 +11,20 @@ from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, Select, bindparam, func, insert, or_, select, update
 
-from mmsearch.catalog.checksums import checked, delete_rows
+from mmsearch.catalog.checksums import checked
 from mmsearch.catalog.copying import Copier
 from mmsearch.catalog.database import Database
 from mmsearch.catalog.embeddings import EmbeddingReader
 from mmsearch.catalog.facts import COLUMNS, facts_of
 from mmsearch.catalog.profiles import ProfileKeeper, as_media_row, begin, count_media, media_rows
+from mmsearch.catalog.roots import (
+    Root,
+    drop_roots,
+    read_forgotten,
+    read_roots,
+    remember_forgotten,
+    remember_roots,
+)
 from mmsearch.catalog.rows import CatalogState, FailureRow, Known, MediaRow, NewContent, NewMedia, check_types
 from mmsearch.catalog.schema import content, embedded, failure, file_facts, media, profile, root, run, space
 from mmsearch.catalog.writing import (
@@ -26,7 +33,6 @@ from mmsearch.catalog.writing import (
     drop_orphans,
     forget_failures,
     insert_contents,
-    note_roots,
     parts,
     point,
     put_facts,
@@ -241,11 +247,12 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
         with self._write() as connection:
             forget_failures(connection, paths)
 
-    def start_run(self, roots: Iterable[bytes] = (), exclude: Sequence[str] = ()) -> int:
-        """Note that a run began at these files and folders, leaving out some globs; return its id."""
+    def start_run(self, remember: Iterable[Root] = (), drop: Iterable[bytes] = ()) -> int:
+        """Note that a run began, remember its roots, and drop roots and forgotten paths; return the run's id."""
         row = checked(run, {"started": _now(), "ended": None, "report": None})
         with self._write() as connection:
-            note_roots(connection, roots, exclude)
+            drop_roots(connection, drop)
+            remember_roots(connection, remember)
             return int(connection.execute(insert(run).values(row).returning(run.c.id)).scalar_one())
 
     def end_run(self, run_id: int, report: str) -> None:
@@ -256,18 +263,31 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
             row = checked(run, {"started": started, "ended": _now(), "report": report})
             connection.execute(update(run).where(mine).values(row))
 
-    def roots(self) -> list[tuple[bytes, tuple[str, ...]]]:
+    def roots(self) -> list[Root]:
         """Return the files and folders that runs began at, by path, each with the globs that the last one left out."""
         with self._read() as connection:
-            rows = connection.execute(select(root.c.path, root.c.exclude).order_by(root.c.path))
-            return [(row.path, tuple(json.loads(row.exclude))) for row in rows]
+            return read_roots(connection)
 
-    def forget_roots(self, folder: bytes) -> None:
-        """Forget that runs began at a path, or below it."""
-        first, end = _span(folder)
+    def forgotten(self) -> frozenset[bytes]:
+        """Return the paths that were forgotten: no run takes them in until one begins there."""
+        with self._read() as connection:
+            return read_forgotten(connection)
+
+    def drop_roots(self, paths: Iterable[bytes]) -> None:
+        """Forget that runs began at these very paths."""
         with self._write() as connection:
-            here = or_(root.c.path == folder, (root.c.path > first) & (root.c.path < end))
-            delete_rows(connection, root, here)
+            drop_roots(connection, paths)
+
+    def forget(self, folders: Iterable[bytes], paths: Iterable[bytes]) -> int:
+        """Forget folders or files from now on; take out the media and failures at these paths, at or below them.
+
+        Returns how many were media. Their contents stay until `drop_orphans`.
+        """
+        with self._write() as connection:
+            for folder in folders:
+                first, end = _span(folder)
+                remember_forgotten(connection, folder, (root.c.path > first) & (root.c.path < end))
+            return take_out(connection, paths)
 
     # Counts
 

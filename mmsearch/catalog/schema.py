@@ -192,10 +192,10 @@ run = _table(
 root = _table(
     "root",
     Column("path", LargeBinary, nullable=False, unique=True),
-    Column("exclude", Text, nullable=False),  # the globs of the last run there, a JSON list
+    Column("exclude", Text, nullable=False),  # the globs of the last run there, a JSON list; null: see below
     _checksum(),
 )
-"""The files and folders that runs began at."""
+"""The files and folders that runs began at; with the JSON null instead of globs, a path that was forgotten."""
 
 tally = Table(
     "tally",

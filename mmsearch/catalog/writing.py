@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from mmsearch.catalog.checksums import (
 )
 from mmsearch.catalog.facts import facts_row
 from mmsearch.catalog.rows import OF_A_PART, FailureRow, NewContent, NewMedia, StoredSegment, StoredVector
-from mmsearch.catalog.schema import content, embedded, failure, file_facts, media, profile, revision, root, segment
+from mmsearch.catalog.schema import content, embedded, failure, file_facts, media, profile, revision, segment
 from mmsearch.catalog.segments import delete_segments, insert_segments, storable
 from mmsearch.records import FileFacts
 
@@ -144,15 +143,15 @@ def point(connection: Connection, names: Mapping[NewMedia, int]) -> None:
         }
         for name, content_id in names.items()
     ]
-    _put(connection, media, rows)
+    put(connection, media, rows)
 
 
 def put_facts(connection: Connection, facts: Mapping[int, FileFacts]) -> None:
     """Write the facts of contents, by the contents' ids."""
-    _put(connection, file_facts, [facts_row(content_id, one) for content_id, one in facts.items()], "content_id")
+    put(connection, file_facts, [facts_row(content_id, one) for content_id, one in facts.items()], "content_id")
 
 
-def _put(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], key: str = "path") -> None:
+def put(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], key: str = "path") -> None:
     """Write rows of a table that has a tally, each in place of what stands under its key; the last one counts."""
     by_key = {row[key]: checked(table, row) for row in rows}
     if not by_key:
@@ -191,18 +190,7 @@ def record_failures(connection: Connection, failures: Sequence[FailureRow]) -> N
         {"path": f.path, "stage": f.stage, "reason": storable(f.reason), "stamp": f.stamp, "version": f.version}
         for f in failures
     ]
-    _put(connection, failure, rows)
-
-
-def note_roots(connection: Connection, paths: Iterable[bytes], exclude: Sequence[str]) -> None:
-    """Remember where a run begins, and what it leaves out."""
-    globs = json.dumps(list(exclude))
-    held: dict[bytes, str] = {}
-    wanted = list(paths)
-    for part in parts(wanted):
-        stored = select(root.c.path, root.c.exclude).where(root.c.path.in_(part))
-        held |= {row.path: row.exclude for row in connection.execute(stored)}
-    _put(connection, root, [{"path": path, "exclude": globs} for path in wanted if held.get(path) != globs])
+    put(connection, failure, rows)
 
 
 def forget_failures(connection: Connection, paths: Iterable[bytes]) -> None:

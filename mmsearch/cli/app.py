@@ -61,7 +61,10 @@ def _main(
 
 @app.command()
 def index(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files and folders to take in.")],
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATH]...", help="Files and folders to take in; else all that the library remembers."),
+    ] = None,
     library: LibraryOption = None,
     model: Annotated[
         str, typer.Option(metavar="PROFILE", help="The model of a new library, or the one to change to.")
@@ -84,20 +87,26 @@ def index(
     ] = "auto",
     json: JsonOption = False,
 ) -> None:
-    """Bring the library up to date with these files and folders."""
+    """Bring the library up to date with these files and folders, or with all that it remembers."""
     for option, value, choices in (("--device", device, DEVICES), ("--precision", precision, PRECISIONS)):
         if value not in choices:
             raise typer.BadParameter(f"{value!r} is not one of {', '.join(choices)}", param_hint=option)
     settings = Settings(workers=workers or default_workers(), batch=batch, device=device, precision=precision)
-    missing = [path for path in paths if not os.path.lexists(expand(path))]
-    if missing:  # before a library is made for nothing
-        raise typer.BadParameter(f"{printable(missing[0])} doesn't exist; nothing was changed", param_hint="PATH")
     folder = LibraryFolder(library)
     new = not folder.has_catalog
+    if new:  # it isn't made for nothing
+        missing = [path for path in paths or () if not os.path.lexists(expand(path))]
+        if missing:
+            raise typer.BadParameter(f"{printable(missing[0])} doesn't exist; nothing was changed", param_hint="PATH")
+        if not paths:
+            raise typer.BadParameter(
+                f"there is no library in {printable(folder.path)} yet; name at least one file or folder",
+                param_hint="PATH",
+            )
     with Library(folder.path, model if new else "auto", settings=settings) as opened, _stop_on_ctrl_c() as stop:
         with progress_bar(quiet=json) as progress:
             report = opened.index(
-                *paths,
+                *(paths or ()),
                 exclude=exclude or (),
                 prune=prune,
                 retry=retry,
@@ -185,8 +194,8 @@ def evaluate(
     json: JsonOption = False,
 ) -> None:
     """Measure how well the library answers queries whose right answers you know: recall, MRR, nDCG and mAP."""
-    from mmsearch.evaluate import evaluate as measure  # no query pays for it
-    from mmsearch.judged import read_judged, write_captions
+    from mmsearch.evaluation.evaluate import evaluate as measure  # no query pays for it
+    from mmsearch.evaluation.judged import read_judged, write_captions
 
     if synthesize:
         if exact or rerank is not None:

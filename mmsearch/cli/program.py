@@ -12,6 +12,8 @@ from mmsearch.cli.app import app
 from mmsearch.cli.streams import prepare_streams, show_traceback, warn
 from mmsearch.errors import MMSearchError, why
 
+__all__ = ["app", "main"]
+
 
 def main() -> None:
     """Run the command line: exit codes 0, 1 (`query` found nothing), 2 (any failure), 130 (Ctrl-C)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from mmsearch.metrics import Interval
 
 _SHOWN_FAILURES = 10
+_SHOWN_ROOTS = 10
 
 
 def show_report(report: IndexReport, standing: int, *, as_json: bool, pruned: bool = False) -> None:
@@ -63,6 +65,10 @@ def show_status(status: Status, failures: Sequence[Failure], *, as_json: bool) -
         say(f"change    to {status.changing_to}: {done}; run 'mmsearch index PATH --model {status.changing_to}' again")
     if status.kept_models:
         say(f"kept      vectors of {', '.join(status.kept_models)}; drop them with 'mmsearch index PATH --prune'")
+    for path, globs in islice(status.roots.items(), _SHOWN_ROOTS):
+        say(f"root      {path}" + (f", without {' '.join(globs)}" if globs else ""))
+    if len(status.roots) > _SHOWN_ROOTS:
+        say(f"          and {len(status.roots) - _SHOWN_ROOTS:,} more; --json lists them")
     say(
         "media     "
         + ", ".join(f"{count:,} {kind}" for kind, count in status.media.items() if count or kind == "image")

@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 from mmsearch.catalog import Catalog
 from mmsearch.catalog.checking import Faults, find_faults
@@ -36,24 +35,15 @@ from mmsearch.doctor.opened import (
 from mmsearch.errors import CatalogError, MMSearchError, NoLibraryError, one_line
 from mmsearch.folder import CATALOG
 from mmsearch.locking import write_lock
-from mmsearch.model_views import ModelView
+from mmsearch.model_views import ModelView, OpenLibrary
 from mmsearch.settings import Settings
 from mmsearch.types import Check
 
-
-class Opened(Protocol):
-    """An open library."""
-
-    def seen(self) -> ModelView:
-        """Return the library as the model sees it that answers. Raises `ModelError`."""
-        ...
-
-
-OpenLibrary = Callable[[], AbstractContextManager[Opened]]
+Opener = Callable[[], AbstractContextManager[OpenLibrary]]
 
 
 def examine(
-    folder: Path, open_library: OpenLibrary, *, repair: bool = False, settings: Settings | None = None
+    folder: Path, open_library: Opener, *, repair: bool = False, settings: Settings | None = None
 ) -> list[Check]:
     """Check everything that the library in a folder consists of, and with `repair` mend what can be mended.
 
@@ -66,7 +56,7 @@ def examine(
         return _repaired(folder, open_library, settings or Settings()) if repair else _checks(folder, open_library)
 
 
-def _repaired(folder: Path, open_library: OpenLibrary, settings: Settings) -> list[Check]:
+def _repaired(folder: Path, open_library: Opener, settings: Settings) -> list[Check]:
     lock = check_lock(folder)
     with write_lock(folder):
         before = _checks(folder, open_library, lock)
@@ -87,7 +77,7 @@ def _compared(before: Check, after: Check | None, failed: str) -> Check:
     return replace(before, ok=True, repaired=True)
 
 
-def _checks(folder: Path, open_library: OpenLibrary, lock: Check | None = None) -> list[Check]:
+def _checks(folder: Path, open_library: Opener, lock: Check | None = None) -> list[Check]:
     file = folder / CATALOG
     checks = [*check_folder(folder), check_disk(folder, file), lock or check_lock(folder)]
     try:
@@ -119,7 +109,7 @@ def _bring_up(file: Path) -> None:
 class _Repair:
     """Mends one library; the caller holds its lock."""
 
-    def __init__(self, folder: Path, open_library: OpenLibrary, settings: Settings) -> None:
+    def __init__(self, folder: Path, open_library: Opener, settings: Settings) -> None:
         self._folder = folder
         self._file = folder / CATALOG
         self._open_library = open_library
@@ -169,27 +159,20 @@ class _Repair:
 
     def _embed_again(self, seen: ModelView, outdated: bool) -> None:
         """Embed what was damaged from its files again. Where paths were lost, all roots are indexed for them."""
-        from indexer import (  # the reverse dependency: only library, doctor and training have it
-            IndexOptions,
-            fill_facts,
-            run,
-        )
+        # The reverse dependency: only the library, its doctor and training have it.
+        from indexer import IndexOptions, Scope, fill_facts, remembered_scope, run
 
         again = frozenset(self._again)
         if outdated:
             again |= {row.path for row in seen.catalog.lacking(seen.profile.key)}
-        roots = seen.catalog.roots() if self._paths_lost else []
-        by_globs: dict[tuple[str, ...], list[Path]] = {}
-        for path, exclude in roots:
-            if os.path.lexists(path):
-                by_globs.setdefault(exclude, []).append(Path(os.fsdecode(path)))
-        for exclude, paths in by_globs.items():
-            run(seen.catalog, seen.profile, paths, self._settings, IndexOptions(exclude, skip=self._folder))
+        if self._paths_lost and seen.catalog.roots():
+            scope = remembered_scope(seen.catalog)
+            run(seen.catalog, seen.profile, scope, self._settings, IndexOptions(skip=self._folder))
         if again:
-            run(seen.catalog, seen.profile, [], self._settings, IndexOptions(again=again))
+            run(seen.catalog, seen.profile, Scope(), self._settings, IndexOptions(again=again))
         seen.catalog.drop_orphans()
         ends = {(space.name, view): end for space in seen.profile.spaces for view, end in space.front_ends.items()}
         fill_facts(seen.catalog, ends, self._settings, None, lambda: False)
 
 
-__all__ = ["BEFORE_REPAIR", "Opened", "examine"]
+__all__ = ["BEFORE_REPAIR", "examine"]

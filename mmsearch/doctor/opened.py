@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmsearch.adapting import adapted_folder
+from mmsearch.adapted_spaces import adapted_folder
 from mmsearch.errors import MMSearchError, one_line
 from mmsearch.model_views import ModelView
 from mmsearch.search.calibration import Calibration, is_usable

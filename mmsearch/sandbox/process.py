@@ -18,6 +18,12 @@ _ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM
 """Each worker has a core. Where memory is limited, OpenBLAS may get no second thread, and waits for it for ever."""
 
 
+def _environment() -> dict[str, str]:
+    """Return the environment of a worker. Ours stays as it is, and other threads may change it meanwhile."""
+    found = {name: os.environ.get(name) for name in list(os.environ)}
+    return {name: value for name, value in found.items() if value is not None} | _ONE_THREAD
+
+
 class WorkerProcess:
     """A process that runs `worker.main`. Raises `OSError` where none can be started.
 
@@ -31,7 +37,7 @@ class WorkerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=heard,  # decoders complain there of each broken file
-            env={**os.environ, **_ONE_THREAD},
+            env=_environment(),
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # Ctrl-C is the parent's to answer
         )
         assert self._process.stdin is not None

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from mmsearch.errors import ReadError, why
+from mmsearch.errors import ReadError, one_line, why
 from mmsearch.files import mtime_ns
 from mmsearch.media import DecodeOptions, decode, facts_of, still
 from mmsearch.records import FileFacts, Segment
@@ -110,6 +110,11 @@ def _check_unchanged(path: bytes, stamp: tuple[int, int]) -> None:
         raise ReadError(why(error, "check the disk")) from None
     if (after.st_size, mtime_ns(after)) != stamp:
         raise ReadError("it changed while it was read; run 'mmsearch index' again")
+
+
+def undecodable(error: Exception) -> str:
+    """Return in one line why a file can't be decoded whose decoder let this error through."""
+    return f"can't be decoded: {type(error).__name__}: {one_line(error)}"
 
 
 def load_decoders(modality: Modality) -> None:

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from mmsearch import memory
 from mmsearch.errors import MediaError, MMSearchError, ReadError, one_line
 from mmsearch.sandbox.channel import Channel, Done, Failed, Granted, Load, Model, Ready, Short, Task, Wanted
-from mmsearch.sandbox.work import Work, load_decoders
+from mmsearch.sandbox.work import Work, load_decoders, undecodable
 
 _PR_SET_PDEATHSIG = 1
 
@@ -110,8 +110,7 @@ class _Server:
         except MemoryError:
             answer = Short()
         except Exception as error:  # whatever a decoder raises on a hostile file is that file's failure
-            reason = f"can't be decoded: {type(error).__name__}: {one_line(error)}"
-            answer = Short() if memory.is_short(error) else Failed(reason)
+            answer = Short() if memory.is_short(error) else Failed(undecodable(error))
         _limit_data(None)
         if isinstance(answer, Short):
             gc.collect()  # the next try is to begin with what it is promised

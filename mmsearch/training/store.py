@@ -195,9 +195,9 @@ def _decode_all(paths: Sequence[Path], stored: int, folder: Path) -> None:
 
 def _moments(paths: Sequence[Path], stored: int, failures: list[str]) -> Iterator[Moment]:
     """Yield the moments of all files that have a picture or a sound; say what can't be decoded."""
-    from indexer.decode import decode_all
+    from indexer.changes import look_at
+    from indexer.executors.decoding import decode_all
     from indexer.plan import Task
-    from indexer.scan import look_at
 
     tasks: list[Task] = []
     for number, path in enumerate(paths):

@@ -244,7 +244,7 @@ OPERATIONS = (
 
 def pretend_adapting() -> None:
     """Let adapting gain at once, without torch."""
-    pretend("mmsearch.training.adapt", adapt=lambda *_, **__: outcome())
+    pretend("mmsearch.adaptation.fit", adapt=lambda *_, **__: outcome())
 
 
 def pretend_exports() -> None:

@@ -26,7 +26,7 @@ from shim import Fault, Mode
 from siege import Siege
 from victim import build_once, decode_inline, share_statements, warm_up
 
-import mmsearch.training.collection  # noqa: F401
+import mmsearch.adaptation.pairs  # noqa: F401
 
 
 def main() -> None:

@@ -10,13 +10,11 @@ import gc
 import json
 import logging
 import os
-import pickle
 import select
 import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,11 +26,10 @@ from media_maker import RED, encoded, plain, put
 from shim import Fault, arm, disarm
 from sqlalchemy import Engine
 
-import indexer.decode
+from indexer import executors
+from indexer.executors.inline import InlineExecutor
 from mmsearch.cli import program
 from mmsearch.cli.app import app
-from mmsearch.sandbox.keeper import Job
-from mmsearch.sandbox.work import PreparedContent, Work
 
 TIMEOUT_S = 60.0
 HEAVY = ("torch", "open_clip", "transformers", "huggingface_hub")
@@ -68,28 +65,9 @@ class _Left(BaseException):
     """Stands for `os._exit`, so that several commands may run in one process."""
 
 
-class InlineSandbox:
-    """Stands for the decoding processes: a file is decoded when it is handed over."""
-
-    def __init__(self, *_: object) -> None: ...
-
-    def submit(self, job: Job) -> Future[PreparedContent]:
-        future: Future[PreparedContent] = Future()
-        try:
-            future.set_result(Work(*pickle.loads(job.needs.pickled)).prepare(job.request))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-    def take(self, future: Future[PreparedContent], _within_s: float | None = None) -> PreparedContent:
-        return future.result()
-
-    def close(self) -> None: ...
-
-
 def decode_inline() -> None:
     """Let index runs of this process and its forks decode by themselves."""
-    vars(indexer.decode)["Sandbox"] = InlineSandbox
+    vars(executors)["make_executor"] = InlineExecutor
 
 
 def build_once() -> None:

@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 
 from mmsearch.errors import MediaError, QueryError, UsageError, one_line, unwritable
 from mmsearch.files import write_whole
-from mmsearch.library import Library
 from mmsearch.media import HEAD_BYTES, open_regular, resolve
+from mmsearch.model_views import OpenLibrary
 from mmsearch.paths import expand
 from mmsearch.search.query import Query
 from mmsearch.types import Modality, Term, View
@@ -137,7 +137,7 @@ def _names(fields: dict[str, Any], key: str, kinds: type[Name], where: str) -> f
         ) from None
 
 
-def write_captions(library: Library, file: str | Path) -> int:
+def write_captions(library: OpenLibrary, file: str | Path) -> int:
     """Write judged queries made of what is written beside and in the library's own files; return how many lines.
 
     The first passage asks for each content that it describes, by its first path: one line for all contents of a

@@ -20,14 +20,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mmsearch.adaptation.early_stopping import Trial
+from mmsearch.adaptation.pairs import TRAIN, Collection, Side
 from mmsearch.metrics import Interval
 from mmsearch.spaces import HeadWeights, Vectors
-from mmsearch.training.collection import TRAIN, Collection, Side
 from mmsearch.training.heads import Head
 from mmsearch.training.loop import Schedule, train
 from mmsearch.training.losses import contrast, cosine_distance, noise_contrastive, partition, tag_positives
 from mmsearch.training.memory import MemoryBank, mine_positives
-from mmsearch.training.verdict import Trial
 from mmsearch.types import Gain, View
 
 # Warming up for so long, the rate passes all that is slow enough for a good space, which is best after some fifty

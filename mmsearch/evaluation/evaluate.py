@@ -13,9 +13,9 @@ import numpy as np
 
 from mmsearch.catalog.held import HeldCatalog
 from mmsearch.errors import LibraryError, MediaError, QueryError, UsageError
-from mmsearch.judged import Judged
-from mmsearch.library import Library
+from mmsearch.evaluation.judged import Judged
 from mmsearch.metrics import METRICS, Interval, Ranking, bootstrap, first_rank, mean, median, paired_bootstrap
+from mmsearch.model_views import OpenLibrary
 from mmsearch.search.engine import Engine
 from mmsearch.search.items import content_like, own_contents
 from mmsearch.search.query import Query
@@ -37,7 +37,7 @@ class _Outcome:
 
 
 def evaluate(
-    library: Library,
+    library: OpenLibrary,
     judged: Sequence[Judged],
     *,
     rerank: bool | None = None,

@@ -14,34 +14,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.adapted_spaces import adapted_folder, adapted_place
 from mmsearch.catalog import Catalog, StoredContent
 from mmsearch.errors import UsageError, unwritable
-from mmsearch.layout import ADAPTED as ADAPTED_LAYOUT
-from mmsearch.layout import OwnFolder
 from mmsearch.spaces import ADAPTED, Adapted, AdaptedSpace, HeadWeights, Profile, load_profile
 from mmsearch.types import AdaptReport, Progress, View
 
 LEAST_PAIRS = 50
 """With fewer contents that have two sides there is nothing to tell a gain by."""
 _Report = Callable[[Progress], None]
-
-
-def adapted_folder(library: Path) -> Path:
-    """Return where a library keeps the spaces that it was adapted to."""
-    return library / "adapted"
-
-
-def adapted_place(catalog: Catalog, library: Path) -> OwnFolder:
-    """Return that folder with what mmsearch keeps in it."""
-    return OwnFolder(adapted_folder(library), ADAPTED_LAYOUT, catalog.library_id)
-
-
-def check_adapted(catalog: Catalog, library: Path) -> None:
-    """Raise `LinkError` where a link is in the way of a space that a profile of the library names."""
-    place = adapted_place(catalog, library)
-    for row in catalog.profiles():
-        if row.name.startswith(ADAPTED):
-            place.check(place.path / row.name.removeprefix(ADAPTED))
 
 
 def adapt_profile(
@@ -52,7 +33,7 @@ def adapt_profile(
     Its space is on the disk by then; the catalog is as it was. The caller holds the lock. Raises `UsageError` where
     there is too little to learn from, or the library isn't in a state to be adapted.
     """
-    from mmsearch.training.collection import collect
+    from mmsearch.adaptation.pairs import collect
 
     began = time.monotonic()
     space = profile.spaces[0]
@@ -64,7 +45,7 @@ def adapt_profile(
             f"and {collection.sounding} clips with sound, where {LEAST_PAIRS} in all are needed; put photo.txt with a "
             "caption beside photo.jpg, or add clips with sound, and run 'mmsearch index' again"
         )
-    from mmsearch.training.adapt import adapt  # brings torch, for which no refusal has to wait
+    from mmsearch.adaptation.fit import adapt  # brings torch, for which no refusal has to wait
 
     collection = collection.telling()
     outcome = adapt(collection, progress=_teller(progress))
@@ -176,14 +157,6 @@ def called_off_on_failure(new: Catalog) -> Iterator[None]:
     except BaseException:  # also Ctrl-C
         new.call_off(new.profile_id)
         raise
-
-
-def tidy(catalog: Catalog, library: Path) -> None:
-    """Remove the spaces of profiles that the catalog no longer knows. The caller holds the lock."""
-    known = {row.name.removeprefix(ADAPTED) for row in catalog.profiles()}
-    place = adapted_place(catalog, library)
-    place.remove(place.path, lambda name: name not in known)
-    place.remove_temporary()
 
 
 def _teller(progress: _Report | None) -> Callable[[int, int], None] | None:

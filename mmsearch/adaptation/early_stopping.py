@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsearch.adaptation.pairs import ONE, OTHER, TRAIN, Collection, Side
 from mmsearch.metrics import Interval, paired_bootstrap
 from mmsearch.spaces import Vectors
-from mmsearch.training.collection import ONE, OTHER, TRAIN, Collection, Side
 from mmsearch.types import Gain, View
 
 PATIENCE = 15

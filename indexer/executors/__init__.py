@@ -1,0 +1,7 @@
+"""Executors: where tasks are decoded and encoded. `local` is what index runs use; `inline` needs no other process."""
+
+from indexer.executors.base import MakeExecutor
+from indexer.executors.local import LocalExecutor
+
+make_executor: MakeExecutor = LocalExecutor
+"""Makes the executor of an index run."""
