@@ -164,7 +164,7 @@ def _answer(
 
 def as_graph(network: nn.Module, example: Tensor) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     """Return a network as onnxruntime runs it, which on a CPU takes half the time that torch does."""
-    content = io.BytesIO()
+    content: Any = io.BytesIO()  # torch's types know only of paths
     with quiet():
         torch.onnx.export(
             network,

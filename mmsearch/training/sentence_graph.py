@@ -154,7 +154,9 @@ class _Builder:
     def _head(self, said: str, tower: GrownTower) -> None:
         """Write the head, whose standardisation goes into its first matrices."""
         inner, outer, skip = (_linear(one) for one in (tower.proj[1], tower.proj[-1], tower.skip))
-        both = np.concatenate([_array(inner.weight), _array(skip.weight)]) / _array(tower.deviation)
+        both = np.asarray(
+            np.concatenate([_array(inner.weight), _array(skip.weight)]) / _array(tower.deviation), np.float32
+        )
         bias = np.concatenate([_array(inner.bias), _array(skip.bias)]) - both @ _array(tower.mean)
         values = self._node("Add", [self._node("MatMul", [said, self._rounded(both)]), self._constant(bias)])
         sizes = self._constant(np.asarray([inner.out_features, skip.out_features]))
