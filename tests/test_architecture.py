@@ -58,7 +58,7 @@ SEAMS = {
     "onnx": {
         "mmsearch/spaces/export.py",
         "mmsearch/training/export.py",
-        "mmsearch/training/packing.py",
+        "mmsearch/training/sentence_graph.py",
         "mmsearch/training/start.py",
     },
     "onnxruntime": {"mmsearch/spaces/onnx.py", "mmsearch/spaces/export.py"},

@@ -152,7 +152,9 @@ class OnnxSpace:
                 began, file = time.monotonic(), self.tower_file(view)
                 # Mapping the weights without packing them takes 0.1 s instead of 0.6 s for the one text of a query.
                 packed = view is not View.TEXT or not file.with_suffix(".bin").exists()
-                self._sessions[view] = _load(file, self._device, packed=packed)
+                # A tower of pieces is written as it is to be run: looking for better takes as long as loading it.
+                final = view is View.TEXT and self._spec.text is not None and bool(self._spec.text.pieces)
+                self._sessions[view] = _load(file, self._device, packed=packed, final=final)
                 _log.debug("loaded %s in %.3f s", file, time.monotonic() - began)
             return self._sessions[view]
 
@@ -215,7 +217,7 @@ def _providers(device: str) -> list[str]:
     return ["CUDAExecutionProvider", "CPUExecutionProvider"] if has_cuda else ["CPUExecutionProvider"]
 
 
-def _load(file: Path, device: str, *, packed: bool) -> ort.InferenceSession:
+def _load(file: Path, device: str, *, packed: bool, final: bool = False) -> ort.InferenceSession:
     ort = load_onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 4  # what is wrong is raised, and said once
@@ -223,6 +225,8 @@ def _load(file: Path, device: str, *, packed: bool) -> ort.InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not packed:
         options.add_session_config_entry("session.disable_prepacking", "1")
+    if final:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.enable_cpu_mem_arena = False  # the arena keeps the largest batch ever seen
     try:
         open_regular(file).close()  # onnxruntime would wait for a pipe

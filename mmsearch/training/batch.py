@@ -181,7 +181,20 @@ class Draw:
     def _text(self, own: Sequence[int], tag: int, random: np.random.Generator) -> int:
         said = self._material.examples.tag_texts[tag] if tag >= 0 else ()
         pool = said if said and (not own or random.random() < _TAG_SHARE) else own
+        if pool and self._stage.english:
+            pool = self._of_a_language(pool, random)
         return int(random.choice(pool)) if pool else -1
+
+    def _of_a_language(self, rows: Sequence[int], random: np.random.Generator) -> Sequence[int]:
+        """Return those of some texts that are in one language: English, as often as the stage says, else another."""
+        by_language: dict[str, list[int]] = {}
+        for row in rows:
+            by_language.setdefault(self._material.examples.texts[row].language, []).append(row)
+        others = [language for language in by_language if language != "en"]
+        if not others or ("en" in by_language and random.random() < self._stage.english):
+            return by_language["en"]
+        shares = np.sqrt([len(by_language[language]) for language in others])
+        return by_language[others[int(random.choice(len(others), p=shares / shares.sum()))]]
 
     def _say(self, row: int, random: np.random.Generator) -> str:
         if row < 0:

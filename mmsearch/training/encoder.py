@@ -34,6 +34,8 @@ PREFIX = "query: "
 _MAGIC = b"E5S1"
 _HEADER = struct.Struct("<4sI7ifi5iQ")
 _EPSILON = 1e-12
+_PARTS = 3
+"""A text is described before the first layer, and after each third of the layers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,18 +139,24 @@ class _Layer(nn.Module):
 
 
 class SentenceNetwork(nn.Module):
-    """(n, t) int64 ids, and which of them count → (n, width), L2-normalised: the mean of the last layer's states."""
+    """(n, t) int64 ids, and which of them count → (n, width): the means of the states at four depths, each normalised.
+
+    The last layer says what a sentence means, the first ones which words are in it; a head on both finds more than one
+    on the last alone.
+    """
 
     def __init__(self, encoder: Encoder, rows: Array | None = None) -> None:
         super().__init__()
         arrays = encoder.arrays
         words = arrays["emb.word"] if rows is None else rows
-        self.width = words.shape[1]
+        states = words.shape[1]
+        self.depths = tuple(sorted({round(part * encoder.layers / _PARTS) for part in range(_PARTS + 1)}))
+        self.width = len(self.depths) * states
         self.words = nn.Embedding(*words.shape)
         self.pos = nn.Parameter(torch.from_numpy(arrays["emb.pos"][:LONGEST] + arrays["emb.type"][0]))
-        self.norm = nn.LayerNorm(self.width, eps=_EPSILON)
+        self.norm = nn.LayerNorm(states, eps=_EPSILON)
         hidden = len(arrays["l0.fi.w"])
-        self.layers = nn.ModuleList(_Layer(self.width, encoder.heads, hidden) for _ in range(encoder.layers))
+        self.layers = nn.ModuleList(_Layer(states, encoder.heads, hidden) for _ in range(encoder.layers))
         with torch.no_grad():
             self.words.weight.copy_(torch.from_numpy(words))
             _fill(self.norm, arrays["emb.ln.w"], arrays["emb.ln.b"])
@@ -162,9 +170,17 @@ class SentenceNetwork(nn.Module):
         states = self.norm(self.words(ids) + self.pos[: ids.shape[1]])
         counts = mask.to(states.dtype)
         hidden = (1.0 - counts)[:, None, None, :] * -1e4
-        for layer in self.layers:
+        means = [_mean(states, counts)]
+        for depth, layer in enumerate(self.layers, 1):
             states = layer(states, hidden)
-        return fn.normalize((states.float() * counts.unsqueeze(-1)).sum(1), dim=1)
+            if depth in self.depths:
+                means.append(_mean(states, counts))
+        return torch.cat(means, 1)
+
+
+def _mean(states: Tensor, counts: Tensor) -> Tensor:
+    """Return the direction of the mean of the states that count, (n, width) float32."""
+    return fn.normalize((states.float() * counts.float().unsqueeze(-1)).sum(1), dim=1)
 
 
 def _fill(module: Any, weight: Array, bias: Array) -> None:  # noqa: ANN401  a Linear or a LayerNorm

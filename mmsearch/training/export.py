@@ -29,11 +29,11 @@ from mmsearch.spaces.onnx import TOWERS
 from mmsearch.spaces.pieces import Pieces
 from mmsearch.spaces.towers import quiet
 from mmsearch.training.batch import DEVIATION, MEAN, Material
+from mmsearch.training.encoder import SentenceNetwork
 from mmsearch.training.frozen import VIEWS
 from mmsearch.training.grown import GrownTower
 from mmsearch.training.loop import evaluating
 from mmsearch.training.measure import Figure, picture_vectors, side_of, sound_vectors, table
-from mmsearch.training.packing import Packed, fits, pack_matrices
 from mmsearch.training.recipe import Recipe, Source
 from mmsearch.training.store import RATE_HZ
 from mmsearch.types import View
@@ -43,6 +43,8 @@ _INPUTS = {"text": ["ids", "mask"], "image": ["pixels"], "audio": ["wave"]}
 """What the towers of a space folder call what they are given, by file."""
 _TOKENIZERS = {Tokens: "tokenizer.json", Pieces: "pieces.npz"}
 """What cuts texts up, by its front end."""
+_WEIGHTS = "weights.bin"
+"""Where the weights of a text tower with pieces lie."""
 _LEAST_COSINE = 0.999
 _HALVED_BYTES = 1024
 """Smaller weights stay as they are."""
@@ -142,6 +144,29 @@ def _examples(side: str, material: Material, tower: nn.Module) -> tuple[Tensor, 
 
 
 def _write(tower: nn.Module, inputs: tuple[Tensor, ...], file: Path) -> None:
+    if isinstance(tower, GrownTower) and isinstance(tower.network, SentenceNetwork):
+        _write_sentences(tower, file)
+    else:
+        _write_traced(tower, inputs, file)
+
+
+def _write_sentences(tower: GrownTower, file: Path) -> None:
+    """Write a tower whose weights lie beside it: they are mapped, so that of word vectors only a query's are read."""
+    import onnx
+
+    from mmsearch.training.sentence_graph import sentence_graph  # onnx, which only an export needs
+
+    onnx.save_model(
+        sentence_graph(tower),
+        str(file),
+        save_as_external_data=True,
+        all_tensors_to_one_file=True,
+        location=_WEIGHTS,
+        size_threshold=_HALVED_BYTES,
+    )
+
+
+def _write_traced(tower: nn.Module, inputs: tuple[Tensor, ...], file: Path) -> None:
     import onnx
 
     raw = file.with_suffix(".raw")
@@ -151,7 +176,7 @@ def _write(tower: nn.Module, inputs: tuple[Tensor, ...], file: Path) -> None:
     words = None if reader is None else reader.words
     with evaluating(tower), quiet():
         if reader is not None and isinstance(words, nn.Embedding):
-            reader.words = Packed(words) if fits(words) else _Rounded(words)
+            reader.words = _Rounded(words)
         try:
             torch.onnx.export(
                 _Unit(tower).eval(),
@@ -168,15 +193,13 @@ def _write(tower: nn.Module, inputs: tuple[Tensor, ...], file: Path) -> None:
                 reader.words = words
     model = onnx.load(str(raw))
     raw.unlink()
-    pack_matrices(model)
     halve(model)
     write_whole(file, model.SerializeToString())
 
 
 def _reader(tower: nn.Module) -> Any:  # noqa: ANN401  a module with word vectors
-    """Return the module of a tower, or of the network that it is grown on, that has word vectors; None without."""
-    network = tower.network if isinstance(tower, GrownTower) else tower
-    return network if isinstance(getattr(network, "words", None), nn.Embedding) else None
+    """Return a tower that has word vectors, None for another."""
+    return tower if isinstance(getattr(tower, "words", None), nn.Embedding) else None
 
 
 def halve(model: Any) -> None:  # noqa: ANN401  onnx has no types

@@ -6,8 +6,11 @@ decoded media: a stage then takes seconds. The space holds both, network and hea
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import io
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,9 @@ from torch import Tensor, nn
 
 from mmsearch.errors import UsageError
 from mmsearch.spaces.front_ends import Tokens
-from mmsearch.spaces.onnx import pad
+from mmsearch.spaces.onnx import load_onnxruntime, pad
 from mmsearch.spaces.pieces import Pieces, write
+from mmsearch.spaces.towers import quiet
 from mmsearch.training.batch import Material
 from mmsearch.training.encoder import BEGIN, END, LONGEST, PREFIX, SentenceNetwork, package_file, read_encoder
 from mmsearch.training.published import PictureNetwork, SoundNetwork
@@ -144,19 +148,39 @@ def _answer(
     side: str, tower: TowerRecipe, network: nn.Module, material: Material, jobs: Sequence[tuple[int, int]]
 ) -> Callable[[int, int], list[NDArray[Any]]]:
     def some(rows: NDArray[np.int64], views: NDArray[np.int64]) -> Tensor:
-        if side == "image":
-            return material.pixels(rows, views, tower.side).contiguous(memory_format=torch.channels_last)
-        return material.heard(rows, views)
+        return material.pixels(rows, views, tower.side) if side == "image" else material.heard(rows, views)
+
+    fast = cache(lambda: as_graph(network, some(*np.asarray(jobs[:2], np.int64).T)))
 
     def answer(start: int, stop: int) -> list[NDArray[Any]]:
         said = []
         for first in range(start, stop, _AT_ONCE):
             rows, views = np.asarray(jobs[first : min(stop, first + _AT_ONCE)], np.int64).T
-            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-                said.append(network(some(rows, views)).float().numpy())
+            said.append(fast()(some(rows, views).numpy()))
         return [np.concatenate(said).astype(np.float16)]
 
     return answer
+
+
+def as_graph(network: nn.Module, example: Tensor) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Return a network as onnxruntime runs it, which on a CPU takes half the time that torch does."""
+    content: Any = io.BytesIO()  # torch's types know only of paths
+    with quiet():
+        torch.onnx.export(
+            network,
+            (example,),
+            content,
+            input_names=["x"],
+            output_names=["y"],
+            dynamic_axes={"x": {0: "n"}, "y": {0: "n"}},
+            opset_version=17,
+            dynamo=False,
+        )
+    ort = load_onnxruntime()
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = ort.InferenceSession(content.getvalue(), options, providers=["CPUExecutionProvider"])
+    return lambda values: np.asarray(session.run(None, {"x": values})[0])
 
 
 def _read(network: nn.Module, material: Material) -> NDArray[np.float16]:
@@ -164,6 +188,7 @@ def _read(network: nn.Module, material: Material) -> NDArray[np.float16]:
     assert material.tokens is not None
     texts = [text.words for text in material.examples.texts]
     unique = sorted(dict.fromkeys(texts), key=lambda words: (len(words), words))
+    half = copy.deepcopy(network).to(torch.bfloat16)  # three times as fast, cosine 0.999
 
     def answer(start: int, stop: int) -> list[NDArray[Any]]:
         ids = [material.tokens(words) for words in unique[start:stop]]  # type: ignore[misc]
@@ -173,8 +198,8 @@ def _read(network: nn.Module, material: Material) -> NDArray[np.float16]:
         while at < len(order):
             rows = order[at : at + max(1, _TOKENS // len(ids[order[at]]))]
             tokens = (torch.from_numpy(one) for one in pad([ids[row] for row in rows], 0, 0))
-            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-                out[rows] = network(*tokens).float().numpy()
+            with torch.inference_mode():
+                out[rows] = half(*tokens).numpy()
             at += len(rows)
         return [out]
 

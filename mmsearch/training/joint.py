@@ -327,8 +327,8 @@ class Joint(nn.Module):
         for name, rows in ((term.of, kinds.draw(chosen, random)), ("text", said)):
             tower = self._tower(name)
             with torch.set_grad_enabled(torch.is_grad_enabled() and name in self._stage.train):
-                projected = tower.project(tower.features(torch.from_numpy(rows).to(self._device)))
-            sides.append(fn.normalize(projected.float(), dim=1))
+                features = tower.features(torch.from_numpy(rows).to(self._device))
+                sides.append(self._look.project(tower, features))
         ids = torch.arange(len(chosen), device=self._device)
         nobody = torch.full_like(ids, -1)
         positives = alike(ids, ids, nobody, nobody, tagged=False)

@@ -22,7 +22,7 @@ _READ = 64
 class Look:
     """Feeds towers with batches, on the device that they are on. `trained` are the names of those that need gradients.
 
-    `precision` bf16 computes features in half precision; what follows, losses above all, is float32.
+    `precision` bf16 computes features and projections in half precision; what follows, losses above all, is float32.
     """
 
     def __init__(
@@ -46,6 +46,12 @@ class Look:
             if self.recipes[name].kind == "text":
                 return self._read(tower, batch)
             return self._run(tower, self._inputs(name, batch))
+
+    def project(self, tower: Any, features: Tensor) -> Tensor:  # noqa: ANN401
+        """Return what a tower makes of its features, (m, dim) float32, L2-normalised rows."""
+        with torch.autocast(self.device, torch.bfloat16, enabled=self._half):
+            projected = tower.project(features)
+        return fn.normalize(projected.float(), dim=1)
 
     def _run(self, tower: Any, inputs: tuple[Tensor, ...]) -> Tensor:  # noqa: ANN401
         with torch.autocast(self.device, torch.bfloat16, enabled=self._half):
@@ -140,7 +146,7 @@ class Outputs:
 
         def embed() -> Tensor:
             with torch.set_grad_enabled(torch.is_grad_enabled() and name in self.look.trained):
-                return fn.normalize(self._towers[name].project(self.features(name)).float(), dim=1)
+                return self.look.project(self._towers[name], self.features(name))
 
         return self._keep("embedded", name, embed)
 
@@ -150,7 +156,7 @@ class Outputs:
         def embed() -> Tensor:
             with torch.no_grad():
                 slow = self._slow[name]
-                return fn.normalize(slow.project(self.look.features(slow, name, self.batch)).float(), dim=1)
+                return self.look.project(slow, self.look.features(slow, name, self.batch))
 
         return self._keep("key", name, embed)
 

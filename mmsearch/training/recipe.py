@@ -153,6 +153,9 @@ class StageRecipe:
     """The share of batches whose pictures and sounds are blended in pairs, with their targets."""
     switch: float = 0.0
     """The probability that a caption is code-switched, and that a word of it then is (M3P: 0.8)."""
+    english: float = 0.0
+    """How often the caption of an example that has some in several languages is an English one. The other languages
+    share the rest by the roots of how many captions they have. 0 draws each caption alike."""
     momentum: float = 0.0
     """Of the key encoders of terms with a queue (MoCo); 0 is without."""
     log_every: int = 20
