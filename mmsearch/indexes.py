@@ -98,8 +98,8 @@ class Indexes:
     def get(self, space: Space, view: View, revision: int | None = None) -> VectorIndex:
         """Return the index of a view in a space.
 
-        An index that is behind the catalog is caught up first. While another thread does that, the index is returned
-        as it was; while another process writes, as that process's last finished run left it. Where there is none yet,
+        An index that is behind the catalog is caught up first; threads that ask for the same one wait. While another
+        process writes, the index is returned as that process's last finished run left it. Where there is none yet,
         one is made in memory of what is committed, and what is committed later is added to it after `STALE_S` seconds.
         An open index of the `revision` that the caller has read is returned at once.
         """
@@ -107,12 +107,7 @@ class Indexes:
 
     def _current(self, space: Space, view: View, known: int | None = None) -> _Held:
         place = self._place(space, view)
-        if not place.guard.acquire(blocking=False):
-            # Another thread brings it up to date, which may take long: until then the one before answers.
-            if (before := self._trusted(place.held, known)) is not None:
-                return before
-            place.guard.acquire()
-        try:
+        with place.guard:
             held = place.held
             is_known = held is not None and held.revision == known
             revision = known if is_known and known is not None else self._catalog.revision
@@ -127,14 +122,6 @@ class Indexes:
                 self._warn(error)
                 held = place.held = self._in_memory(space, view, held)
             return held
-        finally:
-            place.guard.release()
-
-    def _trusted(self, held: _Held | None, known: int | None) -> _Held | None:
-        """Return an open index if it is whole and of this catalog, though perhaps of an earlier state."""
-        if held is None or not held.index.is_intact():
-            return None
-        return held if held.revision == known or self._catalog.had_revision(held.revision) else None
 
     def _place(self, space: Space, view: View) -> _Place:
         with self._guard:

@@ -196,32 +196,6 @@ def test_an_index_run_rebuilds_what_is_damaged_though_nothing_else_changed(shelf
     assert shelf.indexes.verify(profile) == []
 
 
-def test_while_one_thread_brings_an_index_up_to_date_others_are_answered_by_the_one_before(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shelf.add("a")
-    before = shelf.indexes.get(shelf.space, View.VISUAL)
-    shelf.add("b")
-    began, may_end = threading.Event(), threading.Event()
-    real = IndexStore.catch_up
-
-    def slow(self: IndexStore, live: Ids, revision: int, fetch: Fetch) -> FaissIndex:
-        began.set()
-        assert may_end.wait(60)
-        return real(self, live, revision, fetch)
-
-    monkeypatch.setattr(IndexStore, "catch_up", slow)
-    with ThreadPoolExecutor(2) as threads:
-        rebuilt = threads.submit(shelf.indexes.get, shelf.space, View.VISUAL)
-        try:
-            assert began.wait(60)
-            assert threads.submit(shelf.indexes.get, shelf.space, View.VISUAL).result(60) is before
-        finally:
-            may_end.set()
-        assert rebuilt.result(60).count == 2
-    assert shelf.indexes.get(shelf.space, View.VISUAL) is rebuilt.result()
-
-
 def test_an_index_of_another_catalog_answers_no_thread_while_it_is_replaced(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,11 +60,11 @@ def test_two_first_requests_load_a_tower_once(monkeypatch: pytest.MonkeyPatch) -
     began, may_end, loaded = threading.Event(), threading.Event(), []
     real = onnx._load
 
-    def slow(file: Path, device: str, *, packed: bool) -> object:
+    def slow(file: Path, device: str, **options: bool) -> object:
         loaded.append(file)
         began.set()
         assert may_end.wait(60)
-        return real(file, device, packed=packed)
+        return real(file, device, **options)
 
     monkeypatch.setattr(onnx, "_load", slow)
     with ThreadPoolExecutor(2) as threads:

@@ -54,6 +54,8 @@ def connect(file: Path, *, create: bool, fill: Fill | None = None) -> Engine:
                 raise CatalogError(f"{file} is missing; run 'mmsearch index' to make it again")
             _make(file, fill)
         real = real_file(file)
+        if real.stat().st_size == 0:
+            raise CatalogError(f"{file} is empty; {_RESTORE}")
         immutable = not create and _is_read_only(real)  # SQLite couldn't make its shared memory there
         options = "immutable=1" if immutable else "mode=rw"
         if is_link(file):
@@ -104,8 +106,6 @@ def real_file(file: Path) -> Path:
             continue
         if not regular:
             raise CatalogError(f"{other} isn't a regular file; move it away and run the same command again")
-    if status.st_size == 0:
-        raise CatalogError(f"{file} is empty; {_RESTORE}")
     return real
 
 
