@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 
+from indexer.roots import steps
 from mmsearch.catalog import Catalog, MediaRow
 from mmsearch.errors import MediaError, ReadError
 from mmsearch.records import FileFacts
@@ -49,11 +50,9 @@ def fill_facts(
 
 def _due(catalog: Catalog, roots: Collection[bytes] | None) -> Iterator[MediaRow]:
     """Yield media, each content under the first path that can be opened."""
-    separator = os.fsencode(os.sep)
-    below = None if roots is None else tuple(root.rstrip(separator) + separator for root in roots)
     taken: set[int] = set()
     for row in catalog.lacking_facts():
-        wanted = below is None or row.path.startswith(below) or row.path in (roots or ())
+        wanted = roots is None or any(step in roots for step in steps(row.path))
         if wanted and row.content_id not in taken and os.access(row.path, os.R_OK):
             taken.add(row.content_id)
             yield row

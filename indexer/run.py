@@ -109,7 +109,7 @@ class _Run:
             self._delete(scan, first_new_id)
             self._take(self.elsewhere.changes(self.writer.failed_paths))
         self.catalog.drop_orphans()
-        fill_facts(self.catalog, self.model.front_ends, self.settings, self.scope.paths, self.stopped)
+        fill_facts(self.catalog, self.model.profile.front_ends, self.settings, self.scope.paths, self.stopped)
         report = self._report(round(time.monotonic() - began, 3))
         named = ("added", "updated", "reused", "removed", "failed", "seconds", "interrupted")
         self.catalog.end_run(run_id, json.dumps({name: getattr(report, name) for name in named}))

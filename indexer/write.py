@@ -40,10 +40,8 @@ class Writer:
 
     def settle(self, plan: Plan) -> None:
         """Write what a plan says without decoding anything."""
-        if plan.moved:
-            self.catalog.point(plan.moved)
-        if plan.reused:
-            self.catalog.point(plan.reused)
+        if named := plan.moved | plan.reused:
+            self.catalog.point(named)
         if plan.failures:
             self._commit([], plan.failures, [])
         if plan.gone:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from indexer.plan import Task
 from mmsearch.records import FileFacts, Segment
-from mmsearch.sandbox.work import FrontEnds
 from mmsearch.settings import Settings
 from mmsearch.spaces import Profile
 from mmsearch.types import Failure, Modality, View
@@ -52,11 +51,6 @@ class Model:
 
     profile: Profile
     for_encoding: Callable[[], Profile]
-
-    @property
-    def front_ends(self) -> FrontEnds:
-        """What prepares the inputs of its towers."""
-        return {(space.name, view): end for space in self.profile.spaces for view, end in space.front_ends.items()}
 
 
 class Executor(Protocol):

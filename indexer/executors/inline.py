@@ -41,7 +41,7 @@ class InlineExecutor:
         """Yield what becomes of the tasks, each part of a content by itself."""
         while self._tasks:
             if self._ready is None:
-                self._ready = Work(self._model.front_ends, self._limits), self._model.for_encoding()
+                self._ready = Work(self._model.profile.front_ends, self._limits), self._model.for_encoding()
             work, profile = self._ready
             task = self._tasks.popleft()
             result = decoded(task, partial(_prepare, work, task), self._spent)

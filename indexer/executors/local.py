@@ -40,7 +40,7 @@ class LocalExecutor:
     def submit(self, task: Task) -> None:
         """Take a task; the first one starts the workers and readies the towers meanwhile."""
         if self._decoding is None:
-            self._decoding = Decoding(self._model.front_ends, self._settings, self._stopped)
+            self._decoding = Decoding(self._model.profile.front_ends, self._settings, self._stopped)
         self._decoding.submit(task)
         if self._encoding is None:
             self._encoding = self._model.for_encoding()

@@ -113,10 +113,14 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
         yield from self.media_at([root]).values()
         last, end = _span(root)
         below = media_rows(self.profile_id).where(media.c.path > bindparam("last"), media.c.path < end)
-        query = below.order_by(media.c.path).limit(PART)
+        yield from self._by_path(below, last)
+
+    def _by_path(self, query: Select[Any], last: bytes) -> Iterator[MediaRow]:
+        """Yield media by path, page by page; the query selects those whose path is above its parameter `last`."""
+        page = query.order_by(media.c.path).limit(PART)
         while True:
             with self._read() as connection:
-                rows = [as_media_row(row) for row in connection.execute(query, {"last": last})]
+                rows = [as_media_row(row) for row in connection.execute(page, {"last": last})]
             yield from rows
             if len(rows) < PART:
                 return
@@ -141,17 +145,8 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
             .join(content, content.c.id == media.c.content_id)
             .outerjoin(file_facts, file_facts.c.content_id == content.c.id)
             .where(due, content.c.modality != Modality.TEXT, media.c.path > bindparam("last"))
-            .order_by(media.c.path)
-            .limit(PART)
         )
-        last = b""
-        while True:
-            with self._read() as connection:
-                rows = [as_media_row(row) for row in connection.execute(query, {"last": last})]
-            yield from rows
-            if len(rows) < PART:
-                return
-            last = rows[-1].path
+        return self._by_path(query, b"")
 
     def facts_of(self, content_ids: Iterable[int]) -> dict[int, FileFacts]:
         """Return the facts of these contents, of those whose facts were read."""

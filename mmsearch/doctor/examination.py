@@ -176,8 +176,7 @@ class _Repair:
         if again:
             run(seen.catalog, seen.profile, Scope(), self._settings, IndexOptions(again=again))
         seen.catalog.drop_orphans()
-        ends = {(space.name, view): end for space in seen.profile.spaces for view, end in space.front_ends.items()}
-        fill_facts(seen.catalog, ends, self._settings, None, lambda: False)
+        fill_facts(seen.catalog, seen.profile.front_ends, self._settings, None, lambda: False)
 
 
 __all__ = ["BEFORE_REPAIR", "examine"]

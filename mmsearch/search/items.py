@@ -144,8 +144,7 @@ def _read_text(text: str, profile: Profile) -> QueryItem:
         raise QueryError("an empty text matches nothing; give some words")
     from mmsearch.media.text import passages
 
-    ends = [end for space in profile.spaces for end in space.front_ends.values()]
-    _, max_tokens, count_tokens, _ = decoding_needs(ends)
+    _, max_tokens, count_tokens, _ = decoding_needs(profile.front_ends.values())
     return QueryItem(frozenset({View.TEXT}), tuple(passages(text, count_tokens, max_tokens)) or (text,))
 
 
@@ -167,13 +166,14 @@ class _Reading:
         from mmsearch.sandbox.shared import shared_sandbox
         from mmsearch.sandbox.work import Request
 
-        ends = {(space.name, view): end for space in self._profile.spaces for view, end in space.front_ends.items()}
         self._sandbox = shared_sandbox(self._limits)
         named = self._written(file) if isinstance(file, bytes) else file
         path = os.path.abspath(os.fsencode(expand(named)))  # noqa: PTH100  the worker's folder is another
         request = Request(path, joins=False)
         _log.debug("decoding %r, which asks", path)
-        return self._sandbox.submit(Job(request, Needs.of(ends, self._limits), self._limits.query_s))
+        return self._sandbox.submit(
+            Job(request, Needs.of(self._profile.front_ends, self._limits), self._limits.query_s)
+        )
 
     def finish(self, file: QueryInput, future: Future[PreparedContent], until: float | None) -> QueryItem:
         named = _GIVEN if isinstance(file, bytes) else file

@@ -6,7 +6,7 @@ import ctypes
 import importlib.util
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from pathlib import Path
 from mmsearch.errors import ModelError, ModelUnavailableError
 from mmsearch.spaces import hub
 from mmsearch.spaces.adapted import AdaptedSpace
-from mmsearch.spaces.base import SoundFrontEnd, Space
+from mmsearch.spaces.base import FrontEnd, SoundFrontEnd, Space
 from mmsearch.spaces.cache import export_model, find_export, is_torn
 from mmsearch.spaces.models import ALIASES, CLAP_MODEL, STANDARD_REPOSITORY
 from mmsearch.spaces.onnx import OnnxSpace
@@ -49,6 +49,11 @@ class Profile:
     def pins(self) -> tuple[str, ...]:
         """What `load_profile` makes these very spaces again from, whatever the profile's name stands for by then."""
         return tuple(space.pin for space in self.spaces)
+
+    @property
+    def front_ends(self) -> Mapping[tuple[str, View], FrontEnd]:
+        """What prepares the inputs of its towers, by space and view."""
+        return {(space.name, view): end for space in self.spaces for view, end in space.front_ends.items()}
 
     def space_for(self, *views: View) -> Space | None:
         """Return the first space that has a tower for every one of these views."""
