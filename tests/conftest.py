@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +28,18 @@ class Run(Protocol):
     def __call__(
         self, *arguments: str | Path, library: Path | None = None, cwd: Path | None = None, **environment: str
     ) -> subprocess.CompletedProcess[str]: ...
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Undo what the command line does to logging in the process of the tests."""
+    root, loggers = logging.getLogger(), [logging.getLogger(name) for name in ("mmsearch", "indexer")]
+    root_level, before = root.level, [(list(each.handlers), each.level, each.propagate) for each in loggers]
+    yield
+    root.setLevel(root_level)
+    for each, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        each.handlers, each.propagate = handlers, propagate
+        each.setLevel(level)
 
 
 @pytest.fixture(scope="session")

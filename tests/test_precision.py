@@ -72,7 +72,7 @@ def settings(precision: str) -> Settings:
 
 def test_int8_takes_over_after_a_trial_and_stays(model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = photos(tmp_path / "photos", 0, 40)
-    caplog.set_level(logging.INFO, "mmsearch")
+    caplog.set_level(logging.INFO, "indexer")
     with mmsearch.open(tmp_path / "l", model, settings=settings("auto")) as library:
         library.index(folder)
         assert library.status().precision.startswith(f"int8: the nearest 10 of {TRIED} images agree to ")
@@ -114,7 +114,7 @@ def test_a_trial_that_fails_leaves_everything_exact(
 ) -> None:
     monkeypatch.setattr(indexer.precision, setting, value)
     folder = photos(tmp_path / "photos", 0, 32)
-    caplog.set_level(logging.INFO, "mmsearch")
+    caplog.set_level(logging.INFO, "indexer")
     with mmsearch.open(tmp_path / "l", model, settings=settings(asked)) as library:
         library.index(folder)
         assert library.status().precision.startswith(expected)
@@ -149,7 +149,7 @@ def test_a_trial_that_cant_be_made_is_no_reason_to_stop(
 
 def test_the_embedded_space_has_no_int8(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with (
-        caplog.at_level(logging.INFO, "mmsearch"),
+        caplog.at_level(logging.INFO, "indexer"),
         mmsearch.open(tmp_path / "l", "mini", settings=settings("int8")) as library,
     ):
         library.index(photos(tmp_path / "photos", 0, 2))

@@ -78,7 +78,10 @@ def peak_memory() -> Iterator[list[float]]:
 
 
 def proportional_bytes(process_id: int) -> int:
+    """Return what a process holds; nothing while it is a copy of this one that has yet to start its program."""
     try:
+        if Path(f"/proc/{process_id}/cmdline").read_bytes() == Path("/proc/self/cmdline").read_bytes():
+            return 0
         rollup = Path(f"/proc/{process_id}/smaps_rollup").read_text()
     except OSError:
         return 0
