@@ -67,7 +67,7 @@ class Vocabulary:
             raise ValueError("its arrays have other types or shapes than a vocabulary's")
         if not len(self.digests) or (self.digests[1:] < self.digests[:-1]).any() or not np.isfinite(self.scores).all():
             raise ValueError("its pieces are none, unsorted or without a score")
-        numbers = np.asarray([*self.begin, *self.end, *self.ids])
+        numbers = np.concatenate([self.ids, np.asarray(self.begin + self.end, np.int64)])
         if not 0 < self.size <= _MOST_IDS or numbers.min() < 0 or numbers.max() >= self.size:
             raise ValueError("a piece has a number that there is no embedding for")
 
@@ -154,13 +154,8 @@ def _vocabulary(file: Path) -> Vocabulary:
         arrays = unpack_arrays(read_bounded(file, _MOST_BYTES), file, _MOST_BYTES)
         around = arrays["around"].tolist()
         begin, end = around[2 : 2 + around[1]], around[2 + around[1] :]
-        known = Vocabulary(
-            *(arrays[name] for name in ("digests", "ids", "scores")),
-            around[0],
-            tuple(begin),
-            tuple(end),
-            around[0] + _BYTES,
-        )
+        digests, ids, scores = (arrays[name] for name in ("digests", "ids", "scores"))
+        known = Vocabulary(digests, ids, scores, around[0], tuple(begin), tuple(end), around[0] + _BYTES)
         known.check()
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise ModelError(f"{file} can't be loaded ({error}); reinstall the model it belongs to") from error

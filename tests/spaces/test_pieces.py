@@ -80,7 +80,7 @@ def test_a_word_without_end_is_cut_in_stretches(pieces: Pieces) -> None:
     [
         ("digests", np.zeros(0, np.uint64)),
         ("digests", np.zeros(12, np.float64)),
-        ("digests", np.arange(12, 0, -1, np.uint64)),
+        ("digests", np.arange(12, 0, -1).astype(np.uint64)),
         ("ids", np.full(12, 2**30, np.int32)),
         ("ids", np.full(12, -1, np.int32)),
         ("ids", np.zeros((12, 1), np.int32)),
