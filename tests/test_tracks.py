@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Mapping
 
 import av
 import numpy as np
@@ -66,13 +67,19 @@ def test_a_still_before_the_moving_pictures_is_passed_over() -> None:
         assert sum(isinstance(event, Frame) for event in video.events()) > 5
 
 
-def disposed(clip: bytes, dispositions: dict[int, Disposition], container: str = "matroska") -> bytes:
-    """Write a clip's streams into another one, with other dispositions."""
+def disposed(
+    clip: bytes,
+    dispositions: Mapping[int, Disposition],
+    container: str = "matroska",
+    metadata: Mapping[int, Mapping[str, str]] | None = None,
+) -> bytes:
+    """Write a clip's streams into another one, with other dispositions and tags."""
     out = io.BytesIO()
     with av.open(io.BytesIO(clip), "r") as read, av.open(out, "w", format=container) as made:
         streams = [made.add_stream_from_template(stream) for stream in read.streams]
         for number, stream in enumerate(streams):
             stream.disposition = dispositions.get(number, Disposition(0))
+            stream.metadata.update((metadata or {}).get(number, {}))
         for packet in read.demux():
             if packet.dts is not None:
                 packet.stream = streams[packet.stream.index]
