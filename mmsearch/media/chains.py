@@ -107,6 +107,7 @@ class _State:
 
 def _starts(file: BinaryIO) -> tuple[int, ...]:
     """Return where the recordings of an Ogg or FLAC file begin; of any other, where it begins."""
+    file.seek(0)
     head = file.read(4)
     if head not in (_OGG, _FLAC):
         return (0,)

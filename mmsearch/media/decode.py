@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mmsearch.records import Payloads
     from mmsearch.types import Payload
 
-DECODER_VERSION = 2
+DECODER_VERSION = 3
 """Raised when a change here may make a file decode that failed before; failures of an older one are tried again."""
 
 

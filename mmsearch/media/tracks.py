@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import av
 import numpy as np
+from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.container.streams import StreamContainer
@@ -76,7 +77,8 @@ def _is_heard(packet: av.Packet[Stream]) -> bool:
         frames = packet.decode()
     except (av.error.FFmpegError, ValueError):  # reading the file will tell
         return False
-    peaks = (float(np.abs(samples_of(frame)).max(initial=0.0)) for frame in frames)
+    blocks = (samples_of(frame) for frame in frames if isinstance(frame, AudioFrame))
+    peaks = (float(np.abs(block).max(initial=0.0)) for block in blocks)
     return any(peak >= SILENCE for peak in peaks)
 
 

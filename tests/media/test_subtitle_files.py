@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import time
+from pathlib import Path
 
 import pytest
 from av.stream import Disposition
-from clip_maker import LOW, Pictures, Tones, Words, clip_bytes
-from media_maker import RED
-from test_tracks import disposed
+from support.clip_maker import LOW, Pictures, Tones, Words, clip_bytes, disposed, srt, vtt
+from support.media_maker import BLUE, RED, put
 
+import mmsearch
+from mmsearch import Settings
 from mmsearch.media.subtitle_files import cues, has_lines, spoken
 from mmsearch.media.subtitles import Cue, Script, said
 from mmsearch.media.video import Video
@@ -210,12 +212,9 @@ def test_hostile_subtitles_are_done_with_quickly(text: str) -> None:
 
 
 def test_all_tracks_in_words_are_read_with_their_language_and_signs_never() -> None:
-    tracks = (
-        Pictures([(RED, 2.0)]),
-        *(Words([(0.2, 0.8, words)], "srt") for words in ("EXIT", "a goose", "eine Gans")),
-    )
+    texts = [Words([(0.2, 0.8, words)], "srt") for words in ("EXIT", "a goose", "eine Gans")]
     clip = disposed(
-        clip_bytes(*tracks, container="matroska"),
+        clip_bytes(Pictures([(RED, 2.0)]), *texts, container="matroska"),
         {1: Disposition.forced | Disposition.default},
         metadata={1: {"language": "eng"}, 2: {"language": "eng"}, 3: {"language": "ger"}},
     )
@@ -252,3 +251,28 @@ def test_a_silent_track_before_one_that_is_heard_is_passed_over() -> None:
     video = Video(io.BytesIO(clip), Limits())
     peak = max((float(abs(event.samples).max()) for event in video.events() if hasattr(event, "samples")), default=0.0)
     assert peak > 0.1
+
+
+def test_a_clip_answers_with_every_subtitle_beside_and_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    clip_bytes_ = clip_bytes(Pictures([(RED, 6.0)]), Words([(0.5, 2.0, "a kettle boils")]), container="mp4")
+    put(folder, "clip.mp4", clip_bytes_)
+    put(folder, "clip.en-US.srt", srt([(0.5, 2.5, "a goose walks")]))
+    put(folder, "clip.de.forced.VTT", vtt([(0.5, 2.5, "ein Schild")]))
+    put(folder, "clip.ass", ASS)
+    put(folder, "DJI_1.MP4", clip_bytes(Pictures([(BLUE, 2.0)]), container="mp4"))
+    put(folder, "DJI_1.SRT", srt([(0.0, 1.0, "F/2.8, SS 206.14, ISO 150, EV 0, GPS (-122.3699, 37.8166, 15)")]))
+    put(folder, "lonely.lrc", "[00:01.00]a lonely violin\n")
+    with mmsearch.open(tmp_path / "library", model="hashing", settings=Settings(workers=1)) as library:
+        report = library.index(folder)
+        assert report.failed == 0
+        texts = {item.path.name: item.texts for item in library.items()}
+    assert set(texts) == {"clip.mp4", "DJI_1.MP4", "lonely.lrc"}
+    assert {(text.words, text.language) for text in texts["clip.mp4"]} == {
+        ("a goose walks", "en-US"),
+        ("ein Schild", "de"),
+        ("A goose walks into the kitchen, slowly Grandmother feeds it", ""),
+        ("a kettle boils", ""),
+    }
+    assert texts["DJI_1.MP4"] == ()
+    assert [text.words for text in texts["lonely.lrc"]] == ["a lonely violin"]

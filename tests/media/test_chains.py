@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clip_maker import HIGH, LOW, sound_bytes
+from support.clip_maker import HIGH, LOW, sound_bytes
 
 from mmsearch.media.chains import SoundChain, open_sound
 from mmsearch.media.sound import SoundFile, Wave
