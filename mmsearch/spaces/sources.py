@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mmsearch.errors import ModelUnavailableError, WrongModelError
+from mmsearch.extras import command, is_installed
 from mmsearch.files import open_regular
 from mmsearch.paths import expand
 from mmsearch.spaces import hub
@@ -134,6 +135,13 @@ def _split(name: str) -> tuple[str, str]:
     before, _, tag = name.rpartition("/")
     if (architecture := before.replace("/", "-")) in known:
         return architecture, tag
+    if not is_installed("open_clip"):
+        own = ["auto", *(model.name for model in known_models())]
+        guess = "".join(f" (did you mean {near}?)" for near in get_close_matches(name, own, n=1))
+        raise WrongModelError(
+            f"no model here is called {name!r}{guess}; there are {', '.join(own)} and folders, and those of open_clip "
+            f"after: {command('torch')}"
+        )
     near = get_close_matches(architecture or whole, known, n=3)
     hint = f"; open_clip has {', '.join(near)}" if near else ""
     own = ", ".join(model.name for model in known_models())
