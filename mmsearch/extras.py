@@ -7,9 +7,9 @@ imported where it is used, inside `needed_for`, so that a missing package names 
 from __future__ import annotations
 
 import importlib.util
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
 
 from mmsearch.errors import MissingPackageError
 
@@ -36,21 +36,23 @@ def command(extra: str) -> str:
     return f"pip install 'mmsearch[{extra}]'"
 
 
+def find(package: str) -> ModuleSpec | None:
+    """Return where a package is installed, without importing it; None where it isn't."""
+    try:
+        return importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # something keeps it from being found, or it has no spec
+        return None
+
+
 def is_installed(*packages: str) -> bool:
     """Return whether all of these packages can be imported, without importing them."""
-    return all(_can_be_imported(package) for package in packages)
-
-
-def _can_be_imported(package: str) -> bool:
-    if package in sys.modules:
-        return sys.modules[package] is not None
-    return importlib.util.find_spec(package) is not None
+    return all(find(package) is not None for package in packages)
 
 
 def require(purpose: str, *packages: str, extra: str | None = None) -> None:
     """Raise `MissingPackageError` unless these packages are installed: before a long download, for example."""
     for package in packages:
-        if not _can_be_imported(package):
+        if not is_installed(package):
             raise missing(package, purpose, extra)
 
 

@@ -15,7 +15,7 @@ from mmsearch.adapted_spaces import tidy
 from mmsearch.catalog import Catalog, Ids
 from mmsearch.catalog.seal import kept_seal, seal
 from mmsearch.errors import CatalogError, ModelError, NoLibraryError, UsageError
-from mmsearch.extras import needed_for
+from mmsearch.extras import require
 from mmsearch.folder import LibraryFolder
 from mmsearch.model_views import ModelView, ModelViews, load
 from mmsearch.paths import expand
@@ -162,10 +162,10 @@ class Library:
         of what the heads gain there lies above 0, everything stays as it is. Nothing is decoded again, and the old
         vectors stay. Raises `UsageError` where there is too little to learn from, `LockedError`.
         """
+        from mmsearch.adaptation.convert import adapt_profile, called_off_on_failure, convert  # no query pays for it
         from mmsearch.model_change import ModelChange
 
-        with needed_for("adapting a library"):
-            from mmsearch.adaptation.convert import adapt_profile, called_off_on_failure, convert
+        require("adapting a library", "torch")
 
         with self._place.lock("adapt"), kept_seal(self._catalog.file):
             seen = self.seen()
