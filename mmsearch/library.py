@@ -15,6 +15,7 @@ from mmsearch.adapted_spaces import tidy
 from mmsearch.catalog import Catalog, Ids
 from mmsearch.catalog.seal import kept_seal, seal
 from mmsearch.errors import CatalogError, ModelError, NoLibraryError, UsageError
+from mmsearch.extras import require
 from mmsearch.folder import LibraryFolder
 from mmsearch.model_views import ModelView, ModelViews, load
 from mmsearch.paths import absolute, expand
@@ -163,6 +164,8 @@ class Library:
         """
         from mmsearch.adaptation.convert import adapt_profile, called_off_on_failure, convert  # no query pays for it
         from mmsearch.model_change import ModelChange
+
+        require("adapting a library", "torch")
 
         with self._place.lock("adapt"), kept_seal(self._catalog.file):
             seen = self.seen()
