@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from mmsearch.metrics import Interval
+    from mmsearch.records import FileFacts, Item, Segment, Text
     from mmsearch.types import (
         AdaptReport,
         Answer,
         Check,
         Evaluation,
+        Facets,
         Failure,
         Gain,
         Hit,
@@ -40,6 +42,7 @@ def from_hit(hit: Hit) -> JsonObject:
         "end_s": hit.end_s,
         "text": hit.text,
         "space": hit.space,
+        "id": hit.id,
     }
     return fields if hit.why is None else fields | {"why": _from_why(hit.why)}
 
@@ -58,6 +61,52 @@ def _from_why(why: Why) -> JsonObject:
             {"path": str(neighbour.path), "similarity": round(neighbour.similarity, 6)} for neighbour in why.neighbours
         ],
     }
+
+
+def from_item(item: Item) -> JsonObject:
+    """Return what the library holds of a file."""
+    return {
+        "id": item.id,
+        "path": str(item.path),
+        "modality": item.modality,
+        "texts": [_from_text(text) for text in item.texts],
+        "facts": from_facts(item.facts),
+    }
+
+
+def from_segment(segment: Segment[None]) -> JsonObject:
+    """Return a segment with its texts."""
+    texts = [_from_text(text) for text in segment.texts]
+    return {"start_s": segment.start_s, "end_s": segment.end_s, "silent": segment.silent, "texts": texts}
+
+
+def _from_text(text: Text) -> JsonObject:
+    start_s, end_s = text.span or (None, None)
+    return {
+        "origin": text.origin,
+        "words": text.words,
+        "language": text.language,
+        "start_s": start_s,
+        "end_s": end_s,
+    }
+
+
+def from_facts(facts: FileFacts) -> JsonObject:
+    """Return what a file says of itself."""
+    return {
+        "taken_at": None if facts.taken_at is None else facts.taken_at.isoformat(),
+        "latitude": facts.latitude,
+        "longitude": facts.longitude,
+        "camera": facts.camera,
+        "width": facts.width,
+        "height": facts.height,
+        "duration_s": facts.duration_s,
+    }
+
+
+def from_facets(facets: Facets) -> JsonObject:
+    """Return by what a library's contents can be told apart, with their counts."""
+    return {"modalities": dict(facets.modalities), "years": dict(facets.years), "cameras": dict(facets.cameras)}
 
 
 def from_index_report(report: IndexReport) -> JsonObject:
