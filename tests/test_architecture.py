@@ -87,6 +87,7 @@ SEAMS = {
     "ftfy": {"mmsearch/spaces/front_ends.py"},
     "torch": {"mmsearch/spaces", "mmsearch/training", "mmsearch/adaptation"},
     "open_clip": {"mmsearch/spaces"},
+    "pysubs2": {"mmsearch/media/subtitle_files.py", "mmsearch/media/subtitles.py"},
     "charset_normalizer": {"mmsearch/media/encodings.py"},
     "av": {"mmsearch/media/video.py", "mmsearch/media/frames.py", "mmsearch/media/tracks.py"},
     "soundfile": {"mmsearch/media/sound.py"},

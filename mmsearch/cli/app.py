@@ -79,7 +79,7 @@ def index(
     ] = None,
     library: LibraryOption = None,
     model: Annotated[
-        str, typer.Option(metavar="PROFILE", help="The model of a new library, or the one to change to.")
+        str, typer.Option(metavar="MODEL", help="The model of a new library, or the one to change to.")
     ] = "auto",
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="Leave out names or paths like this; may be repeated.")
@@ -269,6 +269,19 @@ def status(library: LibraryOption = None, json: JsonOption = False) -> None:
 
     with _open(library) as opened:
         reports.show_status(opened.status(), opened.failures(), as_json=json)
+
+
+@app.command()
+def show(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A file that the library holds.")],
+    library: LibraryOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Print all that is known of a file: its names, facts, segments and texts, and where each text comes from."""
+    from mmsearch.cli.details import show_details  # no query pays for it
+
+    with Library(library, create=False) as opened:
+        show_details(opened.details(path), as_json=json)
 
 
 @app.command()
