@@ -33,7 +33,6 @@ def commands(page: str) -> list[str]:
 
 def run_all(lines: Sequence[str], folder: Path, library: Path) -> None:
     """Run commands as a reader types them; each succeeds and prints something."""
-    (folder / "data").symlink_to(REPOSITORY / "data")  # what the commands write stays out of the repository
     environment = {
         **os.environ,
         "MMSEARCH_LIBRARY": str(library),
@@ -54,12 +53,20 @@ def run_all(lines: Sequence[str], folder: Path, library: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def indexed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that the commands run in; what they write stays out of the repository."""
+    folder = tmp_path_factory.mktemp("clone")
+    (folder / "data").symlink_to(REPOSITORY / "data")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def indexed(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run what the README shows, in order, and return the library that it makes."""
     library = tmp_path_factory.mktemp("libraries") / "library"
     lines = commands("README.md")
     assert len(lines) == 5
-    run_all(lines, tmp_path_factory.mktemp("readme"), library)
+    run_all(lines, clone, library)
     return library
 
 
@@ -69,11 +76,9 @@ def test_every_command_of_the_readme_succeeds_in_order(indexed: Path) -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)])
 def test_every_command_of_a_page_succeeds_once_the_samples_are_indexed(
-    page: str, indexed: Path, tmp_path: Path
+    page: str, clone: Path, indexed: Path, tmp_path: Path
 ) -> None:
-    library = shutil.copytree(indexed, tmp_path / "library")
-    (tmp_path / "here").mkdir()
-    run_all(commands(page), tmp_path / "here", library)
+    run_all(commands(page), clone, shutil.copytree(indexed, tmp_path / "library"))
 
 
 def test_the_python_of_the_readme_runs_as_a_script(tmp_path: Path, samples: Path) -> None:
