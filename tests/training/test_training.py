@@ -372,7 +372,7 @@ def test_a_start_of_another_architecture_is_refused_by_its_file(captioned: Path,
 def shown_recipes() -> list[str]:
     """Return the recipes that the documents show; one of a single part is completed."""
     found = []
-    for file in ("README.md", "docs/training.md"):
+    for file in ("docs/guide/training.md", "docs/training.md"):
         blocks = (REPOSITORY / file).read_text("utf-8").split("```toml\n")[1:]
         found += [block.split("```")[0] for block in blocks]
     return found
