@@ -312,6 +312,23 @@ def forget(
         say(f"{count(opened.forget(*paths), 'file')} forgotten")
 
 
+@app.command("serve")
+def serve_library(
+    library: LibraryOption = None,
+    host: Annotated[str, typer.Option(help="The address to listen at; another than this one demands a token.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="The port to listen at; 0 takes any free one.")] = 7700,
+    token: Annotated[
+        str | None, typer.Option(metavar="TEXT", envvar="MMSEARCH_TOKEN", help="What clients have to know.")
+    ] = None,
+) -> None:
+    """Serve the library to a browser and to programs, until Ctrl-C or SIGTERM."""
+    from mmsearch.cli.serving import serve
+
+    serve(library, host, port, token)
+
+
 @model_app.command("list")
 def model_list() -> None:
     """List the models, with what they embed, their languages, size and licence."""
