@@ -16,7 +16,7 @@ from support.clap_folders import Trap
 from support.clap_folders import folder as folder
 from support.clap_folders import unfused as unfused
 
-from mmsearch.errors import ModelError
+from mmsearch.errors import MissingPackageError, ModelError
 from mmsearch.spaces.clap import load_clap
 from mmsearch.types import View
 
@@ -168,7 +168,7 @@ def test_loading_says_nothing_and_touches_no_network(folder: Path) -> None:
 
 def test_without_transformers_the_error_names_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ModelError, match=r"pip install 'mmsearch\[clap\]'"):
+    with pytest.raises(MissingPackageError, match=r"CLAP needs transformers; run: pip install 'mmsearch\[clap\]'"):
         load_clap(folder)
 
 

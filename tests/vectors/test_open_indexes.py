@@ -113,7 +113,7 @@ def test_an_index_in_memory_fetches_only_what_it_lacks(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("kind", ["growing", "exact"])
 def test_an_index_in_memory_answers_as_a_plain_search_in_any_blocks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(in_memory, "_ROWS", 70)
-    for name, size in (("_FETCHED", 70), ("_WIDENED_ROWS", 33), ("_SCORES", 1_500)):
+    for name, size in (("_FETCH_ROWS", 70), ("_WIDENED_ROWS", 33), ("_MAX_SCORES", 1_500)):
         monkeypatch.setattr(f"mmsearch.vectors.exact_index.{name}", size)
     live = np.setdiff1d(span(1, 700), span(100, 140))
     index: VectorIndex = ExactIndex.read(DIM, live, fetch)
