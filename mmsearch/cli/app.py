@@ -281,7 +281,7 @@ def show(
     """Print all that is known of a file: its names, facts, segments and texts, and where each text comes from."""
     from mmsearch.cli.details import show_details  # no query pays for it
 
-    with Library(library, create=False) as opened:
+    with _open(library) as opened:
         show_details(opened.details(path), as_json=json)
 
 

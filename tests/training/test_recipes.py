@@ -84,7 +84,7 @@ def test_what_a_recipe_reads_neither_blocks_nor_fills_the_memory(tmp_path: Path)
 def shown_recipes() -> list[str]:
     """Return the recipes that the documents show; one of a single part is completed."""
     found = []
-    for file in ("README.md", "docs/training.md"):
+    for file in ("docs/guide/training.md", "docs/training.md"):
         blocks = (REPOSITORY / file).read_text("utf-8").split("```toml\n")[1:]
         found += [block.split("```")[0] for block in blocks]
     return found
