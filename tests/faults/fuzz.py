@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from media_maker import COLOURS, encoded, plain, put
 from mutants import FORMATS, Mutant, captioned, mutants
+from support.media_maker import COLOURS, encoded, plain, put
 from usage import Peak
 
 import mmsearch

@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from media_maker import COLOURS, encoded, plain, put
+from support.media_maker import COLOURS, encoded, plain, put
 from usage import descriptors, resident
 
 import mmsearch

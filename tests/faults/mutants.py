@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from clip_maker import HIGH, LOW, Pictures, Tones, Words, clip_bytes, sound_bytes
-from media_maker import BLUE, RED, encoded, exif, heic, noise, quarters
+from support.clip_maker import HIGH, LOW, Pictures, Tones, Words, clip_bytes, sound_bytes
+from support.media_maker import BLUE, RED, encoded, exif, heic, noise, quarters
 
 SCENES, TONES = [(RED, 0.5), (BLUE, 0.5)], [(LOW, 0.5), (HIGH, 0.5)]
 _SRT = "1\n00:00:00,100 --> 00:00:00,900\nBring the <i>umbrella</i>.\n\n2\n00:00:01,000 --> 00:00:02,000\nNow.\n"

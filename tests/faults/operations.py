@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from adapted_maker import make_photos, outcome
-from clip_maker import HIGH, LOW, sound_bytes
-from media_maker import BLUE, GREEN, RED, encoded, plain, put, quarters
-from old_catalogs import downgrade
+from support.adapted_maker import make_photos, outcome
+from support.clip_maker import HIGH, LOW, sound_bytes
+from support.media_maker import BLUE, GREEN, RED, encoded, plain, put, quarters
+from support.old_catalogs import downgrade
 from victim import fork, pretend
 
 from mmsearch.search import calibration

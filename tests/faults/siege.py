@@ -14,10 +14,10 @@ from pathlib import Path
 
 from hostile import ADAPTED, NEW, PLAIN, Twist
 from kills import answer
-from media_maker import put
 from operations import Place, prepare_adapted, prepare_indexed, prepare_new
 from shim import CONNECTED
 from state import digest_of
+from support.media_maker import put
 from victim import Ended, fork
 
 MOST_S = 10.0

@@ -21,10 +21,10 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import typer
-from clip_maker import LOW, sound_bytes
-from media_maker import RED, encoded, plain, put
 from shim import Fault, arm, disarm
 from sqlalchemy import Engine
+from support.clip_maker import LOW, sound_bytes
+from support.media_maker import RED, encoded, plain, put
 
 from indexer import executors
 from indexer.executors.inline import InlineExecutor

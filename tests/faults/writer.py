@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from media_maker import COLOURS, encoded, plain, put
+from support.media_maker import COLOURS, encoded, plain, put
 
 import mmsearch
 from mmsearch import Settings
