@@ -1,7 +1,7 @@
 """What a filter costs in a large library: `python benchmarks/filters.py /tmp/filtered --rows 1000000`.
 
-The library is that of benchmarks/large.py, whose items get dates, places, cameras, sizes, lengths, names and folders. It is
-made on the first call and kept. Each filter is timed in turns with the same query without one, in one process: a line
+The library is that of benchmarks/large.py, whose items get dates, places, cameras, sizes, lengths, names and folders.
+It is made on the first call and kept. Each filter is timed in turns with the same query without one, in one process: a line
 says what the first query with that filter took, and the ratio of the medians of those that follow, each with another
 filter of its kind, so that no answer is one that was kept.
 """
@@ -40,8 +40,9 @@ def make(folder: Path, rows: int) -> None:
                 ("UPDATE embedding SET modality = :kind WHERE id = :id", ("kind", "id")),
                 ("UPDATE media SET path = :path, size_bytes = :bytes, mtime_ns = :mtime WHERE id = :id", ()),
                 (
-                    "INSERT INTO file_facts (content_id, version, taken_at, latitude, longitude, camera, width, height, "
-                    "duration_s) VALUES (:id, 1, :taken, :latitude, :longitude, :camera, :width, :height, :duration)",
+                    "INSERT INTO file_facts "
+                    "(content_id, version, taken_at, latitude, longitude, camera, width, height, duration_s) "
+                    "VALUES (:id, 1, :taken, :latitude, :longitude, :camera, :width, :height, :duration)",
                     (),
                 ),
             ):

@@ -7,13 +7,27 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import reduce
+from operator import and_
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mmsearch.cli import hits, reports
-from mmsearch.cli.arguments import QueryCommand
+from mmsearch.cli.arguments import (
+    AfterOption,
+    BeforeOption,
+    CameraOption,
+    LongerOption,
+    NameOption,
+    NearOption,
+    QueryCommand,
+    ShorterOption,
+    UnderOption,
+    WithinOption,
+    filter_of,
+)
 from mmsearch.cli.progress import progress_bar
 from mmsearch.cli.streams import note, say, warn
 from mmsearch.cli.units import count, megabytes
@@ -22,7 +36,7 @@ from mmsearch.library import Library
 from mmsearch.paths import expand
 from mmsearch.printable import printable
 from mmsearch.search.items import warm_for
-from mmsearch.search.query import Query, parse_file, parse_term
+from mmsearch.search.query import Query, parse_file, parse_terms
 from mmsearch.settings import DEVICES, PRECISIONS, Settings, default_workers
 from mmsearch.spaces import known_models, pull_model
 from mmsearch.types import Modality, Term
@@ -123,7 +137,10 @@ def index(
 def query(
     terms: Annotated[
         list[str] | None,
-        typer.Argument(metavar="TERM...", help="Texts and files to look for, each with a weight if you like: 2:beach"),
+        typer.Argument(
+            metavar="TERM...",
+            help="Texts and files to look for, each with a weight if you like: 2:beach, and filters: -camera:pixel",
+        ),
     ] = None,
     library: LibraryOption = None,
     k: Annotated[int, typer.Option("-k", min=1, max=1_000_000, help="How many hits.")] = 10,
@@ -133,6 +150,15 @@ def query(
     text: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="Words, even if a file has that name.")] = None,
     like: Annotated[list[str] | None, typer.Option(metavar="FILE", help="A file, whatever its name.")] = None,
     negative: Annotated[list[str] | None, typer.Option("--not", metavar="TERM", help="Steer away from this.")] = None,
+    under: UnderOption = None,
+    name: NameOption = None,
+    after: AfterOption = None,
+    before: BeforeOption = None,
+    near: NearOption = None,
+    within: WithinOption = None,
+    camera: CameraOption = None,
+    longer: LongerOption = None,
+    shorter: ShorterOption = None,
     rerank: Annotated[
         bool | None,
         typer.Option(
@@ -152,17 +178,29 @@ def query(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Find what is like these texts and files. Exit code 1 where nothing is found."""
+    """Find what is like these texts and files, or list what filters leave. Exit code 1 where nothing is found."""
     if json and (paths or nul):
         raise typer.BadParameter("choose either --json or --paths", param_hint="--json")
-    asked = [
-        *(parse_term(term) for term in terms or ()),
-        *(Term(words) for words in text or ()),
-        *(parse_file(file) for file in like or ()),
-        *(parse_term(term, sign=-1) for term in negative or ()),
-    ]
-    kinds = frozenset(modalities or ())
-    request = Query(tuple(asked), k, kinds, rerank, cut=not everything, explain=explain)
+    asked, filtered = parse_terms(terms or ())
+    steered, excluded = parse_terms(negative or ())
+    asked += [*(Term(words) for words in text or ()), *(parse_file(file) for file in like or ())]
+    asked += [Term(term.item, -term.weight) for term in steered]
+    options = filter_of(
+        modalities,
+        under=under,
+        name=name,
+        after=after,
+        before=before,
+        near=near,
+        within_km=within,
+        camera=camera,
+        longer_s=longer,
+        shorter_s=shorter,
+    )
+    chosen = [one for one in (filtered, options, ~excluded if excluded else None) if one is not None]
+    request = Query(
+        tuple(asked), k, reduce(and_, chosen) if chosen else None, rerank, cut=not everything, explain=explain
+    )
     warm_for((term.item for term in asked), Settings().limits)
     with Library(library, create=False) as opened:
         answer = opened.answer(request)

@@ -129,7 +129,7 @@ class Has:
 
 @dataclass(frozen=True, slots=True)
 class Says:
-    """These very words, one behind the other, belong to the content: in any case of letters, with or without accents."""
+    """These very words, in this order, belong to the content: in any case of letters, with or without accents."""
 
     words: str
 

@@ -87,7 +87,7 @@ def _numbered(found: re.Match[str], text: str) -> Period:
     """Return the period of a date in numbers, and of a time if there is one."""
     offset = len(text) - len(text.lstrip())
     year, month, day, hour, minute, second = (int(part) if part else None for part in found.groups()[:6])
-    limits = (
+    limits: tuple[tuple[int, int, int, str], ...] = (
         (1, 1, 9999, "years go from 0001 to 9999"),
         (2, 1, 12, "a year has 12 months"),
         (4, 0, 23, "hours end at 23"),

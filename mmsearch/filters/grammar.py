@@ -2,10 +2,11 @@
 
     red car under:Holidays after:2019-06 (camera:pixel or camera:canon) -kind:video "no parking"
 
-`word:value` is a filter; with quotes, its value may have spaces: `date:"last summer"`. What stands in quotes by itself is
-a filter, too: these very words belong to the item; they are looked for as well. A minus or `not` excludes, `or` joins two
-filters and binds closer than their standing side by side, which means that both hold. Brackets, `or`, `and` and `not`
-mean this only where filters follow; anywhere else they are words like all others. All else is text, as it stands.
+`word:value` is a filter; with quotes, its value may have spaces: `date:"last summer"`. What stands in quotes by itself
+is a filter, too: these very words belong to the item; they are looked for as well. A minus or `not` excludes, `or`
+joins two filters and binds closer than their standing side by side, which means that both hold. Brackets, `or`, `and`
+and `not` mean this only where filters follow; anywhere else they are words like all others. All else is text, as it
+stands.
 """
 
 from __future__ import annotations
@@ -95,11 +96,6 @@ def parse_filter(text: str, now: datetime | None = None) -> Expression:
             f"this is no filter; filters are {', '.join(f'{word}:' for word in WORDS)} and so on"
         )
     return parsed.expression
-
-
-def is_filter(term: str) -> bool:
-    """Return whether a term of the command line may have a filter in it, so that it has to be parsed."""
-    return ":" in term or '"' in term or term in ("(", ")")
 
 
 def _tokens_of_term(term: str) -> list[_Token]:
