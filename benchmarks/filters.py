@@ -1,9 +1,9 @@
 """What a filter costs in a large library: `python benchmarks/filters.py /tmp/filtered --rows 1000000`.
 
 The library is that of benchmarks/large.py, whose items get dates, places, cameras, sizes, lengths, names and folders.
-It is made on the first call and kept. Each filter is timed in turns with the same query without one, in one process: a line
-says what the first query with that filter took, and the ratio of the medians of those that follow, each with another
-filter of its kind, so that no answer is one that was kept.
+It is made on the first call and kept. Each filter is timed in turns with the same query without one, in one process. A
+line says what the first query with that filter took, which reads the columns that it asks for, and the ratio of the
+medians of those that follow, each with another filter of its kind, so that none was evaluated before.
 """
 
 from __future__ import annotations

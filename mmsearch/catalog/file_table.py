@@ -15,7 +15,7 @@ from mmsearch.filters.conditions import Name
 _END = b"\0"
 """What no path has in it."""
 _AT_ONCE = 5_000
-_WILD = re.compile(r"[*?\[\]]")
+_WILD = re.compile(r"[*?]")
 
 Rows = NDArray[np.intp]
 
@@ -49,10 +49,8 @@ class FileTable:
     def named(self, name: Name) -> NDArray[np.bool_]:
         """Return (n,) whether the name of each file matches."""
         glob = folded_glob(name.glob)
-        rows = self._possible(_WILD.split(glob), is_exact=not _WILD.search(glob))
-        test = name_test(name)
-        simple = set(_WILD.findall(glob)) <= {"*"} and glob.count("*") <= 1
-        if not simple:
+        rows, test = self._possible(glob), name_test(name)
+        if "?" in glob or "[" in glob or glob.count("*") > 1:
             rows = np.asarray([row for row in rows.tolist() if test(self._name(row))], np.intp)
         mask = np.zeros(len(self._folder), np.bool_)
         mask[rows] = True
@@ -61,18 +59,22 @@ class FileTable:
     def _name(self, row: int) -> str:
         return self._names[self._starts[row] : self._starts[row + 1] - 1].decode("utf-8", "surrogateescape")
 
-    def _possible(self, literals: Sequence[str], *, is_exact: bool) -> Rows:
-        """Return the rows of names that begin with the first literal, end with the last, and have room for both.
+    def _possible(self, glob: str) -> Rows:
+        """Return the rows of names that begin and end as a glob does: just those it matches if it has at most one `*`.
 
-        All of them where a glob has one `*` and no other sign. If both are empty, those that have the longest one
-        between them in it.
+        Where it begins and ends with signs, they are those that have the longest literal between the signs in them.
         """
-        encoded = [literal.encode("utf-8", "surrogateescape") for literal in literals]
-        begin, end = encoded[0], b"" if is_exact else encoded[-1]
-        starts, ends = self._starts[:-1], self._starts[1:] - 1
-        inner = max(encoded[1:-1], key=len, default=b"")
+        head, _, rest = glob.partition("[")
+        literals = _WILD.split(head)
+        behind = _WILD.split(rest.rpartition("]")[2] if "]" in rest else "") if "[" in glob else literals
+        is_exact = glob == literals[0]
+        begin, end, inner = (
+            part.encode("utf-8", "surrogateescape")
+            for part in (literals[0], "" if is_exact else behind[-1], max(literals[1:-1], key=len, default=""))
+        )
         if inner and not begin and not end:
             return self._with(inner)
+        starts, ends = self._starts[:-1], self._starts[1:] - 1
         lengths = ends - starts
         rows = np.flatnonzero(lengths == len(begin) if is_exact else lengths >= len(begin) + len(end))
         bytes_of = np.frombuffer(self._names, np.uint8)

@@ -180,7 +180,7 @@ def _holds(condition: Condition, columns: Columns) -> Mask:
         case Before(moment):
             return _before(moment, columns)
         case Near():
-            return _distances_km(condition, *columns.places) <= condition.km
+            return _is_near(condition, *columns.places)
         case Camera(words):
             return _taken_with(words, columns)
         case Longer(seconds):
@@ -227,12 +227,16 @@ def _before(moment: datetime, columns: Columns) -> Mask:
     return np.where(np.isnan(wall), changed, made) < (moment - _EPOCH.replace(tzinfo=UTC)).total_seconds()
 
 
-def _distances_km(near: Near, latitude: Floats, longitude: Floats) -> Floats:
-    """Return how far places are on the surface of the earth, by the haversine formula; NaN where none is known."""
-    phi, wanted = np.radians(latitude), np.radians(near.latitude)
-    turned = np.radians(longitude - near.longitude)
+def _is_near(near: Near, latitude: Floats, longitude: Floats) -> Mask:
+    """Return which places lie within a distance, on the surface of the earth by the haversine formula."""
+    mask = np.zeros(len(latitude), np.bool_)
+    highest = np.degrees(near.km / _EARTH_KM) * 1.000001  # no place farther north or south can be near
+    rows = np.flatnonzero(np.abs(latitude - near.latitude) <= highest)  # NaN is none of these
+    phi, wanted = np.radians(latitude[rows]), np.radians(near.latitude)
+    turned = np.radians(longitude[rows] - near.longitude)
     square = np.sin((phi - wanted) / 2) ** 2 + np.cos(phi) * np.cos(wanted) * np.sin(turned / 2) ** 2
-    return np.asarray(2 * _EARTH_KM * np.arcsin(np.sqrt(np.minimum(square, 1))), np.float64)
+    mask[rows] = 2 * _EARTH_KM * np.arcsin(np.sqrt(np.minimum(square, 1))) <= near.km
+    return mask
 
 
 def _taken_with(words: str, columns: Columns) -> Mask:
