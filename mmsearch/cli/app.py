@@ -7,8 +7,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import reduce
-from operator import and_
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +25,7 @@ from mmsearch.cli.arguments import (
     UnderOption,
     WithinOption,
     filter_of,
+    read_terms,
 )
 from mmsearch.cli.progress import progress_bar
 from mmsearch.cli.streams import note, say, warn
@@ -36,10 +35,10 @@ from mmsearch.library import Library
 from mmsearch.paths import expand
 from mmsearch.printable import printable
 from mmsearch.search.items import warm_for
-from mmsearch.search.query import Query, parse_file, parse_terms
+from mmsearch.search.query import Query
 from mmsearch.settings import DEVICES, PRECISIONS, Settings, default_workers
 from mmsearch.spaces import known_models, pull_model
-from mmsearch.types import Modality, Term
+from mmsearch.types import Modality
 
 app = typer.Typer(
     add_completion=False,
@@ -181,10 +180,7 @@ def query(
     """Find what is like these texts and files, or list what filters leave. Exit code 1 where nothing is found."""
     if json and (paths or nul):
         raise typer.BadParameter("choose either --json or --paths", param_hint="--json")
-    asked, filtered = parse_terms(terms or ())
-    steered, excluded = parse_terms(negative or ())
-    asked += [*(Term(words) for words in text or ()), *(parse_file(file) for file in like or ())]
-    asked += [Term(term.item, -term.weight) for term in steered]
+    asked, among_terms = read_terms(terms or (), text or (), like or (), negative or ())
     options = filter_of(
         modalities,
         under=under,
@@ -197,10 +193,8 @@ def query(
         longer_s=longer,
         shorter_s=shorter,
     )
-    chosen = [one for one in (filtered, options, ~excluded if excluded else None) if one is not None]
-    request = Query(
-        tuple(asked), k, reduce(and_, chosen) if chosen else None, rerank, cut=not everything, explain=explain
-    )
+    chosen = among_terms & options if among_terms and options else among_terms or options
+    request = Query(tuple(asked), k, chosen, rerank, cut=not everything, explain=explain)
     warm_for((term.item for term in asked), Settings().limits)
     with Library(library, create=False) as opened:
         answer = opened.answer(request)

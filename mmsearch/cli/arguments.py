@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.core import TyperCommand
 
-from mmsearch.types import Modality
+from mmsearch.search.query import parse_file, parse_terms
+from mmsearch.types import Modality, Term
 
 if TYPE_CHECKING:
     from mmsearch.filters import Filter
@@ -72,6 +74,23 @@ LongerOption = Annotated[
 ShorterOption = Annotated[
     float | None, typer.Option("--shorter", metavar="S", help="Shorter than this.", rich_help_panel=_FILTERS)
 ]
+
+
+def read_terms(
+    terms: Iterable[str], texts: Iterable[str], files: Iterable[str], negative: Iterable[str]
+) -> tuple[list[Term], Filter | None]:
+    """Return what TERMs, --text, --like and --not ask for, and the filters among them. Raises `QueryError`.
+
+    A filter behind --not excludes what it holds for.
+    """
+    asked, chosen = parse_terms(terms)
+    asked += [*map(Term, texts), *map(parse_file, files)]
+    for term in negative:
+        steered, excluded = parse_terms([term])
+        asked += [Term(one.item, -one.weight) for one in steered]
+        if excluded is not None:
+            chosen = ~excluded if chosen is None else chosen & ~excluded
+    return asked, chosen
 
 
 def filter_of(

@@ -23,14 +23,14 @@ from support.clip_maker import HIGH, LOW, Pictures, Tones, clip, sound_bytes, sr
 from support.media_maker import GREEN
 
 import mmsearch
-from mmsearch import Evaluation, Library, LibraryError, MediaError, Settings, UsageError, metrics
+from mmsearch import Evaluation, Filter, Library, LibraryError, MediaError, Settings, UsageError, metrics
 from mmsearch.cli import reports
 from mmsearch.errors import QueryError
 from mmsearch.evaluation import evaluate
 from mmsearch.evaluation.judged import read_judged, write_captions
 from mmsearch.metrics import METRICS, Interval, Ranking, bootstrap, median, paired_bootstrap
 from mmsearch.search.query import Query
-from mmsearch.types import Modality, Progress, Term, View
+from mmsearch.types import Progress, Term, View
 from mmsearch.vectors import FaissIndex
 
 NAMES = ("black", "white", "grey", "red", "green", "blue", "yellow", "orange", "purple", "brown")
@@ -336,7 +336,7 @@ def test_what_the_library_does_not_hold_stays_relevant_and_is_said_once(
 
 
 def test_only_the_views_that_are_asked_for_answer(crowd: Library, tmp_path: Path) -> None:
-    query = Query((Term("red thing number"),), 1000, frozenset({Modality.IMAGE}))
+    query = Query((Term("red thing number"),), 1000, Filter(kind="image"))
     for view, contents in ((View.VISUAL, 100), (View.TEXT, 50)):
         hits = crowd.answer(replace(query, views=frozenset({view}))).hits
         assert {hit.view for hit in hits} == {view}
