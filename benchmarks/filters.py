@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from large import make as make_large
 
 import mmsearch
-from benchmarks.large import make as make_large
 
 _BATCH = 50_000
 _KINDS = ("image", "image", "image", "image", "video", "audio")

@@ -56,7 +56,7 @@ def connect(file: Path, *, create: bool, fill: Fill | None = None) -> Engine:
         real = real_file(file)
         if real.stat().st_size == 0:
             raise CatalogError(f"{file} is empty; {_RESTORE}")
-        immutable = not create and _is_read_only(real)  # SQLite couldn't make its shared memory there
+        immutable = _is_read_only(real)  # SQLite couldn't make its shared memory there
         options = "immutable=1" if immutable else "mode=rw"
         if is_link(file):
             with closing(_open(real, "immutable=1")) as connection:  # nothing of a stranger's is changed

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.core import TyperCommand
 
-from mmsearch.search.query import parse_file, parse_terms
 from mmsearch.types import Modality, Term
 
 if TYPE_CHECKING:
@@ -83,6 +82,8 @@ def read_terms(
 
     A filter behind --not excludes what it holds for.
     """
+    from mmsearch.search.query import parse_file, parse_terms  # `--help` does without
+
     asked, chosen = parse_terms(terms)
     asked += [*map(Term, texts), *map(parse_file, files)]
     for term in negative:

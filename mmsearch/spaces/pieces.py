@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -33,6 +35,9 @@ _BYTES = 256
 _UNSEEN = 10.0
 """How much less likely than the rarest piece a character is that is in no piece (SentencePiece's own penalty)."""
 _MOST_BYTES = 64 * 2**20
+_MOST_IDS = 2**24
+_STRETCH = 512
+"""A longer word is cut in stretches of so many characters: what weighing its pieces takes grows with its length."""
 _WORDS = 65_536
 _DROPPED = {"Cc", "Cf", "Cs", "Cn", "Co"}
 """Categories of characters that nobody sees."""
@@ -55,6 +60,17 @@ class Vocabulary:
     end: tuple[int, ...]
     size: int
 
+    def check(self) -> None:
+        """Raise `ValueError` unless the arrays are what `write` writes: a file from elsewhere may hold anything."""
+        arrays = (self.digests, np.uint64), (self.ids, np.int32), (self.scores, np.float32)
+        if any(array.dtype != kind or array.shape != (len(self.digests),) for array, kind in arrays):
+            raise ValueError("its arrays have other types or shapes than a vocabulary's")
+        if not len(self.digests) or (self.digests[1:] < self.digests[:-1]).any() or not np.isfinite(self.scores).all():
+            raise ValueError("its pieces are none, unsorted or without a score")
+        numbers = np.concatenate([self.ids, np.asarray(self.begin + self.end, np.int64)])
+        if not 0 < self.size <= _MOST_IDS or numbers.min() < 0 or numbers.max() >= self.size:
+            raise ValueError("a piece has a number that there is no embedding for")
+
     def find(self, pieces: list[str]) -> tuple[NDArray[np.bool_], NDArray[np.int32], NDArray[np.float32]]:
         """Return which of some pieces are known, and the ids and the scores of those that are."""
         wanted = np.frombuffer(b"".join(map(digest, pieces)), "<u8")
@@ -74,7 +90,7 @@ class Pieces:
         if not isinstance(payload, str):
             raise TypeError(f"a text tower takes a text, not {type(payload).__name__}")
         known = _vocabulary(self.file)
-        ids = self._ids(payload)[: self.max_tokens]
+        ids = itertools.islice(self._ids(payload), self.max_tokens)
         return np.asarray([*known.begin, *ids, *known.end], np.int64)
 
     @property
@@ -90,10 +106,12 @@ class Pieces:
 
     def count_tokens(self, text: str) -> int:
         """Return how many tokens a text takes, without those around it."""
-        return len(self._ids(text))
+        return sum(1 for _ in self._ids(text))
 
-    def _ids(self, text: str) -> list[int]:
-        return [number for word in visible(text).split() for number in _cut(self.file, SPACE + word)]
+    def _ids(self, text: str) -> Iterator[int]:
+        words = (SPACE + word for word in visible(text).split())
+        stretches = (word[at : at + _STRETCH] for word in words for at in range(0, len(word), _STRETCH))
+        return itertools.chain.from_iterable(_cut(self.file, stretch) for stretch in stretches)
 
 
 def visible(text: str) -> str:
@@ -137,9 +155,11 @@ def _vocabulary(file: Path) -> Vocabulary:
         around = arrays["around"].tolist()
         begin, end = around[2 : 2 + around[1]], around[2 + around[1] :]
         digests, ids, scores = (arrays[name] for name in ("digests", "ids", "scores"))
-    except (OSError, ValueError, KeyError, IndexError) as error:
+        known = Vocabulary(digests, ids, scores, around[0], tuple(begin), tuple(end), around[0] + _BYTES)
+        known.check()
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise ModelError(f"{file} can't be loaded ({error}); reinstall the model it belongs to") from error
-    return Vocabulary(digests, ids, scores, around[0], tuple(begin), tuple(end), around[0] + _BYTES)
+    return known
 
 
 @lru_cache(maxsize=_WORDS)

@@ -8,6 +8,8 @@ import shutil
 import signal
 import socket
 import sqlite3
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -95,6 +97,31 @@ def refused(folder: Path, said: str, *acts: Callable[[Path], object]) -> None:
             act(folder)
         assert "\n" not in str(caught.value)
         assert str(folder) in str(caught.value)
+
+
+# A disk that nobody can write
+
+
+@pytest.fixture
+def read_only(folder: Path) -> Iterator[Path]:
+    """Lay a library on a disk that is mounted to be read."""
+    mount = ["mount", "--bind", str(folder), str(folder)]
+    if sys.platform != "linux" or os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a folder, where the system lets it")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(folder)], check=True)
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_library_on_a_disk_that_nobody_can_write_answers_and_says_what_it_can_not_do(read_only: Path) -> None:
+    with mmsearch.open(read_only) as library:
+        assert library.query("a drum and a candle")
+        assert library.status().segments
+        for act in (lambda: library.index(exclude=["*"]), lambda: library.forget("x")):
+            with pytest.raises(LibraryError, match=r"can't be locked for writing.*make it writable"):
+                act()
 
 
 # Anything but a regular file

@@ -112,7 +112,8 @@ def test_a_filter_alone_lists_the_newest_first(library: Library) -> None:
 
 
 def test_a_query_of_nothing_at_all_is_refused(library: Library) -> None:
-    for terms in ((), [], ""):
+    empty: list[str] = []
+    for terms in (empty, ""):
         with pytest.raises(QueryError):
             library.query(terms)
     with pytest.raises(QueryError, match="at least one term"):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from mmsearch.errors import ModelError
 from mmsearch.spaces.pieces import SPACE, Pieces, visible, write
@@ -67,3 +68,34 @@ def test_a_damaged_vocabulary_is_named(tmp_path: Path, content: bytes) -> None:
     file.write_bytes(content)
     with pytest.raises(ModelError, match=r"pieces\.npz can't be loaded"):
         Pieces(file, 12)("tiger")
+
+
+def test_a_word_without_end_is_cut_in_stretches(pieces: Pieces) -> None:
+    assert len(pieces("tiger" * 100_000)) == 12
+    assert pieces.count_tokens("tiger" * 1000) == pytest.approx(3000, rel=0.05)  # t, i, ger
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("digests", np.zeros(0, np.uint64)),
+        ("digests", np.zeros(12, np.float64)),
+        ("digests", np.arange(12, 0, -1).astype(np.uint64)),
+        ("ids", np.full(12, 2**30, np.int32)),
+        ("ids", np.full(12, -1, np.int32)),
+        ("ids", np.zeros((12, 1), np.int32)),
+        ("scores", np.full(12, np.nan, np.float32)),
+        ("scores", np.full(12, "x")),
+        ("around", np.asarray([2**40, 1, 0, 2])),
+        ("around", np.asarray([16, 1, 99_999, 2])),
+        ("around", np.zeros((2, 2), np.int32)),
+        ("around", np.zeros(0, np.int32)),
+    ],
+)
+def test_a_crafted_vocabulary_is_named(pieces: Pieces, tmp_path: Path, name: str, value: NDArray[np.generic]) -> None:
+    with np.load(pieces.file) as whole:
+        arrays = dict(whole)
+    assert len(arrays["digests"]) == 12
+    np.savez(tmp_path / "crafted.npz", **{**arrays, name: value})
+    with pytest.raises(ModelError, match=r"crafted\.npz can't be loaded"):
+        Pieces(tmp_path / "crafted.npz", 12)("tiger")

@@ -130,6 +130,7 @@ def test_lines_with_tabs_give_what_stands_last_and_a_limit_takes_some_evenly(med
     [
         ("cut.gz", "texts", gzip.compress(b"one\ntwo\n" * 900, mtime=0)[:40]),
         ("flipped.gz", "texts", gzip.compress(b"one\ntwo\n" * 900, mtime=0)[:12] + b"\xff" * 30),
+        ("bomb.gz", "texts", gzip.compress(b"a" * 20_000_000, mtime=0)),
         ("latin.txt", "texts", "Käse".encode("latin-1")),
         ("list.jsonl", "captions", b'["a.jpg", "a dog"]\n'),
         ("cut.jsonl", "captions", b'{"image": "a.jp'),
