@@ -4,7 +4,8 @@
     ├── UsageError (ValueError)    the caller's: what was asked can't be done as asked
     │   ├── QueryError             a term, weight or k makes no sense
     │   │   └── FilterError        a filter makes no sense; it knows at which character
-    │   └── WrongModelError        also a ModelError: no such model, or it doesn't take this
+    │   ├── WrongModelError        also a ModelError: no such model, or it doesn't take this
+    │   └── NoItemError            the library holds no item of this number
     ├── ModelError                 the model's: its files aren't those of a model that can be used
     │   ├── WrongModelError
     │   └── ModelUnavailableError  it isn't on this machine, or can't run here: no network, no driver, no package
@@ -67,6 +68,10 @@ class FilterError(QueryError):
 
 def _excerpt(text: str, most: int = 120) -> str:
     return printable(f'"{text if len(text) <= most else text[:most] + "…"}"')
+
+
+class NoItemError(UsageError):
+    """The library holds no item of this number."""
 
 
 class ModelError(MMSearchError):

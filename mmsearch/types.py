@@ -179,8 +179,8 @@ class Hit:
 
     `score` is higher-is-better and comparable within one answer only. `confidence` is in [0, 1], or None where the
     library is too small to be calibrated. `view` and `space` name the largest contributor to the score. `why` is there
-    where it was asked for. Where a filter alone asked, `score` is the date, in seconds from 1970 by the clock on the
-    wall where the content was made, `view` its main one, and `space` "".
+    where it was asked for. `id` names the item: see `Item`. Where a filter alone asked, `score` is the date, in seconds
+    from 1970 by the clock on the wall where the content was made, `view` its main one, and `space` "".
     """
 
     rank: int
@@ -194,6 +194,7 @@ class Hit:
     text: str | None
     space: str
     why: Why | None = None
+    id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +228,19 @@ class IndexStatus:
     kind: str
     count: int
     stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Facets:
+    """By what a library's contents can be told apart, and how many there are of each.
+
+    `years` are those in which they were taken, newest first; `cameras` are in order of use. Files that don't say when
+    or with what they were taken count in neither.
+    """
+
+    modalities: Mapping[Modality, int]
+    years: Mapping[str, int]
+    cameras: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from mmsearch import (
     MMSearchError,
     ModelError,
     ModelUnavailableError,
+    NoItemError,
     QueryError,
     Settings,
     TrainingError,
@@ -27,7 +28,7 @@ from mmsearch import (
 from mmsearch.catalog.opening import mapped_errors
 from mmsearch.errors import CacheFullError, CatalogFullError, unwritable
 
-THE_CALLERS = (UsageError, QueryError, FilterError, WrongModelError)
+THE_CALLERS = (UsageError, QueryError, FilterError, WrongModelError, NoItemError)
 
 
 def tree() -> set[type[MMSearchError]]:

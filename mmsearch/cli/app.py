@@ -32,6 +32,7 @@ from mmsearch.cli.arguments import (
 )
 from mmsearch.cli.loading import loading
 from mmsearch.cli.progress import progress_bar
+from mmsearch.cli.serving import serve
 from mmsearch.cli.streams import note, say, warn
 from mmsearch.cli.units import count, megabytes
 from mmsearch.extras import needed_for
@@ -342,6 +343,21 @@ def forget(
     """Take files out of the library. The files themselves stay."""
     with _open(library) as opened:
         say(f"{count(opened.forget(*paths), 'file')} forgotten")
+
+
+@app.command("serve")
+def serve_library(
+    library: LibraryOption = None,
+    host: Annotated[str, typer.Option(help="The address to listen at; another than this one demands a token.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="The port to listen at; 0 takes any free one.")] = 7700,
+    token: Annotated[
+        str | None, typer.Option(metavar="TEXT", envvar="MMSEARCH_TOKEN", help="What clients have to know.")
+    ] = None,
+) -> None:
+    """Serve the library to a browser and to programs, until Ctrl-C or SIGTERM."""
+    serve(library, host, port, token)
 
 
 @model_app.command("list")

@@ -105,6 +105,7 @@ def _hit(
         text=next((text.words for text in texts.get(row.id, ())), None),
         space=route.space.name if route else "",
         why=_why(ranking, i, confidence) if explain and route else None,
+        id=row.content_id,
     )
 
 

@@ -63,12 +63,8 @@ class Query:
         Words side by side are one text, whatever they name: no file is opened. See `docs/filters.md`. Raises
         `FilterError`, which says at which character.
         """
-        from mmsearch.filters import Filter, parse  # no query without a filter pays for it
-
-        parsed = parse(text)
-        chosen = Filter.of(parsed.expression)
-        terms = tuple(map(Term, (*parsed.texts, *parsed.phrases)))
-        return cls(terms, k, None if chosen.is_everything else chosen, cut=cut)
+        terms, chosen = read_line(text)
+        return cls(tuple(terms), k, chosen, cut=cut)
 
 
 def make_query(
@@ -101,6 +97,19 @@ def combined(filter: Filter | None, modalities: str | Collection[str | Modality]
     except ValueError:
         raise QueryError(f"{', '.join(map(str, names))}: modalities are {', '.join(Modality)}") from None
     return kinds if filter is None else filter & kinds
+
+
+def read_line(text: str) -> tuple[list[Term], Filter | None]:
+    """Read one line of words and filters: see `Query.parse`. Raises `FilterError`."""
+    if not text.strip():
+        return [], None
+    if not _may_filter(text):
+        return [Term(text)], None
+    from mmsearch.filters import Filter, parse  # no query without a filter pays for it
+
+    parsed = parse(text)
+    chosen = Filter.of(parsed.expression)
+    return [*map(Term, parsed.texts), *map(Term, parsed.phrases)], None if chosen.is_everything else chosen
 
 
 def parse_terms(raw: Iterable[str]) -> tuple[list[Term], Filter | None]:
