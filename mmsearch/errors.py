@@ -2,7 +2,8 @@
 
     MMSearchError
     ├── UsageError (ValueError)    the caller's: what was asked can't be done as asked
-    │   ├── QueryError             a term, weight, filter or k makes no sense
+    │   ├── QueryError             a term, weight or k makes no sense
+    │   │   └── FilterError        a filter makes no sense; it knows at which character
     │   ├── WrongModelError        also a ModelError: no such model, or it doesn't take this
     │   └── NoItemError            the library holds no item of this number
     ├── ModelError                 the model's: its files aren't those of a model that can be used
@@ -26,6 +27,8 @@
 Foreign exceptions are mapped where they enter: Pillow's in `media/`, SQLAlchemy's in `catalog/`, FAISS's in `vectors/`.
 """
 
+from __future__ import annotations
+
 import errno
 
 from mmsearch.printable import printable
@@ -45,6 +48,26 @@ class UsageError(MMSearchError, ValueError):
 
 class QueryError(UsageError):
     """A term, a weight, a filter or k makes no sense."""
+
+
+class FilterError(QueryError):
+    """A filter makes no sense: `reason` says why, and `position` from which character of `text` on, counted from 0."""
+
+    def __init__(self, reason: str, text: str, position: int) -> None:
+        place = f"character {position + 1} of {_excerpt(text)}: " if text else ""
+        super().__init__(f"{place}{reason}")
+        self.reason, self.text, self.position = reason, text, position
+
+    def within(self, text: str, start: int) -> FilterError:
+        """Return the same error in a longer text, in which this one's begins at `start`."""
+        return FilterError(self.reason, text, start + self.position)
+
+    def __reduce__(self) -> tuple[type[FilterError], tuple[str, str, int]]:
+        return FilterError, (self.reason, self.text, self.position)
+
+
+def _excerpt(text: str, most: int = 120) -> str:
+    return printable(f'"{text if len(text) <= most else text[:most] + "…"}"')
 
 
 class NoItemError(UsageError):

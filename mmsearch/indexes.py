@@ -10,7 +10,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,17 +23,15 @@ from mmsearch.errors import LibraryError, LinkError, one_line, unwritable
 from mmsearch.extras import command, is_installed
 from mmsearch.layout import INDEX, INDEXES, OwnFolder
 from mmsearch.spaces import Profile, Space
-from mmsearch.types import IndexStatus, Modality, View
+from mmsearch.types import IndexStatus, View
 from mmsearch.vectors import (
     MOST_ID,
-    Bitmap,
     ExactIndex,
     FaissIndex,
     GpuIndex,
     IndexStore,
     Stamp,
     VectorIndex,
-    bitmap,
     follow,
     has_gpu,
 )
@@ -65,7 +63,6 @@ class _Held:
     stamp: Stamp | None
     since: float = 0.0
     took_s: float = 0.0
-    bitmaps: dict[frozenset[Modality], Bitmap | None] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -218,22 +215,6 @@ class Indexes:
                 with place.guard:
                     place.held = None
 
-    def allowed(
-        self, space: Space, view: View, modalities: frozenset[Modality], revision: int | None = None
-    ) -> Bitmap | None:
-        """Return the bitmap of a view's embeddings whose content is of one of these modalities; None if all are.
-
-        It is read again only with another index: what the catalog holds beyond this one isn't found anyway.
-        """
-        if not modalities:
-            return None
-        bitmaps = self._current(space, view, revision).bitmaps
-        if modalities not in bitmaps:
-            space_id = self._catalog.space_id(space.name, space.fingerprint, space.dim)
-            some = space_id is not None and self._catalog.has_other(space_id, view, modalities)
-            bitmaps[modalities] = bitmap(self._live(space, view, modalities)) if some else None
-        return bitmaps[modalities]
-
     def check(self, profile: Profile) -> None:
         """Raise `LinkError` where a link is in the way of an index of the profile: see `mmsearch.layout`."""
         for space in profile.spaces:
@@ -291,11 +272,11 @@ class Indexes:
     def _fetch(self, space: Space) -> Callable[[Ids], tuple[Ids, NDArray[np.float32]]]:
         return lambda ids: self._catalog.vectors(ids, space.dim)
 
-    def _live(self, space: Space, view: View, modalities: Iterable[Modality] | None = None) -> Ids:
+    def _live(self, space: Space, view: View) -> Ids:
         space_id = self._catalog.space_id(space.name, space.fingerprint, space.dim)
         if space_id is None:
             return np.empty(0, np.int64)
-        ids = self._catalog.embedding_ids(space_id, view, modalities)
+        ids = self._catalog.embedding_ids(space_id, view)
         return ids if not len(ids) or (ids[0] >= 0 and ids[-1] < MOST_ID) else ids[(ids >= 0) & (ids < MOST_ID)]
 
     def _store(self, space: Space, view: View) -> IndexStore:

@@ -43,6 +43,7 @@ from mmsearch.types import (
 )
 
 if TYPE_CHECKING:
+    from mmsearch.filters import Filter
     from mmsearch.types import QueryInput
 
 _log = logging.getLogger(__name__)
@@ -201,10 +202,11 @@ class Library:
 
     def query(
         self,
-        terms: QueryInput | Term | Iterable[QueryInput | Term],
+        terms: QueryInput | Term | Iterable[QueryInput | Term] = (),
         k: int = 10,
         *,
         modalities: str | Collection[str | Modality] | None = None,
+        filter: Filter | None = None,
         rerank: bool | None = None,
         cut: bool = False,
         explain: bool = False,
@@ -213,11 +215,12 @@ class Library:
 
         A str is always a text, a Path always a file, bytes are the content of one. A Pillow picture or an array of
         pixels asks like a picture file; an array of one dimension is a vector of the model: see `vectors`. A `Term` is
-        any of these with a weight; several are combined into one query. `modalities` filters the kind of file.
+        any of these with a weight; several are combined into one query. `modalities` filters the kind of file, `filter`
+        whatever is known of it; a filter without terms lists the newest first.
         `rerank` None leaves agreement re-ranking to the direction's default; `cut` hides near-duplicates and weak
         matches; `explain` fills `Hit.why`. Raises `QueryError`, and `MediaError` for a file that can't be read.
         """
-        return self.answer(make_query(terms, k, modalities, rerank, cut, explain)).hits
+        return self.answer(make_query(terms, k, modalities, rerank, cut, explain, filter)).hits
 
     def query_many(
         self,
@@ -225,6 +228,7 @@ class Library:
         k: int = 10,
         *,
         modalities: str | Collection[str | Modality] | None = None,
+        filter: Filter | None = None,
         rerank: bool | None = None,
         cut: bool = False,
         explain: bool = False,
@@ -234,7 +238,7 @@ class Library:
         The options are those of `query`, and hold for every query that isn't a `Query` already. Raises what it does.
         """
         made = [
-            query if isinstance(query, Query) else make_query(query, k, modalities, rerank, cut, explain)
+            query if isinstance(query, Query) else make_query(query, k, modalities, rerank, cut, explain, filter)
             for query in queries
         ]
         return [self.answer(query) for query in made]

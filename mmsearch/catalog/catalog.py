@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BindParameter, ColumnElement, Select, bindparam, func, insert, or_, select, update
 
@@ -26,7 +26,7 @@ from mmsearch.catalog.roots import (
     remember_roots,
 )
 from mmsearch.catalog.rows import CatalogState, FailureRow, Known, MediaRow, NewContent, NewMedia, check_types
-from mmsearch.catalog.schema import content, embedded, failure, file_facts, media, profile, root, run, space
+from mmsearch.catalog.schema import content, embedded, failure, file_facts, media, profile, root, run, segment, space
 from mmsearch.catalog.writing import (
     PART,
     carry_failures,
@@ -43,6 +43,9 @@ from mmsearch.catalog.writing import (
 )
 from mmsearch.records import FACTS_VERSION, FileFacts
 from mmsearch.types import Modality, Stage
+
+if TYPE_CHECKING:
+    from mmsearch.catalog.matching import Matcher
 
 _SOME: BindParameter[Any] = bindparam("some", expanding=True)
 
@@ -74,6 +77,20 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
         """Return what a query has to know of the catalog before it begins, in one read."""
         with self.one_read():
             return CatalogState(self.current, self.revision)
+
+    def matcher(self) -> Matcher:
+        """Return what decides which contents filters hold for, as this profile sees the library."""
+        from mmsearch.catalog.matching import Matcher  # no query without a filter pays for it
+
+        return Matcher(self._database, self.profile_id)
+
+    def first_segments(self, content_ids: Iterable[int]) -> dict[int, int]:
+        """Return the first segment of each of these contents that has any."""
+        owner = segment.c.content_id
+        mine = (owner.in_(_SOME), segment.c.profile_id == self.profile_id)
+        query = select(owner, func.min(segment.c.id)).where(*mine).group_by(owner)
+        with self._read() as connection:
+            return {i: n for part in parts(content_ids) for i, n in connection.execute(query, {"some": part})}
 
     def close(self) -> None:
         """Close every connection; the catalog can't be used afterwards."""

@@ -118,7 +118,7 @@ class _Bench:
         own = self._own(judged.query)
         relevant = {self.known.get(path, path) for path in judged.relevant}
         left_out = own.keys() - relevant
-        wanted = judged.query.modalities or frozenset(Modality)
+        wanted = judged.kinds or frozenset(Modality)
         among = sum(self.counts.get(modality, 0) for modality in wanted)
         deep = replace(judged.query, k=max(1, among), rerank=self.rerank)
 
@@ -129,7 +129,7 @@ class _Bench:
 
         asking = next(iter(own.values()), judged.modality)
         return _Outcome(
-            direction=f"{asking}→{'+'.join(sorted(judged.query.modalities)) or 'any'}",
+            direction=f"{asking}→{'+'.join(sorted(judged.kinds)) or 'any'}",
             ranking=rank(deep),
             plain=rank(replace(deep, rerank=False)) if self.rerank else None,
             index_recall=self._index_recall(deep, left_out),
