@@ -161,7 +161,7 @@ class Library:
         of what the heads gain there lies above 0, everything stays as it is. Nothing is decoded again, and the old
         vectors stay. Raises `UsageError` where there is too little to learn from, `LockedError`.
         """
-        from mmsearch.adaptation.convert import adapt_profile, called_off_on_failure, convert  # no query pays for it
+        from mmsearch.adaptation.convert import adapt_profile, cancelled_on_failure, convert  # no query pays for it
         from mmsearch.model_change import ModelChange
 
         with self._place.lock("adapt"), kept_seal(self._catalog.file):
@@ -170,7 +170,7 @@ class Library:
             report, adapted = adapt_profile(seen.catalog, seen.profile, self.folder, progress)
             if adapted is not None:
                 new = self._views.open(self._catalog.begin_change(adapted.name, adapted.pins), adapted)
-                with called_off_on_failure(new.catalog):
+                with cancelled_on_failure(new.catalog):
                     convert(seen.catalog, seen.profile, new.catalog, adapted, progress)
                     ModelChange(self.folder, self._catalog, self._views).switch(new, IndexReport(), prune=False)
                 self._clean_up(prune=False)

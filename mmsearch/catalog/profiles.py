@@ -167,7 +167,7 @@ class ProfileKeeper(Part):
             self._drop(other)
         return len(others)
 
-    def call_off(self, profile_id: int) -> None:
+    def cancel_change(self, profile_id: int) -> None:
         """Delete a profile that the library was to change to, with all it has embedded: as if it had never begun."""
         self.end_change()
         if profile_id != self.current:

@@ -27,7 +27,7 @@ from mmsearch.adaptation import fit as training
 from mmsearch.adaptation import pairs as collecting
 from mmsearch.adaptation.early_stopping import Trial
 from mmsearch.adaptation.fit import Outcome
-from mmsearch.adaptation.pairs import ONE, OTHER, TRAIN, Collection, Side, collect
+from mmsearch.adaptation.pairs import HALF_A, HALF_B, TRAIN, Collection, Side, collect
 from mmsearch.catalog import Catalog, NewContent, NewMedia
 from mmsearch.catalog.rows import NewSegment
 from mmsearch.folder import CATALOG
@@ -214,8 +214,8 @@ def test_what_has_no_pair_stays_as_near_to_the_rest_as_it_was(tmp_path: Path, mo
 
     def drift() -> float:
         heads = adapt_anyway(collection, monkeypatch)
-        seen, words = collection.seen.vectors, collection.anchors[View.TEXT]
-        return float(np.abs((heads(seen) - seen) @ words.T).mean())
+        frames, texts = collection.frames.vectors, collection.anchors[View.TEXT]
+        return float(np.abs((heads(frames) - frames) @ texts.T).mean())
 
     held = drift()
     monkeypatch.setattr(training, "_ANCHORS", 0.0)
@@ -225,7 +225,7 @@ def test_what_has_no_pair_stays_as_near_to_the_rest_as_it_was(tmp_path: Path, mo
 def adapt_anyway(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> HeadWeights:
     """Return the head of pictures after as many steps as there are, whatever it gains."""
     monkeypatch.setattr(training, "STEPS", 60)
-    monkeypatch.setattr(Trial, "look", lambda *_: True)
+    monkeypatch.setattr(Trial, "measure", lambda *_: True)
     monkeypatch.setattr(Trial, "is_over", False)
     monkeypatch.setattr(Trial, "overall", lambda _: Interval(1.0, 1.0, 1.0))
     monkeypatch.setattr(Trial, "gains", lambda _: ())
@@ -272,9 +272,7 @@ def test_a_library_that_changes_to_another_model_or_lacks_vectors_is_refused(lib
         with closing(sqlite3.connect(library / CATALOG)) as connection:
             connection.execute("UPDATE embedded SET resume_s = 5 WHERE content_id = 1")
             connection.commit()
-        with pytest.raises(
-            UsageError, match=r"1 of the files in .* aren't embedded to their end; run 'mmsearch index'"
-        ):
+        with pytest.raises(UsageError, match=r"1 of the files in .* aren't embedded completely; run 'mmsearch index'"):
             opened.adapt()
 
 
@@ -485,12 +483,12 @@ def test_captions_are_cut_into_sentences_folders_are_tags_and_what_is_said_in_a_
     catalog.close()
     assert (found.captioned, found.sounding, len(found.folds)) == (4, 1, 4)
     want = embed(space, View.TEXT, ["One boat.", "Two boats!", "Three boats"])
-    np.testing.assert_allclose(found.words.of(np.arange(4) == 0).vectors, want, atol=1e-6)
-    np.testing.assert_allclose(found.words.of(np.arange(4) == 1).vectors, words[1:], atol=1e-3)  # as it is stored
-    assert np.bincount(found.words.owners).tolist() == [3, 1, 5, 1]
+    np.testing.assert_allclose(found.captions.of(np.arange(4) == 0).vectors, want, atol=1e-6)
+    np.testing.assert_allclose(found.captions.of(np.arange(4) == 1).vectors, words[1:], atol=1e-3)  # as it is stored
+    assert np.bincount(found.captions.owners).tolist() == [3, 1, 5, 1]
     assert found.tags.tolist() == [0, 0, -1, -1]
-    np.testing.assert_allclose(found.heard.vectors, words[:1], atol=1e-3)
-    assert found.heard.owners.tolist() == found.seen.owners.tolist() == [3]
+    np.testing.assert_allclose(found.sounds.vectors, words[:1], atol=1e-3)
+    assert found.sounds.owners.tolist() == found.frames.owners.tolist() == [3]
 
 
 def made(count: int, dim: int = 16, per: int = 3) -> Collection:
@@ -499,7 +497,7 @@ def made(count: int, dim: int = 16, per: int = 3) -> Collection:
     pictures = Side(normalise(random.standard_normal((count, dim))), np.arange(count))
     words = Side(normalise(random.standard_normal((count * per, dim))), np.repeat(np.arange(count), per))
     none = Side(np.zeros((0, dim), np.float32), np.zeros(0, np.int64))
-    folds = np.asarray([(TRAIN, ONE, OTHER)[n % 3] for n in range(count)])
+    folds = np.asarray([(TRAIN, HALF_A, HALF_B)[n % 3] for n in range(count)])
     return Collection(folds, np.full(count, -1), words, pictures, none, none)
 
 
@@ -516,11 +514,11 @@ def test_of_very_many_pairs_some_are_learnt_from(photos: Path, monkeypatch: pyte
     with mmsearch.open(photos) as opened:
         catalog, space = opened.seen().catalog, opened.seen().profile.spaces[0]
         whole = collect(catalog, space)
-        monkeypatch.setattr(collecting, "_MOST", 40)
+        monkeypatch.setattr(collecting, "_MAX_PAIRS", 40)
         few = collect(catalog, space)
     assert (len(whole.folds), len(few.folds)) == (COUNT, 40)
-    assert few.words.owners.tolist() == few.pictures.owners.tolist() == list(range(40))
-    places = [int((whole.words.vectors @ row).argmax()) for row in few.words.vectors]
+    assert few.captions.owners.tolist() == few.pictures.owners.tolist() == list(range(40))
+    places = [int((whole.captions.vectors @ row).argmax()) for row in few.captions.vectors]
     assert places == sorted(places)
     np.testing.assert_array_equal(few.pictures.vectors, whole.pictures.vectors[places])
     held = set(np.flatnonzero(whole.folds != TRAIN).tolist())
@@ -531,31 +529,31 @@ def test_a_handful_of_one_kind_of_pairs_is_left_out_and_moves_nothing(photos: Pa
     with mmsearch.open(photos) as opened:
         whole = collect(opened.seen().catalog, opened.seen().profile.spaces[0])
     few = whole.pictures.of(np.arange(COUNT) % 6 == 0)  # sixteen of them have a sound, which looks like the picture
-    mixed = replace(whole, seen=few, heard=few, anchors={View.AUDIO: few.vectors})
+    mixed = replace(whole, frames=few, sounds=few, anchors={View.AUDIO: few.vectors})
     assert (mixed.captioned, mixed.sounding, mixed.pairs) == (COUNT, 16, COUNT)
-    told = mixed.telling()
-    assert (told.captioned, told.sounding, told.pairs) == (COUNT, 0, COUNT)
-    heads = training.adapt(told).heads
+    common = mixed.without_rare_kinds()
+    assert (common.captioned, common.sounding, common.pairs) == (COUNT, 0, COUNT)
+    heads = training.adapt(common).heads
     assert heads is not None
     assert set(heads) == {View.TEXT, View.VISUAL}
-    none = replace(mixed, words=few, pictures=few).telling()
+    none = replace(mixed, captions=few, pictures=few).without_rare_kinds()
     assert (none.pairs, int((none.folds != TRAIN).sum())) == (0, 0)
 
 
 def test_ranks_are_those_of_a_plain_count_and_ties_dont_flatter() -> None:
     collection = made(60)
     trial = Trial(collection)
-    trial.look(lambda _, rows: rows)
+    trial.measure(lambda _, rows: rows)
     held = np.flatnonzero(collection.folds != TRAIN)
-    words, pictures = collection.words, collection.pictures
+    words, pictures = collection.captions, collection.pictures
     want = []
     for row, owner in zip(words.vectors, words.owners, strict=True):
         if owner in held:
             own = float(row @ pictures.vectors[owner])
             want.append(1 + sum(float(row @ pictures.vectors[n]) >= own for n in held if n != owner))
-    assert trial._looks[0][0].tolist() == want
-    trial.look(lambda _, rows: np.ones_like(rows))
-    assert set(trial._looks[1][0].tolist()) == {len(held)}
+    assert trial._measured[0][0].tolist() == want
+    trial.measure(lambda _, rows: np.ones_like(rows))
+    assert set(trial._measured[1][0].tolist()) == {len(held)}
 
 
 @dataclass(frozen=True)
@@ -569,14 +567,14 @@ class Mixed:
 
 
 def test_the_verdict_finds_no_gain_in_the_best_of_many_spaces_that_mean_nothing() -> None:
-    """The look that is best for some pairs seems to gain there; what the other half makes of it doesn't."""
+    """The best measurement on some pairs seems to be a gain there; on the other half it isn't one."""
     naive, crossed, adopted = [], [], 0
     for seed in range(40):
         random = np.random.default_rng(seed)
         trial = Trial(made(90))
         for _ in range(12):
-            trial.look(Mixed({view: random.standard_normal((16, 16)) for view in View}))
-        means = [np.mean([np.mean(1 / ranks) for ranks in look]) for look in trial._looks]
+            trial.measure(Mixed({view: random.standard_normal((16, 16)) for view in View}))
+        means = [np.mean([np.mean(1 / ranks) for ranks in measurement]) for measurement in trial._measured]
         naive.append(means[trial.best] - means[0])
         overall = trial.overall()
         crossed.append(overall.value)
@@ -588,13 +586,13 @@ def test_the_verdict_finds_no_gain_in_the_best_of_many_spaces_that_mean_nothing(
 
 def test_a_choice_is_over_when_nothing_better_came_for_long_and_then_stands() -> None:
     trial = Trial(made(30, per=1))
-    trial.look(lambda _, rows: rows)
+    trial.measure(lambda _, rows: rows)
     waited = 0
     while not trial.is_over:
-        trial.look(lambda _, rows: np.ones_like(rows))  # worse than anything
+        trial.measure(lambda _, rows: np.ones_like(rows))  # worse than anything
         waited += 1
     assert waited == 15
     same = np.random.default_rng(0).standard_normal((20, 16)).astype(np.float32)
-    assert not trial.look(lambda _, rows: normalise(same[: len(rows)]))  # every caption is its picture
-    assert (trial._looks[-1][0] == 1).all()
+    assert not trial.measure(lambda _, rows: normalise(same[: len(rows)]))  # every caption is its picture
+    assert (trial._measured[-1][0] == 1).all()
     assert (trial.best, trial.overall().value) == (0, 0.0)
