@@ -179,7 +179,7 @@ class Hit:
 
     `score` is higher-is-better and comparable within one answer only. `confidence` is in [0, 1], or None where the
     library is too small to be calibrated. `view` and `space` name the largest contributor to the score. `why` is there
-    where it was asked for.
+    where it was asked for. `id` names the item: see `Item`.
     """
 
     rank: int
@@ -193,6 +193,7 @@ class Hit:
     text: str | None
     space: str
     why: Why | None = None
+    id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +227,19 @@ class IndexStatus:
     kind: str
     count: int
     stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Facets:
+    """By what a library's contents can be told apart, and how many there are of each.
+
+    `years` are those in which they were taken, newest first; `cameras` are in order of use. Files that don't say when
+    or with what they were taken count in neither.
+    """
+
+    modalities: Mapping[Modality, int]
+    years: Mapping[str, int]
+    cameras: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

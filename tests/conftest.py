@@ -15,6 +15,7 @@ from typing import Protocol
 
 import pytest
 
+pytest_plugins = ["support.web_library"]
 REPOSITORY = Path(__file__).parents[1]
 
 # Set before anything reads them: no test looks for a model on a network, and none finds one that the user has.

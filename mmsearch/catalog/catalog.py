@@ -15,7 +15,7 @@ from mmsearch.catalog.checksums import checked
 from mmsearch.catalog.copying import Copier
 from mmsearch.catalog.database import Database
 from mmsearch.catalog.embeddings import EmbeddingReader
-from mmsearch.catalog.facts import COLUMNS, facts_of
+from mmsearch.catalog.facts import COLUMNS, count_cameras, count_years, facts_of
 from mmsearch.catalog.profiles import ProfileKeeper, as_media_row, begin, count_media, media_rows
 from mmsearch.catalog.roots import (
     Root,
@@ -136,6 +136,17 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
         query = select(content.c.id, content.c.modality).where(content.c.id.in_(select(media.c.content_id)))
         with self._read() as connection:
             return {row.id: Modality(row.modality) for row in connection.execute(query)}
+
+    def paths_of(self, content_ids: Iterable[int]) -> dict[int, tuple[bytes, ...]]:
+        """Return the paths that name each of these contents, in byte order."""
+        query = select(media.c.content_id, media.c.path).where(media.c.content_id.in_(_SOME)).order_by(media.c.path)
+        found: dict[int, tuple[bytes, ...]] = {}
+        with self._read() as connection:
+            rows = [row for part in parts(content_ids) for row in connection.execute(query, {"some": part})]
+        check_types(rows, int, bytes)
+        for row in rows:
+            found[row.content_id] = (*found.get(row.content_id, ()), row.path)
+        return found
 
     def lacking_facts(self) -> Iterator[MediaRow]:
         """Yield the media whose facts weren't read by this version, in byte order of their paths; texts have none."""
@@ -292,6 +303,11 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
         with self._read() as connection:
             counts = {modality: count for modality, count in connection.execute(query)}
         return {modality: counts.get(modality, 0) for modality in Modality}
+
+    def count_facts(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Return how many contents were taken in each year, newest first, and by each camera, the most used first."""
+        with self._read() as connection:
+            return count_years(connection), count_cameras(connection)
 
     def count_outdated(self, embedded_by: str) -> int:
         """Return how many files the profile hasn't embedded under this key: they can't be found until it has."""

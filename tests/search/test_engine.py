@@ -136,8 +136,11 @@ def test_a_hit_says_what_was_found(library: Library, media: Path) -> None:
         end_s=None,
         text=None,
         space="hashing",
+        id=hit.id,
     )
     assert hit.score > 1  # standard deviations from what unrelated items reach
+    assert hit.id is not None
+    assert library.item(hit.id).path == hit.path
 
 
 def test_there_is_one_hit_a_content_and_no_more_than_there_are(library: Library) -> None:
