@@ -125,7 +125,7 @@ def test_another_checkpoint_in_the_same_place_is_another_space(folder: Path, tmp
     with pytest.raises(ModelError, match="isn't ready on this machine; if you trust it, run 'mmsearch model pull"):
         load_profile(before.name, pins=before.pins)
     export_model(before.name)
-    with pytest.raises(ModelError, match="no longer what this library was embedded with; put the old checkpoint back"):
+    with pytest.raises(ModelError, match="since this library was embedded with it; put the old checkpoint back"):
         load_profile(before.name, pins=before.pins)
 
 
@@ -209,7 +209,7 @@ def test_another_tokenizer_is_another_space(tmp_path: Path) -> None:
 def test_torch_refuses_a_checkpoint_that_was_replaced(folder: Path, tmp_path: Path) -> None:
     place = export_model(name(folder))
     shutil.copy(make_clip(tmp_path / "other", seed=1) / WEIGHTS, folder / WEIGHTS)
-    with pytest.raises(ModelError, match="no longer what this library was embedded with"):
+    with pytest.raises(ModelError, match="has changed since this library was embedded with it"):
         CudaSpace(name(folder), place, device="cpu")
 
 
@@ -223,7 +223,7 @@ def test_a_space_folder_that_was_replaced_is_refused(folder: Path, tmp_path: Pat
     ):
         load_profile(profile.name, pins=profile.pins)
     load_profile(str(moved))
-    with pytest.raises(ModelError, match="no longer what this library was embedded with"):
+    with pytest.raises(ModelError, match="has changed since this library was embedded with it"):
         load_profile(profile.name, pins=profile.pins)
 
 
@@ -417,10 +417,13 @@ def described(section: str = "vision_cfg", **changes: object) -> Callable[[Path]
 
 
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
-    "half a download": (cut, r"open_clip_model\.safetensors can't be loaded: it is damaged or half a download"),
+    "half a download": (
+        cut,
+        r"open_clip_model\.safetensors can't be loaded: it is damaged, incomplete or of another",
+    ),
     "another file": (garble, r"open_clip_model\.safetensors can't be loaded: it is damaged"),
-    "another model's": (shrink, r"it is another model's .*give the checkpoint of this architecture"),
-    "a weight is missing": (lose, r"it is another model's"),
+    "another model's": (shrink, r"it belongs to another model .*give the checkpoint of this architecture"),
+    "a weight is missing": (lose, r"it belongs to another model"),
     "a pickle": (pickled, r"open_clip_pytorch_model\.bin can't be loaded: .*(never unpickled|download it again)"),
     "a pickle of torch": (torch_pickled, r"it holds more than weights, and is never unpickled; get it as safetensors"),
     "no weights": (lambda folder: (folder / WEIGHTS).unlink(), r"holds no weights; call the one that counts"),
@@ -436,7 +439,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "a picture of terabytes": (described(image_size=10**7), r"can't be used \(image_size is more than 4,096\)"),
     "code of its own": (
         described("text_cfg", tokenizer_kwargs={"trust_remote_code": True}),
-        r"tokenizer_kwargs has options that mmsearch doesn't hand on",
+        r"tokenizer_kwargs has options that mmsearch doesn't pass on",
     ),
     "code beside it": (
         lambda f: (f / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["trap.Trap", null]}}'),
@@ -444,7 +447,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "an unknown tower": (
         lambda f: (f / "open_clip_config.json").write_text('{"model_cfg": {"embed_dim": 8, "vision_cfg": {}}}'),
-        r"can't be built .*mend its open_clip_config\.json",
+        r"can't be built .*correct its open_clip_config\.json",
     ),
 }
 
@@ -502,7 +505,7 @@ def test_a_checkpoint_of_ones_own_for_a_known_architecture(tmp_path: Path) -> No
         ("ViT-B-23", r"no model is called 'ViT-B-23'; open_clip has ViT-B-32"),
         ("ViT-B-32/laion3b", r"ViT-B-32 has no checkpoint 'laion3b'; give one of: openai, laion400m_e31"),
         ("ViT-B-32", r"ViT-B-32 has several checkpoints; give one of: openai"),
-        ("hf-hub:", r"can't be a model of the hub"),
+        ("hf-hub:", r"can't be the name of a model on the hub"),
         ("local-dir:", r"lacks a path after its colon"),
     ],
 )
@@ -526,7 +529,7 @@ def test_a_tokenizer_or_text_tower_that_is_nowhere_says_what_to_do(tmp_path: Pat
         load_profile(name(folder))
     folder = make_clip(tmp_path / XLM_R, XLM_R)
     shutil.rmtree(folder / "text")
-    with pytest.raises(ModelError, match=r"can't be built .*(neither on this disk|mend its open_clip_config)"):
+    with pytest.raises(ModelError, match=r"can't be built .*(aren't on this disk|correct its open_clip_config)"):
         load_profile(name(folder))
 
 
