@@ -138,7 +138,7 @@ def test_a_checkpoint_of_another_activation_is_said_to_be_one(
     checkpoint = Checkpoint("ViT-B-32/openai", OPEN_CLIP, made / WEIGHTS, architecture="ViT-B-32", tag="openai")
     with pytest.raises(ModelError, match="enough"):
         load_open_clip(checkpoint)
-    assert "ViT-B-32-quickgelu/openai answers better" in caplog.text
+    assert "ViT-B-32-quickgelu/openai gives better results" in caplog.text
 
 
 def test_a_checkpoint_of_ones_own_for_a_known_architecture(tmp_path: Path) -> None:
