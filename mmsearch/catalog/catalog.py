@@ -48,10 +48,9 @@ _SOME: BindParameter[Any] = bindparam("some", expanding=True)
 
 
 class Catalog(EmbeddingReader, Copier, ProfileKeeper):
-    """The catalog of one library, with the segments and vectors of one model.
+    """The catalog of one library, as the profile sees it that answers when it is opened, or another: see `beside`.
 
-    That is the current model when the catalog is opened; `beside` gives the view of another one. Readers don't block
-    the writer; the library's lock makes sure that there is only one.
+    Readers don't block the writer; the library's lock makes sure that there is only one.
     """
 
     def __init__(self, file: Path, *, create: bool = False, first: tuple[str, Sequence[str]] | None = None) -> None:
