@@ -183,7 +183,7 @@ def test_damaged_or_missing_heads_are_a_model_error(folder: Path) -> None:
         torn = whole.copy()
         torn[at] ^= 1
         (folder / "heads.npz").write_bytes(torn)
-        with pytest.raises(ModelError, match="isn.t a complete adapted space"):
+        with pytest.raises(ModelError, match="isn't a complete adapted space"):
             load_profile(folder)
     (folder / "heads.npz").unlink()
     with pytest.raises(ModelError, match=r"heads\.npz can't be read"):
