@@ -106,7 +106,7 @@ def test_where_no_index_can_be_written_queries_still_answer_and_a_run_says_why(s
     shelf.add("a", "b")
     shelf.folder.write_bytes(b"a file where the folder should be")
     assert shelf.found() == [1, 2]
-    with pytest.raises(LibraryError, match="catalog is whole") as caught:
+    with pytest.raises(LibraryError, match="catalog is intact") as caught:
         shelf.indexes.catch_up(Profile("hashing", (shelf.space,)))
     assert "\n" not in str(caught.value)
     assert str(shelf.folder) in str(caught.value)

@@ -186,7 +186,7 @@ def test_an_index_of_another_catalog_answers_no_thread_while_it_is_replaced(
     before = shelf.indexes.get(shelf.space, View.VISUAL)
     shelf.add("b")
     monkeypatch.setattr(shelf.catalog, "had_revision", lambda _: False)  # the catalog was restored from a copy
-    place = shelf.indexes._place(shelf.space, View.VISUAL)
+    place = shelf.indexes._slot(shelf.space, View.VISUAL)
     with ThreadPoolExecutor(1) as threads:
         with place.guard:  # another thread is at it
             waiting = threads.submit(shelf.indexes.get, shelf.space, View.VISUAL)
