@@ -16,7 +16,7 @@ from indexer.links import Identity, Links, Top, identity
 from indexer.roots import CACHE_MARK, is_left_out, path_from
 from mmsearch.catalog import Root
 from mmsearch.errors import MediaError, why
-from mmsearch.media import HEAD_BYTES, SIDECAR_ENDINGS, by_name, find_sidecars, open_regular, resolve, sidecar_names
+from mmsearch.media import HEAD_BYTES, Sidecars, by_name, find_sidecars, open_regular, resolve
 from mmsearch.types import Failure, Stage
 
 
@@ -162,15 +162,14 @@ class Scan:
         self, folder: bytes, files: Sequence[bytes], beside: Sequence[bytes], *, named: bool = False
     ) -> Iterator[Entry]:
         """Yield the media among the files of a folder; `named` are taken whatever they are called."""
-        written = {name for name in beside if name.endswith(SIDECAR_ENDINGS)}
-        captions = (
-            {sidecar for name in beside for sidecar in sidecar_names(name) if sidecar in written} if written else ()
-        )
+        known = Sidecars.among(beside)
+        sidecars_of = {name: known.of(name) for name in beside} if known else {}
+        captions = {sidecar for own in sidecars_of.values() for sidecar in own}
         for name in files:
             modality = by_name(name)
             if not named and (modality is None or name in captions):
                 continue
-            sidecars = [s for s in sidecar_names(name) if s in captions and self._is_file(folder, s)]
+            sidecars = [sidecar for sidecar in sidecars_of.get(name, ()) if self._is_file(folder, sidecar)]
             entry = self._entry(folder, name, sidecars)
             if entry is not None:
                 self._occupy(folder)

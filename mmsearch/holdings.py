@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mmsearch.catalog import Catalog, Ids
 from mmsearch.errors import NoItemError, UsageError, WrongModelError
-from mmsearch.records import FileFacts, Item, Segment
+from mmsearch.records import Details, FileFacts, Item, Segment
 from mmsearch.spaces import Profile, Vectors
-from mmsearch.types import Facets, View
+from mmsearch.types import Facets, Failure, Stage, View
 
 _TOGETHER = 500
 """How many items are read of one moment."""
@@ -22,24 +22,18 @@ def read_items(catalog: Catalog) -> Iterator[Item]:
     """Yield the items of a library by id. What is taken out meanwhile may be missing, and so may what is new."""
     ids = sorted(catalog.contents())
     for some in (ids[at : at + _TOGETHER] for at in range(0, len(ids), _TOGETHER)):
-        yield from _items(catalog, some)
+        for item, _ in _read_some(catalog, some):
+            yield item
 
 
 def read_item(catalog: Catalog, number: int) -> Item:
     """Return the item of this number. Raises `NoItemError`."""
-    for item in _items(catalog, [number]):
-        return item
-    raise _no_item(number)
+    return _read_one(catalog, number)[0]
 
 
-def read_segments(catalog: Catalog, number: int) -> list[Segment[None]]:
+def read_segments(catalog: Catalog, number: int) -> tuple[Segment[None], ...]:
     """Return the segments of an item, with their texts, in the order of their ids. Raises `NoItemError`."""
-    with catalog.one_read():
-        rows = catalog.segment_rows(catalog.segment_ids(number))
-        texts = catalog.texts_of(rows)
-    if not rows:
-        raise _no_item(number)
-    return [Segment(None, row.start_s, row.end_s, texts.get(id_, ()), row.silent) for id_, row in sorted(rows.items())]
+    return _read_one(catalog, number)[1]
 
 
 def read_facets(catalog: Catalog) -> Facets:
@@ -48,22 +42,45 @@ def read_facets(catalog: Catalog) -> Facets:
     return Facets(catalog.count_media(), years, cameras)
 
 
-def _items(catalog: Catalog, ids: list[int]) -> Iterator[Item]:
+def read_details(catalog: Catalog, path: bytes) -> Details:
+    """Return all that is known of the file at a path. Raises `UsageError` where nothing is."""
     with catalog.one_read():
-        rows = catalog.segment_rows(segment for content in ids for segment in catalog.segment_ids(content))
-        texts_of, facts_of = catalog.texts_of(rows), catalog.facts_of(ids)
+        media, failed = catalog.media_at([path]).get(path), catalog.failures_at([path]).get(path)
+        contents = [media.content_id] if media else []
+        paths = catalog.paths_of(contents)
+        found = _read_some(catalog, contents)
+    failure = Failure(Path(os.fsdecode(path)), Stage(failed.stage), failed.reason) if failed else None
+    if media is None and failure is None:
+        raise UsageError(f"the library holds nothing at {os.fsdecode(path)}; 'mmsearch index' takes it in")
+    named = tuple(Path(os.fsdecode(each)) for each in (paths[media.content_id] if media else [path]))
+    item, segments = found[0] if found else (None, ())
+    return Details(named, item, segments, failure)
+
+
+def _read_one(catalog: Catalog, number: int) -> tuple[Item, tuple[Segment[None], ...]]:
+    for found in _read_some(catalog, [number]):
+        return found
+    raise NoItemError(f"the library holds no item {number}; it may have been removed since it was found")
+
+
+def _read_some(catalog: Catalog, contents: Sequence[int]) -> list[tuple[Item, tuple[Segment[None], ...]]]:
+    """Return some contents that the library holds, each with its segments, as they are at one moment."""
+    with catalog.one_read():
+        rows = catalog.segment_rows(segment for content in contents for segment in catalog.segment_ids(content))
+        texts_of, facts_of = catalog.texts_of(rows), catalog.facts_of(contents)
     by_content: dict[int, list[int]] = {}
     for segment, row in sorted(rows.items()):
         by_content.setdefault(row.content_id, []).append(segment)
-    for content, segments in sorted(by_content.items()):
-        first = rows[segments[0]]
-        texts = dict.fromkeys(text for segment in segments for text in texts_of.get(segment, ()))
+    found = []
+    for content, ids in sorted(by_content.items()):
+        segments = tuple(
+            Segment(None, rows[i].start_s, rows[i].end_s, texts_of.get(i, ()), rows[i].silent) for i in ids
+        )
+        first = rows[ids[0]]
+        texts = tuple(dict.fromkeys(text for segment in segments for text in segment.texts))
         facts = facts_of.get(content, FileFacts())
-        yield Item(content, Path(os.fsdecode(first.path)), first.modality, tuple(texts), facts)
-
-
-def _no_item(number: int) -> NoItemError:
-    return NoItemError(f"the library holds no item {number}; it may have been removed since it was found")
+        found.append((Item(content, Path(os.fsdecode(first.path)), first.modality, texts, facts), segments))
+    return found
 
 
 def read_vectors(catalog: Catalog, profile: Profile, view: str | View) -> tuple[Ids, Vectors]:

@@ -12,16 +12,16 @@ from mmsearch.media.decode import (
 )
 from mmsearch.media.digest import content_digest, digest_of_bytes, find_sidecars
 from mmsearch.media.kinds import EXTENSIONS, HEAD_BYTES, by_name, name_for, resolve
-from mmsearch.media.sidecar import SIDECAR_ENDINGS, sidecar_names
+from mmsearch.media.sidecar import Sidecars
 from mmsearch.media.text import sentences
 
 __all__ = [
     "DECODER_VERSION",
     "EXTENSIONS",
     "HEAD_BYTES",
-    "SIDECAR_ENDINGS",
     "DecodeOptions",
     "Decoded",
+    "Sidecars",
     "by_name",
     "clip_of",
     "content_digest",
@@ -33,6 +33,5 @@ __all__ = [
     "open_regular",
     "resolve",
     "sentences",
-    "sidecar_names",
     "still",
 ]

@@ -16,11 +16,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO
 
 from mmsearch.errors import MediaError
+from mmsearch.media.chains import SoundChain, open_sound
 from mmsearch.media.frames import Block, Frame, picture_of
 from mmsearch.media.shots import MAX_SHOT_S, MIN_SHOT_S, STANDS_S, ShotCutter
 from mmsearch.media.sound import HOP_S, WINDOW_S, SoundFile, Track, is_silent, windows
 from mmsearch.media.stretches import Stretch
-from mmsearch.media.subtitles import Cue, said
+from mmsearch.media.subtitles import Cue, Script, said
 from mmsearch.media.video import SeekMissedError, Video
 from mmsearch.records import FileFacts, Segment, Text
 from mmsearch.settings import Limits
@@ -81,7 +82,7 @@ class Part:
     facts: FileFacts = field(default_factory=FileFacts)
 
 
-def read_sound(sound: SoundFile, lines: Sequence[Cue], asked: Asked, from_s: float = 0.0) -> Part:
+def read_sound(sound: SoundFile | SoundChain, lines: Sequence[Cue], asked: Asked, from_s: float = 0.0) -> Part:
     """Read the part of a sound that begins at a window's start."""
     began, stretch, at_s = time.monotonic(), Stretch(), from_s
     while True:
@@ -106,7 +107,7 @@ def clip_facts(file: BinaryIO, kind: Modality, limits: Limits) -> FileFacts:
     """Return the facts of a sound or clip, decoding no more than its first frame. Raises `MediaError`."""
     if kind is Modality.AUDIO and SoundFile.is_one(file):
         with suppress(MediaError):  # FFmpeg knows more kinds
-            return SoundFile(file).facts
+            return open_sound(file).facts
         file.seek(0)
     video = Video(file, limits)
     try:
@@ -122,7 +123,7 @@ def read_clip(open_clip: Callable[[], Video], lines: Sequence[Cue], asked: Asked
     for seek in (True, False):
         video = open_clip()
         try:
-            return _Reading(video, asked, from_s, list(lines)).part(seek=seek)
+            return _Reading(video, asked, from_s, Script(list(lines))).part(seek=seek)
         except SeekMissedError:
             continue
         finally:
@@ -137,7 +138,7 @@ class _Reading:
     video: Video
     asked: Asked
     from_s: float
-    lines: list[Cue]
+    script: Script
     track: Track | None = None
     last: Frame | None = None
     pictures: list[tuple[float, Payload]] = field(default_factory=list)
@@ -192,7 +193,7 @@ class _Reading:
 
     def _take(self, event: Frame | Block | Cue) -> None:
         if isinstance(event, Cue):
-            self.lines.append(event)
+            self.script.add(event)
         elif isinstance(event, Block):
             self.track = self.track or Track(event.rate_hz, self.from_s)
             if event.start_s + event.samples.shape[1] / event.rate_hz > self.from_s:
@@ -210,7 +211,9 @@ class _Reading:
     def _begin_late(self, time_s: float) -> None:
         """Take what is heard before there is anything to see."""
         if self.track is not None:
-            self.found, _ = _windows(self.track, self.from_s, self.lines, self.asked, min(time_s, self.track.end_s))
+            self.found, _ = _windows(
+                self.track, self.from_s, self.script.cues, self.asked, min(time_s, self.track.end_s)
+            )
         self.cutter = ShotCutter(time_s)
 
     def _end_shot(self, start_s: float, end_s: float, standing: Frame) -> None:
@@ -235,7 +238,7 @@ class _Reading:
                 views[View.AUDIO] = (wave,)
             border = round(_BLEEDS_S * self.asked.rate_hz)
             silent = wave is not None and is_silent(wave[border:-border] if len(wave) > 4 * border else wave)
-            texts = _say(views, self.lines, start_s, end_s, self.asked)
+            texts = _say(views, self.script.cues, start_s, end_s, self.asked)
             self.found.append(Segment(views, start_s, end_s, texts, silent))
         return len(self.found) > before
 
@@ -262,10 +265,10 @@ class _Reading:
         self._end_pictures()
         resume_s = None
         if self.track is not None and (not self.found or self.track.end_s - self._until_s >= MIN_SHOT_S):
-            more, resume_s = _windows(self.track, self._until_s, self.lines, self.asked)
+            more, resume_s = _windows(self.track, self._until_s, self.script.cues, self.asked)
             self.found += more
             while resume_s is not None and self._joins(resume_s) and not self.found:
-                self.found, resume_s = _windows(self.track, resume_s, self.lines, self.asked)
+                self.found, resume_s = _windows(self.track, resume_s, self.script.cues, self.asked)
         return self._stop(resume_s)
 
     def _sound_goes_on(self) -> Part | None:
@@ -287,7 +290,7 @@ class _Reading:
                 self._end_pictures()
         if self._until_s > self.joined_s:
             return self._stop(self._until_s)
-        self.found, resume_s = _windows(self.track, self.joined_s, self.lines, self.asked)
+        self.found, resume_s = _windows(self.track, self.joined_s, self.script.cues, self.asked)
         if not self.video.has_pictures and self._joins(resume_s) and not self.found:
             self.track.forget(self.joined_s)
             return None

@@ -12,16 +12,18 @@ import av
 from av.audio.resampler import AudioResampler
 from av.error import FFmpegError
 from av.video.frame import PictureType
+from av.video.stream import VideoStream
 
-from mmsearch.errors import MediaError, one_line
-from mmsearch.media.tracks import main_track, moving_pictures
+from mmsearch.errors import MediaError
+from mmsearch.media.tracks import main_sound, moving_pictures
+from mmsearch.media.video import open_container, reason
+from mmsearch.settings import Limits
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer, OutputContainer
     from av.packet import Packet
     from av.stream import Stream
-    from av.video.stream import VideoStream
 
 MOST_S = 120.0
 """The longest clip that is cut."""
@@ -48,7 +50,7 @@ class Clip:
     media_type: str
 
 
-def cut(file: BinaryIO, start_s: float, end_s: float) -> Clip:
+def cut(file: BinaryIO, start_s: float, end_s: float, limits: Limits) -> Clip:
     """Return what is seen and heard from one second to another, as a file of its own.
 
     Where the codecs fit a container that browsers play, nothing is encoded again, and the clip begins at the last key
@@ -56,17 +58,28 @@ def cut(file: BinaryIO, start_s: float, end_s: float) -> Clip:
     """
     end_s = min(end_s, start_s + MOST_S)
     try:
-        with av.open(file, "r") as source:
-            pictures, sound = moving_pictures(source.streams), main_track(source.streams.audio)
+        with open_container(file) as source:
+            chosen = moving_pictures(source.streams), main_sound(source, lambda: open_container(file))
+            places = [track.index if track is not None else None for track in chosen]
+        with open_container(file) as source:  # anew: what looked for the sound has moved in the file
+            pictures, sound = (source.streams[place] if place is not None else None for place in places)
             if pictures is None and sound is None:
                 raise MediaError("there is nothing to see or hear in it")
+            if isinstance(pictures, VideoStream) and pictures.width * pictures.height > limits.frame_pixels:
+                raise MediaError(f"its frames are {pictures.width} x {pictures.height}; make them smaller")
             offset_s = (source.start_time or 0) / av.time_base
             source.seek(max(0, int((start_s + offset_s) * av.time_base)), backward=True)
-            job = _Cut(source, pictures, sound, start_s + offset_s, end_s + offset_s)
+            job = _Cut(
+                source,
+                cast("VideoStream | None", pictures),
+                cast("AudioStream | None", sound),
+                start_s + offset_s,
+                end_s + offset_s,
+            )
             fitting = next((each for each in _FITS if _fits(each, pictures, sound)), None)
             clip = job.copied(fitting[0], fitting[1]) if fitting else job.encoded()
-    except FFmpegError as error:
-        raise MediaError(f"no clip can be cut from it ({one_line(error.strerror or error).lower()})") from None
+    except (FFmpegError, ValueError, EOFError) as error:
+        raise MediaError(f"no clip can be cut from it ({reason(error)})") from None
     if not clip.content:
         raise MediaError("nothing is there at this moment; choose one within the file")
     return clip

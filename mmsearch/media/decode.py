@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 from mmsearch import files
 from mmsearch.errors import MediaError, ReadError, why
 from mmsearch.media import kinds
+from mmsearch.media.captions import read_captions
 from mmsearch.media.encodings import decode_text
-from mmsearch.media.sidecar import has_times, language_of, read_sidecar
-from mmsearch.media.subtitles import Cue, cues
-from mmsearch.media.text import CountTokens, passages, spoken
+from mmsearch.media.sidecar import has_times, language_of
+from mmsearch.media.subtitle_files import cues, has_lines, spoken
+from mmsearch.media.subtitles import Cue
+from mmsearch.media.text import CountTokens, passages
 from mmsearch.records import FileFacts, Origin, Segment, Text
 from mmsearch.settings import Limits
 from mmsearch.types import Failure, Modality, Stage, View
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from mmsearch.records import Payloads
     from mmsearch.types import Payload
 
-DECODER_VERSION = 2
+DECODER_VERSION = 3
 """Raised when a change here may make a file decode that failed before; failures of an older one are tried again."""
 
 
@@ -35,6 +37,8 @@ _CAPTION_PASSAGES = 64
 """How much of what stands beside a picture is read: a caption, not a novel of the same name."""
 _SAID = 4
 """How many passages of what is said in one moment are embedded."""
+_BITMAPS = b"\0\0\1\xba"
+"""How a `.sub` file begins that holds pictures: an MPEG stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ def decode(path: bytes, sidecars: Sequence[bytes], options: DecodeOptions, from_
             file.seek(0)
             match kinds.resolve(path, head):
                 case Modality.IMAGE:
-                    return _decode_picture(file, sidecars, options)
+                    return _decode_picture(file, path, sidecars, options)
                 case Modality.TEXT:
                     return _decode_text(file, path, options)
                 case Modality.AUDIO | Modality.VIDEO as modality:
@@ -129,7 +133,7 @@ def still(path: bytes, options: DecodeOptions, at_s: float) -> Decoded:
     return Decoded(kind or Modality.VIDEO, (Segment({View.VISUAL: (picture,)}, at_s, at_s),))
 
 
-def clip_of(path: bytes, start_s: float, end_s: float) -> Clip:
+def clip_of(path: bytes, start_s: float, end_s: float, limits: Limits) -> Clip:
     """Cut a moment out of a sound or video. Raises `MediaError`."""
     from mmsearch.media.cut import cut
 
@@ -138,7 +142,7 @@ def clip_of(path: bytes, start_s: float, end_s: float) -> Clip:
             if kinds.resolve(path, file.read(kinds.HEAD_BYTES)) not in (Modality.AUDIO, Modality.VIDEO):
                 raise MediaError("it has no moments: only sounds and videos have")
             file.seek(0)
-            return cut(file, start_s, end_s)
+            return cut(file, start_s, end_s, limits)
     except OSError as error:
         raise ReadError(f"can't be read: {why(error, 'check the disk')}") from error
 
@@ -165,11 +169,11 @@ def facts_of(path: bytes, limits: Limits) -> Decoded:
     return Decoded(kind or Modality.TEXT, (), facts=facts)
 
 
-def _decode_picture(file: io.BufferedReader, sidecars: Sequence[bytes], options: DecodeOptions) -> Decoded:
+def _decode_picture(file: io.BufferedReader, path: bytes, sidecars: Sequence[bytes], options: DecodeOptions) -> Decoded:
     from mmsearch.media.image import read_picture  # Pillow is loaded only when there is a picture
 
     picture = read_picture(file, options.limits, options.side)
-    beside, _, failures = _beside(sidecars, options)
+    beside, _, failures = _beside(path, sidecars, options)
     written = _first_passages("\n".join(dict.fromkeys(beside + picture.descriptions)), options)
     views: dict[View, tuple[Payload, ...]] = {View.VISUAL: (picture.pixels,)}
     if written:
@@ -180,27 +184,38 @@ def _decode_picture(file: io.BufferedReader, sidecars: Sequence[bytes], options:
     return Decoded(Modality.IMAGE, (own, *more), tuple(failures), facts=picture.facts)
 
 
-def _beside(sidecars: Sequence[bytes], options: DecodeOptions) -> tuple[list[str], list[Cue], list[Failure]]:
-    """Read what stands beside a file: its captions, its subtitles, and what of them couldn't be read."""
+def _beside(
+    path: bytes, sidecars: Sequence[bytes], options: DecodeOptions
+) -> tuple[list[str], list[Cue], list[Failure]]:
+    """Read the sidecars of a file: its captions, its subtitles, and what of them couldn't be read."""
+    name = os.path.basename(path)  # noqa: PTH119  paths are bytes here
     captions: list[str] = []
     lines: list[Cue] = []
     failures: list[Failure] = []
-    for sidecar in sidecars:
+    for track, sidecar in enumerate(sidecars):
         stage = Stage.READ
         try:
             with open_regular(sidecar) as beside:
                 raw = beside.read(options.limits.text_bytes)
             stage = Stage.DECODE
             if has_times(sidecar):
-                found = cues(decode_text(raw), len(lines), language_of(sidecar))
-                if not found:
-                    raise MediaError("no subtitle with a time stands in it; replace or remove it")
-                lines += found
+                lines += _lines(raw, track, language_of(os.path.basename(sidecar), name))  # noqa: PTH119
             else:
-                captions += read_sidecar(sidecar, raw)
+                captions += read_captions(sidecar, raw)
         except MediaError as error:
             failures.append(Failure(Path(os.fsdecode(sidecar)), stage, str(error)))
     return captions, lines, failures
+
+
+def _lines(raw: bytes, track: int, language: str) -> list[Cue]:
+    """Return the lines of subtitles. Raises `MediaError`."""
+    if raw.startswith(_BITMAPS):  # DVD subtitles are pictures of words
+        return []
+    text = decode_text(raw)
+    found = cues(text, track, language)
+    if not found and not has_lines(text):
+        raise MediaError("no subtitle with a time stands in it; replace or remove it")
+    return found
 
 
 def _first_passages(words: str, options: DecodeOptions, most: int = _CAPTION_PASSAGES) -> tuple[str, ...]:
@@ -215,6 +230,7 @@ def _decode_clip(
     options: DecodeOptions,
     from_s: float,
 ) -> Decoded:
+    from mmsearch.media.chains import open_sound
     from mmsearch.media.clip import Asked, Part, read_clip, read_sound  # FFmpeg and libsndfile only where needed
     from mmsearch.media.sound import SoundFile
     from mmsearch.media.video import Video
@@ -223,7 +239,7 @@ def _decode_clip(
         file.seek(0)
         return Video(file, options.limits)
 
-    captions, lines, failures = _beside(sidecars, options)
+    captions, lines, failures = _beside(path, sidecars, options)
     most_s = options.limits.duration_s
     asked = Asked(
         options.side,
@@ -235,7 +251,7 @@ def _decode_clip(
     part: Part | None = None
     if modality is Modality.AUDIO and SoundFile.is_one(file):
         with suppress(MediaError):  # FFmpeg knows more kinds, and says better what is wrong with a broken one
-            part = read_sound(SoundFile(file), lines, asked, from_s)
+            part = read_sound(open_sound(file), lines, asked, from_s)
     if part is None or not part.segments:
         part = read_clip(open_clip, lines, asked, from_s)
     if from_s > 0:  # said with the first part
@@ -254,7 +270,7 @@ def _decode_text(file: io.BufferedReader, path: bytes, options: DecodeOptions) -
     if len(raw) > options.limits.text_bytes:
         raise MediaError(f"the text is larger than {options.limits.text_bytes // 2**20} MB; split it")
     text = decode_text(raw)
-    found = _passages(spoken(text) if path.lower().endswith((b".srt", b".vtt")) else text, options)
+    found = _passages(spoken(text) if has_times(path) else text, options)
     if not found:
         raise MediaError("the text holds no words")
     texts = _texts(Origin.PASSAGE, found)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import time
 from collections.abc import Sequence
+from functools import lru_cache
 from io import BufferedReader
 
 from mmsearch.errors import MediaError
 from mmsearch.media.decode import open_regular
-from mmsearch.media.sidecar import sidecar_names
+from mmsearch.media.sidecar import Sidecars, likely_names
 
 DIGEST_BYTES = 20
 _READ_BYTES = 2**20
@@ -18,6 +20,9 @@ _SIDECAR_BYTES = 32 * 2**20
 """So much of a caption is read at most."""
 _VOID_BYTES, _VOID_SHARE, _PIECES = 2**30, 16, 4_096
 """A file of a gigabyte or more of which less than a sixteenth was written, in its first pieces, is refused."""
+
+_SETTLED_NS = 2 * 10**9
+"""A folder that was changed more recently than this may change again without a newer time stamp."""
 
 
 def content_digest(path: bytes, sidecars: Sequence[bytes]) -> bytes:
@@ -35,8 +40,25 @@ def content_digest(path: bytes, sidecars: Sequence[bytes]) -> bytes:
 def find_sidecars(path: bytes) -> tuple[bytes, ...]:
     """Return the captions that stand beside a file, in the order they are read."""
     folder, name = os.path.split(path)
-    beside = (os.path.join(folder, sidecar) for sidecar in sidecar_names(name))  # noqa: PTH118  paths are bytes here
+    try:
+        names = _sidecars_in(folder).of(name)
+    except OSError:  # a folder may let us open a file and yet not list it
+        names = likely_names(name)
+    beside = (os.path.join(folder, sidecar) for sidecar in names)  # noqa: PTH118  paths are bytes here
     return tuple(sidecar for sidecar in beside if os.path.isfile(sidecar))  # noqa: PTH113
+
+
+def _sidecars_in(folder: bytes) -> Sidecars:
+    """Return the sidecars in a folder, which is listed once for all its files as long as nothing is added to it."""
+    changed_ns = os.stat(folder or b".").st_mtime_ns  # noqa: PTH116
+    if time.time_ns() - changed_ns < _SETTLED_NS:
+        return Sidecars.among(os.listdir(folder or b"."))  # noqa: PTH208
+    return _listed(folder, changed_ns)
+
+
+@lru_cache(maxsize=4)
+def _listed(folder: bytes, _changed_ns: int) -> Sidecars:
+    return Sidecars.among(os.listdir(folder or b"."))  # noqa: PTH208
 
 
 def digest_of_bytes(content: bytes) -> bytes:

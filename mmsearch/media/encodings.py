@@ -27,6 +27,10 @@ _SIGNS = "„“”‚‘’«»–—…€£§°·¿¡ºª©®™½¼¾²³\u0
 _ALPHABETS = "äöüß àâæçéèêëîïôœùûüÿ áéíóúüñ ãõáâàçéêíóôúü àèéìíòóù åäöæøé áðéíóúýþæö éëïóöü"
 _WESTERN = tuple(frozenset(letters + letters.upper() + _SIGNS) for letters in _ALPHABETS.split())
 """The characters beyond ASCII of each Western European language."""
+_STRAY = re.compile(
+    r"(?<=[^\W\d_])[^\w\s'\u2019.\-]+(?=[^\W\d_])|[\xb9\xb2\xb3\xbc-\xbe](?=[^\W\d_])|(?<=[^\W\d_])[\xb9\xbc-\xbe]"
+)
+"""Signs within words: where another code page reads letters, they are letters."""
 _HALF_WIDTH = re.compile("[\uff61-\uff9f]")
 _LETTERS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _TEXT_BYTES = frozenset(b"\t\n\r" + bytes(range(0x20, 0x7F)))
@@ -123,5 +127,6 @@ def _guessed(raw: bytes) -> str:
     if not found:
         raise MediaError("its encoding can't be told; save it as UTF-8")
     # What is no Japanese often decodes to half-width kana, which few Japanese texts hold.
-    best = next((match for match in found if not _HALF_WIDTH.search(str(match))), found[0])
+    likely = [match for match in found if not _HALF_WIDTH.search(str(match))] or found
+    best = min(likely, key=lambda match: len(_STRAY.findall(str(match))))
     return raw.decode(best.encoding, "replace")

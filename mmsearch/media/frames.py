@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image, Transpose
 
 _HDR = {int(ColorTrc.SMPTE2084): from_pq, int(ColorTrc.ARIB_STD_B67): from_hlg}
+_LONGEST = 4_000
+"""Characters that are read of one line of subtitles."""
 _DTYPES = {"u8p": "u1", "s16p": "i2", "s32p": "i4", "s64p": "i8", "fltp": "f4", "dblp": "f8"}
 
 
@@ -126,7 +128,9 @@ def samples_of(frame: AudioFrame) -> NDArray[np.float32]:
 
 
 def words_of(subtitle: Any) -> str:  # noqa: ANN401  PyAV's subtitles share no base class that has words
-    """Return the words of a subtitle, "" for one that is a picture."""
-    raw = getattr(subtitle, "dialogue", None) or getattr(subtitle, "text", None) or b""
-    text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else str(raw)
-    return plain(text.replace("\\N", "\n").replace("\\n", "\n"))
+    """Return the words of a subtitle, a row a line; "" for one that is a picture."""
+    raw = getattr(subtitle, "ass", None) or getattr(subtitle, "text", None) or b""
+    text = (raw.decode("utf-8", "replace") if isinstance(raw, bytes) else str(raw))[:_LONGEST]
+    if getattr(subtitle, "ass", None):  # ReadOrder, Layer, Style, Name, three margins, Effect, Text
+        text = text.split(",", 8)[-1] if text.count(",") >= 8 else ""
+    return plain(text, styled=True)

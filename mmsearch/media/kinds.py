@@ -13,7 +13,7 @@ EXTENSIONS: dict[str, Modality] = {
     ),
     **dict.fromkeys(("mp4", "mov", "mkv", "webm", "avi", "m4v"), Modality.VIDEO),
     **dict.fromkeys(("wav", "mp3", "flac", "ogg", "opus", "m4a", "aac"), Modality.AUDIO),
-    **dict.fromkeys(("txt", "md", "srt", "vtt"), Modality.TEXT),
+    **dict.fromkeys(("txt", "md", "srt", "vtt", "ass", "ssa", "lrc", "sbv"), Modality.TEXT),
 }
 """Every extension that the contract names, with the modality it promises."""
 

@@ -1,22 +1,28 @@
-"""Subtitles: SRT and WebVTT → lines with times, and which of them belong to a moment."""
+"""Lines of subtitles and lyrics: their plain words, and which of them belong to a moment."""
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import zip_longest
+from dataclasses import dataclass, field, replace
 
 from mmsearch.printable import without_invisible
 from mmsearch.records import Origin, Text
 
-_TIME = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{2})[.,](\d{1,3})"
-_ARROW = re.compile(rf"^[ \t]*{_TIME}[ \t]+-->[ \t]+{_TIME}.*$", re.MULTILINE)
 _TAG = re.compile(r"</?[A-Za-z\d][^<>\n]*>|\{\\[^{}]*\}")
-_LONGEST = 2_000
-"""Characters that are read of one line."""
-_MOST = 100_000
-"""Lines that are read of one file: a film has two thousand."""
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][\da-fA-F]{1,6}|[A-Za-z]\w{1,30});")
+_DRAWS = re.compile(r"\{[^{}]*\\p[1-9]")
+_BREAKS = str.maketrans({"\r": "\n", "\v": "\n", "\f": "\n", "\u2028": "\n"})
+_ADJOINS_S = 0.5
+"""A line that comes this soon after another one may show that one's words again, as rolling captions do."""
+_NUMBER = re.compile(r"\d[\d.,:/%°-]*")
+_SETTING = re.compile(
+    r"[\[(]?\b[A-Za-z][\w.]{0,20} ?[:=(] ?\[?[NESW+-]?\d|\b(?:ISO|SS|EV|F/|H\.S|V\.S|[NESW]) ?[+-]?\d", re.ASCII
+)
+_LEAST_NUMBERS = 4
+_NUMERIC = 0.25
+"""Share of digits among letters and digits from which a line with settings is telemetry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,41 +37,97 @@ class Cue:
     language: str = ""
 
 
-def cues(text: str, track: int = 0, language: str = "") -> list[Cue]:
-    """Return the lines of an SRT or WebVTT text in order of their start; what is neither has none."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    found: list[Cue] = []
-    arrows = list(_ARROW.finditer(lines))[:_MOST]
-    for arrow, after in zip_longest(arrows, arrows[1:]):
-        end = after.start() if after else len(lines)
-        body = re.split(r"\n[ \t]*\n", lines[arrow.end() : end].lstrip("\n"), maxsplit=1)[0]
-        words = plain(body[:_LONGEST])
-        if words:
-            found.append(Cue(_seconds(*arrow.groups()[:4]), _seconds(*arrow.groups()[4:]), words, track, language))
-    return sorted(found, key=lambda cue: cue.start_s)
+@dataclass(slots=True)
+class Script:
+    """Collects lines as they are shown, and keeps what is said, once.
+
+    Captions that roll show a line again below which the next one appears, and others grow word by word: of each, only
+    new words are kept. Telemetry of drones and dash cams, which is written as subtitles, isn't said at all.
+    """
+
+    cues: list[Cue] = field(default_factory=list)
+    _shown: dict[int, tuple[Cue, list[str]]] = field(default_factory=dict)
+    """The last line of each track, and the rows that were on the screen with it."""
+
+    def add(self, shown: Cue) -> None:
+        """Add a line; its text has a row in each of its lines."""
+        rows = [row for row in (" ".join(row.split()) for row in shown.text.split("\n")) if row]
+        words = " ".join(rows)
+        if not rows or is_telemetry(words):
+            return
+        last, before = self._shown.get(shown.track, (None, []))
+        if last is not None and last.start_s <= shown.start_s <= last.end_s + _ADJOINS_S:
+            known = next((n for n in range(min(len(rows), len(before)), 0, -1) if before[-n:] == rows[:n]), 0)
+            if known == len(rows):  # nothing new
+                self._replace(last, replace(last, end_s=max(last.end_s, shown.end_s)), rows)
+                return
+            fresh = " ".join(rows[known:])
+            if fresh.startswith(f"{last.text} "):
+                self._replace(last, replace(last, end_s=max(last.end_s, shown.end_s), text=fresh), rows)
+                return
+            words = fresh
+        cue = replace(shown, text=words)
+        self.cues.append(cue)
+        self._shown[shown.track] = (cue, rows)
+
+    def _replace(self, last: Cue, cue: Cue, rows: list[str]) -> None:
+        at = next((n for n in range(len(self.cues) - 1, -1, -1) if self.cues[n] is last), None)
+        if at is not None:
+            self.cues[at] = cue
+        self._shown[cue.track] = (cue, rows)
 
 
-def plain(text: str) -> str:
-    """Return a line without tags, line breaks and characters that nobody sees."""
-    return " ".join(without_invisible(_TAG.sub("", text)).split())
+def plain(text: str, *, styled: bool = False) -> str:
+    r"""Return the rows of a line without tags, entities, drawings and characters that nobody sees.
+
+    `styled` says that it is in the language of ASS, in which all that stands in braces is unseen and `\N` ends a row.
+    """
+    if _DRAWS.search(text):
+        text = _without_drawings(text)
+    if styled:
+        text = re.sub(r"\{[^{}]*\}", "", text).replace("\\N", "\n").replace("\\n", "\n")
+    words = _ENTITY.sub(lambda found: html.unescape(found.group()), _TAG.sub("", text.replace("\\h", " ")))
+    rows = (" ".join(row.split()) for row in without_invisible(words.translate(_BREAKS)).split("\n"))
+    return "\n".join(row for row in rows if row)
+
+
+def _without_drawings(text: str) -> str:
+    from pysubs2.formats.substation import parse_tags  # few lines draw
+
+    return " ".join(part for part, style in parse_tags(text) if not style.drawing)
+
+
+def is_telemetry(words: str) -> bool:
+    """Return whether a line is what a device measured: settings and numbers, no speech."""
+    digits = sum(character.isdigit() for character in words)
+    letters = sum(character.isalpha() for character in words)
+    if digits < _NUMERIC * (digits + letters) or len(_NUMBER.findall(words)) < _LEAST_NUMBERS:
+        return False
+    return len(_SETTING.findall(words)) >= 2
 
 
 def said(lines: Iterable[Cue], start_s: float, end_s: float) -> list[Text]:
     """Return what is said in a moment, one text a track with the span of its lines, without repetitions.
 
     A line belongs to a moment that covers half of it, or of which it covers half: where moments follow each other, to
-    one of them at least, and to none that it only touches.
+    one of them at least, and to none that it only touches. Of two tracks in one language, the second gives what the
+    first doesn't.
     """
     tracks: dict[int, list[Cue]] = {}
     for cue in lines:
         if _covers(cue, start_s, end_s):
             tracks.setdefault(cue.track, []).append(cue)
-    texts: dict[str, Text] = {}
+    texts: list[Text] = []
+    known: dict[str, set[str]] = {}
     for _, own in sorted(tracks.items()):
-        words = " ".join(dict.fromkeys(cue.text for cue in own))
-        span = (min(cue.start_s for cue in own), max(cue.end_s for cue in own))
-        texts.setdefault(words, Text(Origin.SUBTITLE, words, own[0].language, span))
-    return list(texts.values())
+        earlier = known.setdefault(own[0].language, set())
+        fresh = [cue for cue in own if cue.text not in earlier]
+        earlier.update(cue.text for cue in fresh)
+        words = " ".join(dict.fromkeys(cue.text for cue in fresh))
+        if words and all(words != text.words for text in texts):
+            span = (min(cue.start_s for cue in fresh), max(cue.end_s for cue in fresh))
+            texts.append(Text(Origin.SUBTITLE, words, own[0].language, span))
+    return texts
 
 
 def _covers(cue: Cue, start_s: float, end_s: float) -> bool:
@@ -74,7 +136,3 @@ def _covers(cue: Cue, start_s: float, end_s: float) -> bool:
         return start_s <= cue.start_s < end_s
     covered_s = min(cue.end_s, end_s) - max(cue.start_s, start_s)
     return covered_s >= min(length_s, end_s - start_s) / 2
-
-
-def _seconds(hours: str | None, minutes: str, seconds: str, fraction: str) -> float:
-    return 3600 * int(hours or 0) + 60 * int(minutes) + float(f"{seconds}.{fraction}")

@@ -12,14 +12,6 @@ _SENTENCE = re.compile(r"(?<=[.!?…。！？])\s+|\n")  # noqa: RUF001  full-wi
 _HEADING = re.compile(r"[^\n]{1,80}(?<![.!?…:;,])")
 _HEADINGS_LENGTH = 200
 """Headings above each other are joined up to this many characters: a list of names is no heap of headings."""
-_CUE = re.compile(r"^(?:(?:\d+|(?<=\n\n)[^\n]+)\n)?(?:\d+:)?\d+:\d+[.,]\d+[ \t]+-->.*$", re.MULTILINE)
-_BESIDE = re.compile(r"(?:^|(?<=\n\n))(?:WEBVTT|NOTE|STYLE|REGION)\b(?:.|\n(?!\n))*")
-
-
-def spoken(text: str) -> str:
-    """Return the words of an SRT or WebVTT file without its numbering, times and tags."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    return re.sub(r"</?[A-Za-z\d][^<>\n]*>", "", _CUE.sub("", _BESIDE.sub("", lines)))
 
 
 def passages(text: str, count_tokens: CountTokens, max_tokens: int) -> Iterator[str]:

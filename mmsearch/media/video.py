@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
+from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard
 from av.video.format import VideoFormat
@@ -27,7 +28,7 @@ from mmsearch.media.boxes import breaks_off
 from mmsearch.media.frames import Block, Frame, picture_of, samples_of, thumb_of, words_of
 from mmsearch.media.shots import Thumb
 from mmsearch.media.subtitles import Cue
-from mmsearch.media.tracks import has_words, language_of, main_track, moving_pictures
+from mmsearch.media.tracks import language_of, main_sound, moving_pictures, word_tracks
 from mmsearch.records import FileFacts
 from mmsearch.resample import resample
 from mmsearch.settings import Limits
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 _DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,ogg,mp3,aac,wav,w64,aiff,flac,mpeg,mpegts,asf,flv,caf,amr"
 """What FFmpeg may open: its other demuxers include playlists and scripts that name further files and hosts."""
 _READ_BYTES = 2**20
+_FIRST_TRACK = 1_000
+"""The number of a clip's first track of subtitles: files of subtitles have lower ones."""
 _LONG_S = 60.0
 """From this length on a clip is decoded by several threads: a shorter one is done before they pay."""
 _THREADS = 8
@@ -76,18 +79,17 @@ class Video:
     def __init__(self, file: BinaryIO, limits: Limits) -> None:
         self._limits, self._file = limits, file
         self._broken: str | None = None
-        options = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "", "enable_drefs": "0"}
         try:
-            self._container = av.open(file, "r", options=options, metadata_errors="replace", buffer_size=_READ_BYTES)
+            self._container = open_container(file)
         except Exception as error:  # FFmpeg's errors (want of memory too: damaged headers ask for any amount)
             raise MediaError(
                 f"no sound or video that can be decoded ({reason(error)}); convert or replace it"
             ) from None
         streams = self._container.streams
         self._pictures = moving_pictures(streams)
-        self._sound = main_track(streams.audio)
-        self._subtitles = main_track(each for each in streams.subtitles if has_words(each))
-        if self._pictures is None and self._sound is None and self._subtitles is None:
+        self._sound = main_sound(self._container, lambda: open_container(file))
+        self._words = word_tracks(streams)
+        if self._pictures is None and self._sound is None and not self._words:
             raise MediaError("no picture and no sound in it can be decoded; convert or replace it")
         self._start_s = (self._container.start_time or 0) / av.time_base
         self._decoded, self._bad = 0, 0
@@ -102,7 +104,7 @@ class Video:
         self._prepare()
 
     def _prepare(self) -> None:
-        wanted = (self._pictures, self._sound, self._subtitles)
+        wanted = (self._pictures, self._sound, *self._words)
         for stream in self._container.streams:
             if stream not in wanted:
                 stream.discard = Discard.all
@@ -149,7 +151,7 @@ class Video:
         if lengths:
             return max(lengths)
         whole = self._container.duration
-        return whole / av.time_base - max(0.0, self._start_s) if whole and self._subtitles is None else None
+        return whole / av.time_base - max(0.0, self._start_s) if whole and not self._words else None
 
     @property
     def facts(self) -> FileFacts:
@@ -245,7 +247,7 @@ class Video:
             self.pictures_end_s = max(self.pictures_end_s, end_s)
 
     def _seek(self, from_s: float) -> None:
-        lead_s = _CUE_RUN_UP_S if self._subtitles is not None else _RUN_UP_S
+        lead_s = _CUE_RUN_UP_S if self._words else _RUN_UP_S
         target_s = max(0.0, from_s - lead_s) + self._start_s
         try:
             self._container.seek(int(target_s * av.time_base))
@@ -253,7 +255,7 @@ class Video:
             raise SeekMissedError from None
 
     def _packets(self) -> Iterator[Packet[Any]]:
-        wanted = [stream for stream in (self._pictures, self._sound, self._subtitles) if stream is not None]
+        wanted = [stream for stream in (self._pictures, self._sound, *self._words) if stream is not None]
         packets = self._container.demux(wanted)
         while True:
             try:
@@ -292,7 +294,8 @@ class Video:
             elif (words := words_of(item)) and packet.pts is not None and packet.time_base is not None:
                 start_s = float(packet.pts * packet.time_base) - self._start_s
                 end_s = start_s + float((packet.duration or 0) * packet.time_base)
-                yield Cue(start_s, end_s, words, language=language_of(self._subtitles))
+                number = next((n for n, track in enumerate(self._words) if track is packet.stream), 0)
+                yield Cue(start_s, end_s, words, _FIRST_TRACK + number, language_of(packet.stream))
 
     def _frame(self, frame: VideoFrame) -> Frame:
         assert self._pictures is not None
@@ -330,6 +333,13 @@ class Video:
             start_s = stated_s if abs(stated_s - start_s) > 0.05 else start_s
         self._heard_s = start_s + samples.shape[1] / rate_hz
         return Block(start_s, rate_hz, samples)
+
+
+def open_container(file: BinaryIO) -> InputContainer:
+    """Open a container at its start, of the kinds that name no further files. Raises what PyAV does."""
+    file.seek(0)
+    options = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "", "enable_drefs": "0"}
+    return av.open(file, "r", options=options, metadata_errors="replace", buffer_size=_READ_BYTES)
 
 
 def frame_at(file: BinaryIO, time_s: float, side: int, limits: Limits) -> Image | None:

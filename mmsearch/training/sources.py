@@ -34,7 +34,8 @@ import numpy as np
 from mmsearch.errors import MMSearchError, UsageError, one_line
 from mmsearch.files import open_regular as open_named
 from mmsearch.media import by_name, find_sidecars, open_regular
-from mmsearch.media.sidecar import has_times, read_sidecar
+from mmsearch.media.captions import read_captions
+from mmsearch.media.sidecar import has_times
 from mmsearch.training import naming
 from mmsearch.training.lines import read_lines
 from mmsearch.training.recipe import Source
@@ -364,7 +365,7 @@ def captions_beside(file: Path) -> list[str]:
         if not has_times(sidecar):
             try:
                 with open_regular(sidecar) as beside:
-                    captions += read_sidecar(sidecar, beside.read(_PER_SIDECAR))
+                    captions += read_captions(sidecar, beside.read(_PER_SIDECAR))
             except MMSearchError:
                 continue
     return captions

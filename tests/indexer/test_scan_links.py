@@ -13,6 +13,7 @@ from indexer import links
 from indexer.links import Links, Top
 from indexer.scan import Scan
 from mmsearch.catalog import Root
+from mmsearch.media import Sidecars
 from mmsearch.types import Stage
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links and devices as POSIX systems have them")
@@ -203,14 +204,7 @@ def test_a_name_beyond_what_the_system_opens_is_said_with_the_right_remedy(
 
 
 def test_a_folder_of_many_clips_without_captions_looks_for_none(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[bytes] = []
-
-    def names(name: bytes) -> tuple[bytes, ...]:
-        asked.append(name)
-        return ()
-
-    monkeypatch.setattr("indexer.scan.sidecar_names", names)
+    monkeypatch.setattr(Sidecars, "of", lambda *_: pytest.fail("it looks for captions of a clip"))
     for n in range(20):
         put(disk, f"photos/{n}.mp4")
     assert len(list(scan(disk / "photos"))) == 21
-    assert len(asked) == 21  # once for each, and not once more for what would stand beside it

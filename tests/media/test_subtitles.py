@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from mmsearch.media.subtitles import Cue, cues, plain, said
+from mmsearch.media.subtitle_files import cues
+from mmsearch.media.subtitles import Cue, plain, said
 from mmsearch.records import Origin, Text
 
 SRT = """1

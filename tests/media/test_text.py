@@ -8,7 +8,8 @@ import pytest
 
 from mmsearch.errors import MediaError
 from mmsearch.media.encodings import decode_text
-from mmsearch.media.text import CountTokens, passages, spoken
+from mmsearch.media.subtitle_files import spoken
+from mmsearch.media.text import CountTokens, passages
 from mmsearch.spaces import TextFrontEnd, load_profile
 from mmsearch.types import View
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 import struct
 
-import av
 import numpy as np
 import pytest
 from av.stream import Disposition
 from PIL import Image
 from PIL.Image import Transpose
-from support.clip_maker import HIGH, LOW, Pictures, Tones, Words, clip_bytes, sound_bytes, wave
+from support.clip_maker import HIGH, LOW, Pictures, Tones, Words, clip_bytes, disposed, sound_bytes, wave
 from support.media_maker import BLUE, GREEN, RED, plain, quarters
 
 from mmsearch.media.frames import Block, Frame
@@ -64,20 +63,6 @@ def test_a_still_before_the_moving_pictures_is_passed_over() -> None:
         clip = clip_bytes(still, Pictures([(plain(RED), 1.0), (plain(BLUE), 1.0)]), container=container)
         video = Video(io.BytesIO(clip), Limits())
         assert sum(isinstance(event, Frame) for event in video.events()) > 5
-
-
-def disposed(clip: bytes, dispositions: dict[int, Disposition], container: str = "matroska") -> bytes:
-    """Write a clip's streams into another one, with other dispositions."""
-    out = io.BytesIO()
-    with av.open(io.BytesIO(clip), "r") as read, av.open(out, "w", format=container) as made:
-        streams = [made.add_stream_from_template(stream) for stream in read.streams]
-        for number, stream in enumerate(streams):
-            stream.disposition = dispositions.get(number, Disposition(0))
-        for packet in read.demux():
-            if packet.dts is not None:
-                packet.stream = streams[packet.stream.index]
-                made.mux(packet)
-    return out.getvalue()
 
 
 def test_the_default_track_of_sound_is_heard() -> None:

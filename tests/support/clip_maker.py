@@ -261,6 +261,26 @@ def frames_bytes(frames: Sequence[bytes], codec: str, size: tuple[int, int], *, 
     return file.getvalue()
 
 
+def disposed(
+    clip: bytes,
+    dispositions: Mapping[int, Disposition],
+    container: str = "matroska",
+    metadata: Mapping[int, Mapping[str, str]] | None = None,
+) -> bytes:
+    """Write a clip's streams into another one, with other dispositions and tags."""
+    out = io.BytesIO()
+    with av.open(io.BytesIO(clip), "r") as read, av.open(out, "w", format=container) as made:
+        streams = [made.add_stream_from_template(stream) for stream in read.streams]
+        for number, stream in enumerate(streams):
+            stream.disposition = dispositions.get(number, Disposition(0))
+            stream.metadata.update((metadata or {}).get(number, {}))
+        for packet in read.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                made.mux(packet)
+    return out.getvalue()
+
+
 def _time(packet: av.Packet[Stream]) -> float:
     return float((packet.dts if packet.dts is not None else packet.pts or 0) * packet.time_base)
 

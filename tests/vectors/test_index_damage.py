@@ -153,7 +153,7 @@ def test_every_flipped_bit_and_every_pair_of_swapped_sectors_changes_the_checksu
 def test_threads_that_share_the_work_get_the_same_checksum(monkeypatch: pytest.MonkeyPatch) -> None:
     content = np.random.default_rng(4).bytes(5 * BLOCK + 12_345)
     alone = checksum(content[:99], content[99:])
-    monkeypatch.setattr("mmsearch.vectors.checksum._SHARED_BYTES", BLOCK)
+    monkeypatch.setattr("mmsearch.vectors.checksum._PARALLEL_BYTES", BLOCK)
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
     assert checksum(content[:99], content[99:]) == alone
 
@@ -392,7 +392,7 @@ def test_a_whole_index_has_no_problems_nor_has_a_missing_one_or_one_that_is_behi
 def test_verifying_names_each_difference_from_the_catalog(mixed: Path) -> None:
     store = IndexStore(mixed, DIM)
     (problem,) = store.verify(span(5, 108), 3, fetch)
-    assert problem == f"{mixed} lacks 3 ids of the catalog's and has 1 others"
+    assert problem == f"{mixed} lacks 3 ids of the catalog and has 1 unknown to it"
 
     def other(ids: Ids) -> tuple[Ids, Rows]:
         return ids, TABLE[np.where(ids == 7, 8, ids)]
@@ -516,7 +516,7 @@ def test_an_index_in_memory_fetches_only_what_it_lacks(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("kind", ["growing", "exact"])
 def test_an_index_in_memory_answers_as_a_plain_search_in_any_blocks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(in_memory, "_ROWS", 70)
-    for name, size in (("_FETCHED", 70), ("_WIDENED_ROWS", 33), ("_SCORES", 1_500)):
+    for name, size in (("_FETCH_ROWS", 70), ("_WIDENED_ROWS", 33), ("_MAX_SCORES", 1_500)):
         monkeypatch.setattr(f"mmsearch.vectors.exact_index.{name}", size)
     live = np.setdiff1d(span(1, 700), span(100, 140))
     index: VectorIndex = ExactIndex.read(DIM, live, fetch)
