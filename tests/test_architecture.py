@@ -104,6 +104,8 @@ SEAMS = {
     "pydantic": {"mmsearch/web"},
     "uvicorn": {"mmsearch/web/server.py"},
     "h11": {"mmsearch/web/server.py"},
+    "mcp": {"mmsearch/web/agents.py"},
+    "mcp_types": {"mmsearch/web/agents.py"},
     "prometheus_client": {"mmsearch/web/metrics.py"},
     "rich": {"mmsearch/cli"},
     "PIL": {

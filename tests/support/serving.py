@@ -31,10 +31,10 @@ def serving(
 
 
 @contextmanager
-def running(library: Path) -> Iterator[tuple[str, int]]:
+def running(library: Path, token: str | None = None) -> Iterator[tuple[str, int]]:
     """Run a real server in a thread, and give its address."""
     opened = socket.create_server(("127.0.0.1", 0))
-    app = make_app(mmsearch.open(library), Policy.of("127.0.0.1", None))
+    app = make_app(mmsearch.open(library), Policy.of("127.0.0.1", token))
     config = uvicorn.Config(app, http=server._PatientProtocol, ws="none", log_config=None, access_log=False)
     runner = uvicorn.Server(config)
     thread = threading.Thread(target=runner.run, args=([opened],))
