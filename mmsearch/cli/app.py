@@ -280,7 +280,7 @@ def show(
     """Print all that is known of a file: its names, facts, segments and texts, and where each text comes from."""
     from mmsearch.cli.details import show_details  # no query pays for it
 
-    with Library(library, create=False) as opened:
+    with _open(library) as opened:
         show_details(opened.details(path), as_json=json)
 
 
@@ -324,8 +324,7 @@ def serve_library(
     ] = None,
 ) -> None:
     """Serve the library to a browser and to programs, until Ctrl-C or SIGTERM."""
-    with loading():
-        from mmsearch.cli.serving import serve
+    from mmsearch.cli.serving import serve
 
     serve(library, host, port, token)
 

@@ -7,16 +7,16 @@ from pathlib import Path
 import typer
 
 from mmsearch.cli.streams import note
-from mmsearch.extras import require
+from mmsearch.extras import needed_for
 from mmsearch.library import Library
 from mmsearch.printable import printable
 
 
 def serve(folder: Path | None, host: str, port: int, token: str | None) -> None:
     """Serve a library until a signal ends it. Raises `MissingPackageError` without the extra `[serve]`."""
-    require("the server", "fastapi", "prometheus_client", "python_multipart", "uvicorn")
-    from mmsearch.web.policy import Policy
-    from mmsearch.web.server import serve as run
+    with needed_for("the server"):
+        from mmsearch.web.policy import Policy
+        from mmsearch.web.server import serve as run
 
     Policy.of(host, token)  # what can't be served is said before anything is loaded
     library = Library(folder, create=False)
@@ -30,11 +30,10 @@ def serve(folder: Path | None, host: str, port: int, token: str | None) -> None:
 
 def serve_agent(folder: Path | None, *, allow_index: bool) -> None:
     """Serve a library to an agent over stdin and stdout. Raises `MissingPackageError` without the extra `[mcp]`."""
-    require("the agents' door", "mcp", "fastapi", extra="mcp")
+    with needed_for("the agents' door", "mcp"):
+        from mmsearch.web.agents import Agents, run_stdio
+        from mmsearch.web.service import Service
     import anyio
-
-    from mmsearch.web.agents import Agents, run_stdio
-    from mmsearch.web.service import Service
 
     service = Service(Library(folder, create=False))
     try:

@@ -12,11 +12,11 @@ import av
 from av.audio.resampler import AudioResampler
 from av.error import FFmpegError
 from av.video.frame import PictureType
-from av.video.stream import VideoStream
 
 from mmsearch.errors import MediaError
+from mmsearch.media.container import open_container
 from mmsearch.media.tracks import main_sound, moving_pictures
-from mmsearch.media.video import open_container, reason
+from mmsearch.media.video import reason
 from mmsearch.settings import Limits
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
     from av.packet import Packet
     from av.stream import Stream
+    from av.video.stream import VideoStream
 
 MOST_S = 120.0
 """The longest clip that is cut."""
@@ -58,24 +59,17 @@ def cut(file: BinaryIO, start_s: float, end_s: float, limits: Limits) -> Clip:
     """
     end_s = min(end_s, start_s + MOST_S)
     try:
+        heard = _index_of_sound(file)
         with open_container(file) as source:
-            chosen = moving_pictures(source.streams), main_sound(source, lambda: open_container(file))
-            places = [track.index if track is not None else None for track in chosen]
-        with open_container(file) as source:  # anew: what looked for the sound has moved in the file
-            pictures, sound = (source.streams[place] if place is not None else None for place in places)
+            pictures = moving_pictures(source.streams)
+            sound = next((each for each in source.streams.audio if each.index == heard), None)
             if pictures is None and sound is None:
                 raise MediaError("there is nothing to see or hear in it")
-            if isinstance(pictures, VideoStream) and pictures.width * pictures.height > limits.frame_pixels:
+            if pictures is not None and pictures.width * pictures.height > limits.frame_pixels:
                 raise MediaError(f"its frames are {pictures.width} x {pictures.height}; make them smaller")
             offset_s = (source.start_time or 0) / av.time_base
             source.seek(max(0, int((start_s + offset_s) * av.time_base)), backward=True)
-            job = _Cut(
-                source,
-                cast("VideoStream | None", pictures),
-                cast("AudioStream | None", sound),
-                start_s + offset_s,
-                end_s + offset_s,
-            )
+            job = _Cut(source, pictures, sound, start_s + offset_s, end_s + offset_s)
             fitting = next((each for each in _FITS if _fits(each, pictures, sound)), None)
             clip = job.copied(fitting[0], fitting[1]) if fitting else job.encoded()
     except (FFmpegError, ValueError, EOFError) as error:
@@ -83,6 +77,13 @@ def cut(file: BinaryIO, start_s: float, end_s: float, limits: Limits) -> Clip:
     if not clip.content:
         raise MediaError("nothing is there at this moment; choose one within the file")
     return clip
+
+
+def _index_of_sound(file: BinaryIO) -> int | None:
+    """Return the index of the track of sound that is heard: looking for it reads the file, so it isn't open yet."""
+    with open_container(file) as container:
+        sound = main_sound(container, lambda: open_container(file))
+        return sound.index if sound is not None else None
 
 
 def _fits(

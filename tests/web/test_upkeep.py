@@ -193,6 +193,7 @@ def test_without_a_library_or_the_extra_the_command_says_what_to_do(
     done = run("serve", "--port", "0", library=tmp_path / "none")
     assert (done.returncode, done.stdout) == (2, "")
     assert "mmsearch index PATH" in done.stderr
+    monkeypatch.delitem(sys.modules, "mmsearch.web.server", raising=False)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(MissingPackageError, match=r"pip install 'mmsearch\[serve\]'"):
         serve(library, "127.0.0.1", 0, None)
