@@ -19,7 +19,6 @@ import typer
 from mmsearch.cli.arguments import QueryCommand
 from mmsearch.cli.loading import loading
 from mmsearch.cli.progress import progress_bar
-from mmsearch.cli.serving import serve
 from mmsearch.cli.streams import note, say, warn
 from mmsearch.cli.units import count, megabytes
 from mmsearch.extras import needed_for
@@ -325,6 +324,8 @@ def serve_library(
     ] = None,
 ) -> None:
     """Serve the library to a browser and to programs, until Ctrl-C or SIGTERM."""
+    from mmsearch.cli.serving import serve
+
     serve(library, host, port, token)
 
 
