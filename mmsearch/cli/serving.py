@@ -8,7 +8,6 @@ import typer
 
 from mmsearch.cli.streams import note
 from mmsearch.errors import MissingPackageError
-from mmsearch.library import Library
 from mmsearch.printable import printable
 
 
@@ -21,6 +20,8 @@ def serve(folder: Path | None, host: str, port: int, token: str | None) -> None:
         raise MissingPackageError(
             f"the server needs {error.name}, which isn't installed; run: pip install 'mmsearch[serve]'"
         ) from None
+
+    from mmsearch.library import Library
 
     Policy.of(host, token)  # what can't be served is said before anything is loaded
     library = Library(folder, create=False)
