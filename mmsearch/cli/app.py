@@ -20,7 +20,6 @@ from mmsearch.cli.arguments import JsonOption, LibraryOption, QueryCommand
 from mmsearch.cli.loading import loading
 from mmsearch.cli.progress import progress_bar
 from mmsearch.cli.querying import query
-from mmsearch.cli.serving import serve
 from mmsearch.cli.streams import note, say, warn
 from mmsearch.cli.units import count, megabytes
 from mmsearch.extras import needed_for
@@ -214,7 +213,7 @@ def show(
     """Print all that is known of a file: its names, facts, segments and texts, and where each text comes from."""
     from mmsearch.cli.details import show_details  # no query pays for it
 
-    with Library(library, create=False) as opened:
+    with _open(library) as opened:
         show_details(opened.details(path), as_json=json)
 
 
@@ -258,6 +257,8 @@ def serve_library(
     ] = None,
 ) -> None:
     """Serve the library to a browser and to programs, until Ctrl-C or SIGTERM."""
+    from mmsearch.cli.serving import serve
+
     serve(library, host, port, token)
 
 

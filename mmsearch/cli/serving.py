@@ -7,21 +7,16 @@ from pathlib import Path
 import typer
 
 from mmsearch.cli.streams import note
-from mmsearch.errors import MissingPackageError
+from mmsearch.extras import needed_for
+from mmsearch.library import Library
 from mmsearch.printable import printable
 
 
 def serve(folder: Path | None, host: str, port: int, token: str | None) -> None:
     """Serve a library until a signal ends it. Raises `MissingPackageError` without the extra `[serve]`."""
-    try:
+    with needed_for("the server"):
         from mmsearch.web.policy import Policy
         from mmsearch.web.server import serve as run
-    except ModuleNotFoundError as error:
-        raise MissingPackageError(
-            f"the server needs {error.name}, which isn't installed; run: pip install 'mmsearch[serve]'"
-        ) from None
-
-    from mmsearch.library import Library
 
     Policy.of(host, token)  # what can't be served is said before anything is loaded
     library = Library(folder, create=False)
