@@ -1,38 +1,22 @@
-"""What the server refuses: paths, links, hosts, origins, tokens, sizes, and clients that are slow on purpose."""
+"""What the server refuses by where it points or comes from: paths, links, hosts and origins; and its headers."""
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import socket
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
-from support.media_maker import deflate_bomb, encoded, plain, png
-from support.serving import hits_of, refusal_of, running, serving
+from support.guarded_server import guarded as guarded
+from support.guarded_server import library_of
+from support.media_maker import encoded, plain
+from support.serving import hits_of, refusal_of, serving
 
 import mmsearch
-from mmsearch import Settings, UsageError
 from mmsearch.rooted import OutsideRootsError, open_below
-from mmsearch.web import gate, policy, server
-from mmsearch.web.gate import COOKIE, Rates
-from mmsearch.web.policy import Policy
-
-TOKEN = "a token that nobody guesses"
-ELSEWHERE = "http://192.0.2.7:7700"
-
-
-@pytest.fixture(scope="module")
-def guarded(library: Path) -> Iterator[TestClient]:
-    """A client of a server that other machines reach."""
-    with serving(library, "0.0.0.0", TOKEN, ELSEWHERE) as client:
-        yield client
-
+from mmsearch.web import gate
 
 # Paths and links
 
@@ -60,12 +44,6 @@ def test_no_address_leads_to_a_path_of_the_disk(client: TestClient, address: str
     assert answer.status_code in (404, 422), answer.text
     assert b"root:" not in answer.content
     assert b"import" not in answer.content
-
-
-def library_of(folder: Path, *roots: Path) -> dict[str, int]:
-    with mmsearch.open(folder, model="hashing", settings=Settings(workers=1)) as library:
-        library.index(*roots)
-        return {item.path.name: item.id for item in library.items()}
 
 
 def test_a_link_out_of_the_roots_is_refused_whenever_it_came_there(tmp_path: Path) -> None:
@@ -191,212 +169,6 @@ def test_no_answer_may_be_read_by_another_site(client: TestClient) -> None:
     preflight = {"origin": "http://evil.example", "access-control-request-method": "POST"}
     for answer in (client.options("/search", headers=preflight), client.get("/search?q=red")):
         assert not [name for name in answer.headers if name.startswith("access-control")]
-
-
-# Tokens
-
-
-def test_an_address_that_others_reach_demands_a_token() -> None:
-    for host in ("0.0.0.0", "::", "192.168.1.5", "example.org"):
-        with pytest.raises(UsageError, match="--token"):
-            Policy.of(host, None)
-    with pytest.raises(UsageError, match="empty"):
-        Policy.of("0.0.0.0", " ")
-    assert Policy.of("127.0.0.1", None).token is None
-
-
-ROUTES = [
-    "/",
-    "/search?q=red",
-    "/status",
-    "/facets",
-    "/metrics",
-    "/openapi.json",
-    "/items/1",
-    "/items/1/file",
-    "/jobs/1",
-]
-
-
-@pytest.mark.parametrize("path", ROUTES)
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {},
-        {"authorization": "Bearer wrong"},
-        {"authorization": f"Basic {TOKEN}"},
-        {"authorization": "Bearer"},
-        {"authorization": f"Bearer {TOKEN}x"},
-        {"cookie": f"{COOKIE}={TOKEN}"},
-        {"cookie": f"{COOKIE}=99999999999.0000"},
-        {"cookie": f"{COOKIE}=; {COOKIE}"},
-    ],
-)
-def test_without_the_token_nothing_of_the_library_is_shown(
-    guarded: TestClient, path: str, headers: dict[str, str]
-) -> None:
-    answer = guarded.get(path, headers=headers)
-    assert "token" in refusal_of(answer, 401)
-    assert answer.headers["www-authenticate"].startswith("Bearer")
-
-
-def test_posts_without_the_token_are_refused(guarded: TestClient) -> None:
-    for path in ("/search", "/index", "/export", "/v1/embeddings"):
-        refusal_of(guarded.post(path, json={"q": "red"}), 401)
-
-
-def test_the_token_admits_programs_and_a_login_admits_the_page(library: Path) -> None:
-    with serving(library, "0.0.0.0", TOKEN, ELSEWHERE) as client:
-        assert client.get("/status", headers={"authorization": f"bearer {TOKEN}"}).status_code == 200
-        to_login = client.get("/", headers={"accept": "text/html"}, follow_redirects=False)
-        assert (to_login.status_code, to_login.headers["location"]) == (303, "/login")
-        own = {"origin": ELSEWHERE}
-        assert client.post("/login", data={"token": "wrong"}, headers=own).status_code == 401
-        assert COOKIE not in client.cookies
-        done = client.post("/login", data={"token": TOKEN}, headers=own, follow_redirects=False)
-        assert (done.status_code, done.headers["location"]) == (303, "/")
-        cookie = done.headers["set-cookie"].lower()
-        assert TOKEN not in cookie
-        assert all(flag in cookie for flag in ("httponly", "samesite=strict"))
-        assert hits_of(client.get("/search?q=red"))
-        assert hits_of(client.post("/search", json={"q": "red"}, headers=own))
-        assert "login is good for the page alone" in refusal_of(client.post("/search", json={"q": "red"}), 403)
-        refusal_of(client.post("/search", json={"q": "red"}, headers={"origin": "http://evil.example"}), 403)
-
-
-def test_a_login_ends_with_its_time_and_with_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, other = Policy.of("0.0.0.0", TOKEN), Policy.of("0.0.0.0", "another")
-    cookie = first.login()
-    assert first.admits(None, cookie)
-    assert not other.admits(None, cookie)
-    ends, _, signature = cookie.partition(".")
-    assert not first.admits(None, f"{int(ends) + 1}.{signature}")
-    now = time.time() + policy.LOGIN_S + 1
-    monkeypatch.setattr(time, "time", lambda: now)
-    assert not first.admits(None, cookie)
-
-
-def test_a_token_is_compared_by_digests_of_one_length(monkeypatch: pytest.MonkeyPatch) -> None:
-    compared: list[tuple[bytes, bytes]] = []
-
-    def compare(given: bytes, wanted: bytes) -> bool:
-        compared.append((given, wanted))
-        return given == wanted
-
-    monkeypatch.setattr("hmac.compare_digest", compare)
-    guard = Policy.of("0.0.0.0", TOKEN)
-    for given in ("", "x", TOKEN[:-1], TOKEN * 9, TOKEN):
-        assert guard.admits(f"Bearer {given}", None) == (given == TOKEN)
-    assert {len(side) for pair in compared for side in pair} == {32}
-    assert len(compared) == 5
-
-
-def test_guessing_a_token_is_slowed_down(library: Path) -> None:
-    with serving(library, "0.0.0.0", TOKEN, ELSEWHERE) as client:
-        statuses = [client.post("/login", data={"token": str(n)}).status_code for n in range(12)]
-        assert statuses[:10] == [401] * 10
-        assert statuses[-1] == 429
-        assert int(client.post("/login", data={"token": TOKEN}).headers["retry-after"]) > 0
-
-
-# Sizes and bombs
-
-
-def bombs() -> dict[str, bytes]:
-    return {
-        "a picture of ten billion pixels": png(100_000, 100_000, deflate_bomb(2**20)),
-        "a picture that takes more memory than any": png(15_800, 15_800, deflate_bomb(2**20), colour_type=6),
-        "a sound of nothing": b"RIFF\xff\xff\xff\xffWAVEfmt " + bytes(16),
-        "a container of nothing": b"\0\0\0\x18ftypmp42" + bytes(12) + b"\xff\xff\xff\xffmoov" * 99,
-    }
-
-
-@pytest.mark.parametrize("name", bombs())
-def test_a_bomb_that_is_uploaded_is_refused_and_the_server_answers_on(client: TestClient, name: str) -> None:
-    refusal_of(client.post("/search", files={"file": io.BytesIO(bombs()[name])}), 422)
-    assert hits_of(client.get("/search?q=red"))
-
-
-def test_what_is_uploaded_is_decoded_in_another_process(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forbidden(*_: object) -> None:
-        raise AssertionError("decoded in the server's own process")
-
-    for module in ("image.read_picture", "image.read_image", "clip.read_clip", "clip.read_sound", "cut.cut"):
-        monkeypatch.setattr(f"mmsearch.media.{module}", forbidden)
-    picture = io.BytesIO(encoded(plain((220, 20, 20)), "PNG"))
-    assert hits_of(client.post("/search", files={"file": picture}, data={"in": "image"}))
-
-
-def test_a_request_that_is_too_large_is_refused_before_and_while_it_comes(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gate, "BODY_BYTES", 10_000)
-    large = bytes(20_000)
-    for path in ("/search", "/v1/embeddings", "/export", "/login", "/index"):
-        refusal_of(client.post(path, content=large, headers={"content-type": "application/json"}), 413)
-        pieces = iter([large[:5_000]] * 4)  # sent in chunks: nothing says beforehand how much there is
-        refusal_of(client.post(path, content=pieces, headers={"content-type": "application/json"}), 413)
-    refusal_of(client.post("/search", files={"file": io.BytesIO(large)}), 413)
-
-
-def test_a_form_of_too_many_parts_is_refused(client: TestClient) -> None:
-    files: list[tuple[str, Any]] = [("file", (f"{n}.png", b"x")) for n in range(5)]
-    refusal_of(client.post("/search", files=files), 400)
-    refusal_of(client.post("/search", data={f"f{n}": "x" for n in range(65)}, files=files[:1]), 400)
-
-
-def test_an_address_has_a_rate_and_loopback_has_none() -> None:
-    rates = Rates(10.0, 3.0)
-    assert [rates.wait_s("192.0.2.9") == 0 for _ in range(5)] == [True, True, True, False, False]
-    assert 0 < rates.wait_s("192.0.2.9") <= 0.1
-    assert rates.wait_s("192.0.2.10") == 0
-    assert [rates.wait_s("127.0.0.1") for _ in range(99)] == [0.0] * 99
-    for n in range(Rates._MOST_ADDRESSES + 10):
-        rates.wait_s(f"host {n}")
-    assert len(rates._left) == Rates._MOST_ADDRESSES
-
-
-# Slow clients
-
-
-def test_clients_that_are_slow_on_purpose_are_hung_up_on(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_HEADERS_S", 0.3)
-    monkeypatch.setattr(gate, "IDLE_S", 0.3)
-    with running(library) as address:
-        silent, headless, bodiless = (socket.create_connection(address, 20) for _ in range(3))
-        headless.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
-        kind = b"Content-Type: application/json\r\nContent-Length: 999\r\n\r\n{"
-        bodiless.sendall(b"POST /search HTTP/1.1\r\nHost: localhost\r\n" + kind)
-        assert silent.recv(1_000) == b""
-        assert headless.recv(1_000) == b""
-        assert bodiless.recv(1_000).startswith(b"HTTP/1.1 408 ")
-        for client in (silent, headless, bodiless):
-            client.close()
-        with socket.create_connection(address, 20) as client:  # and another is answered
-            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            assert client.recv(1_000).startswith(b"HTTP/1.1 200 ")
-
-
-def test_a_client_that_takes_nothing_holds_no_file_for_ever(
-    tmp_path: Path, media: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gate, "IDLE_S", 0.3)
-    (tmp_path / "long.txt").write_text("many words " * 2_000_000)
-    shutil.copy(media / "red.png", tmp_path / "red.png")
-    numbers = library_of(tmp_path / "lib", tmp_path / "red.png")
-    (tmp_path / "long.txt").replace(tmp_path / "red.png")  # 22 MB are served under the name of a picture
-    with running(tmp_path / "lib") as address:
-        client = socket.socket()
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-        client.settimeout(20)
-        client.connect(address)
-        client.sendall(f"GET /items/{numbers['red.png']}/file HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-        taken = len(client.recv(1))  # from here on the answer is under way
-        time.sleep(2.0)
-        while piece := client.recv(2**20):
-            taken += len(piece)
-        client.close()
-    assert taken < 22_000_000
 
 
 # Headers
