@@ -15,6 +15,7 @@ from typing import Protocol
 
 import pytest
 
+pytest.register_assert_rewrite("support")  # what the makers assert fails with its values, as in a test module
 pytest_plugins = ["support.web_library"]
 REPOSITORY = Path(__file__).parents[1]
 

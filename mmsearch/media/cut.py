@@ -14,7 +14,8 @@ from av.error import FFmpegError
 from av.video.frame import PictureType
 
 from mmsearch.errors import MediaError, one_line
-from mmsearch.media.tracks import main_track, moving_pictures
+from mmsearch.media.container import open_container
+from mmsearch.media.tracks import main_sound, moving_pictures
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -56,8 +57,10 @@ def cut(file: BinaryIO, start_s: float, end_s: float) -> Clip:
     """
     end_s = min(end_s, start_s + MOST_S)
     try:
-        with av.open(file, "r") as source:
-            pictures, sound = moving_pictures(source.streams), main_track(source.streams.audio)
+        heard = _index_of_sound(file)
+        with open_container(file) as source:
+            pictures = moving_pictures(source.streams)
+            sound = next((each for each in source.streams.audio if each.index == heard), None)
             if pictures is None and sound is None:
                 raise MediaError("there is nothing to see or hear in it")
             offset_s = (source.start_time or 0) / av.time_base
@@ -70,6 +73,13 @@ def cut(file: BinaryIO, start_s: float, end_s: float) -> Clip:
     if not clip.content:
         raise MediaError("nothing is there at this moment; choose one within the file")
     return clip
+
+
+def _index_of_sound(file: BinaryIO) -> int | None:
+    """Return the index of the track of sound that is heard: looking for it reads the file, so it isn't open yet."""
+    with open_container(file) as container:
+        sound = main_sound(container, lambda: open_container(file))
+        return sound.index if sound is not None else None
 
 
 def _fits(

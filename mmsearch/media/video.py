@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
-from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard
 from av.video.format import VideoFormat
@@ -25,6 +24,7 @@ from mmsearch import memory
 from mmsearch.errors import MediaError
 from mmsearch.media import metadata
 from mmsearch.media.boxes import breaks_off
+from mmsearch.media.container import open_container
 from mmsearch.media.frames import Block, Frame, picture_of, samples_of, thumb_of, words_of
 from mmsearch.media.shots import Thumb
 from mmsearch.media.subtitles import Cue
@@ -36,9 +36,6 @@ from mmsearch.settings import Limits
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,ogg,mp3,aac,wav,w64,aiff,flac,mpeg,mpegts,asf,flv,caf,amr"
-"""What FFmpeg may open: its other demuxers include playlists and scripts that name further files and hosts."""
-_READ_BYTES = 2**20
 _FIRST_TRACK = 1_000
 """The number of a clip's first track of subtitles: files of subtitles have lower ones."""
 _LONG_S = 60.0
@@ -80,14 +77,14 @@ class Video:
         self._limits, self._file = limits, file
         self._broken: str | None = None
         try:
-            self._container = _container(file)
+            self._container = open_container(file)
         except Exception as error:  # FFmpeg's errors (want of memory too: damaged headers ask for any amount)
             raise MediaError(
                 f"no sound or video that can be decoded ({reason(error)}); convert or replace it"
             ) from None
         streams = self._container.streams
         self._pictures = moving_pictures(streams)
-        self._sound = main_sound(self._container, lambda: _container(file))
+        self._sound = main_sound(self._container, lambda: open_container(file))
         self._words = word_tracks(streams)
         if self._pictures is None and self._sound is None and not self._words:
             raise MediaError("no picture and no sound in it can be decoded; convert or replace it")
@@ -333,13 +330,6 @@ class Video:
             start_s = stated_s if abs(stated_s - start_s) > 0.05 else start_s
         self._heard_s = start_s + samples.shape[1] / rate_hz
         return Block(start_s, rate_hz, samples)
-
-
-def _container(file: BinaryIO) -> InputContainer:
-    """Open a container at its start."""
-    file.seek(0)
-    options = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "", "enable_drefs": "0"}
-    return av.open(file, "r", options=options, metadata_errors="replace", buffer_size=_READ_BYTES)
 
 
 def frame_at(file: BinaryIO, time_s: float, side: int, limits: Limits) -> Image | None:
