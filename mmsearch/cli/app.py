@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 _MARKUP: Literal["rich"] | None = "rich" if sys.stdout is not None and sys.stdout.isatty() else None
 """Help is coloured and framed for people only: Rich takes as long to load as all the rest."""
 app = typer.Typer(
-    add_completion=False,
     rich_markup_mode=_MARKUP,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "MMSEARCH"},
     pretty_exceptions_enable=False,
     help="Find photos, videos, sounds and notes by what they mean. Everything runs on this machine.",
 )
@@ -43,7 +42,13 @@ app.add_typer(model_app, name="model")
 
 LibraryOption = Annotated[
     Path | None,
-    typer.Option("--library", metavar="DIR", help="The library; else $MMSEARCH_LIBRARY, else one in your data folder."),
+    typer.Option(
+        "--library",
+        metavar="DIR",
+        envvar="MMSEARCH_LIBRARY",
+        show_envvar=False,
+        help="The library; else $MMSEARCH_LIBRARY, else one in your data folder.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 

@@ -42,7 +42,7 @@ def test_a_sheet_shows_each_hit_with_its_picture_player_or_words(sheet: str, sam
     for tag in ("<img ", "<video ", "<audio ", "<blockquote>"):
         assert sheet.count(tag) == 1, tag
     (picture,) = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)"', sheet)
-    assert Image.open(io.BytesIO(base64.b64decode(picture))).size == (556, 360)
+    assert Image.open(io.BytesIO(base64.b64decode(picture))).height == 360
     assert "moka" in re.findall(r"<blockquote>(.*?)</blockquote>", sheet)[0].lower()
 
 
