@@ -92,7 +92,13 @@ SEAMS = {
     "open_clip": {"mmsearch/spaces"},
     "pysubs2": {"mmsearch/media/subtitle_files.py", "mmsearch/media/subtitles.py"},
     "charset_normalizer": {"mmsearch/media/encodings.py"},
-    "av": {"mmsearch/media/cut.py", "mmsearch/media/video.py", "mmsearch/media/frames.py", "mmsearch/media/tracks.py"},
+    "av": {
+        "mmsearch/media/container.py",
+        "mmsearch/media/cut.py",
+        "mmsearch/media/frames.py",
+        "mmsearch/media/tracks.py",
+        "mmsearch/media/video.py",
+    },
     "soundfile": {"mmsearch/media/sound.py"},
     "soxr": {"mmsearch/resample.py"},
     "pi_heif": {"mmsearch/media/image.py"},
@@ -106,6 +112,8 @@ SEAMS = {
     "pydantic": {"mmsearch/web"},
     "uvicorn": {"mmsearch/web/server.py"},
     "h11": {"mmsearch/web/server.py"},
+    "mcp": {"mmsearch/web/agents.py"},
+    "mcp_types": {"mmsearch/web/agents.py"},
     "prometheus_client": {"mmsearch/web/metrics.py"},
     "rich": {"mmsearch/cli"},
     "PIL": {

@@ -374,6 +374,18 @@ def serve_library(
     serve(library, host, port, token)
 
 
+@app.command("mcp")
+def serve_agent(
+    library: LibraryOption = None,
+    allow_index: Annotated[bool, typer.Option("--allow-index", help="Also let the agent start index runs.")] = False,
+) -> None:
+    """Let an agent search the library, by the Model Context Protocol over stdin and stdout."""
+    with loading():
+        from mmsearch.cli import serving
+
+    serving.serve_agent(library, allow_index=allow_index)
+
+
 @model_app.command("list")
 def model_list() -> None:
     """List the models, with what they embed, their languages, size and licence."""
