@@ -106,7 +106,7 @@ SEAMS = {
     "subprocess": {"mmsearch/sandbox/process.py", "mmsearch/spaces/trial.py"},
     "multiprocessing": set(),
     "filelock": {"mmsearch/spaces/cache.py"},
-    "platformdirs": {"mmsearch/folder.py", "mmsearch/spaces/places.py"},
+    "platformdirs": {"mmsearch/cli/config.py", "mmsearch/folder.py", "mmsearch/spaces/places.py"},
     "typer": {"mmsearch/cli"},
     "fastapi": {"mmsearch/web"},
     "starlette": {"mmsearch/web"},

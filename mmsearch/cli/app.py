@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 _MARKUP: Literal["rich"] | None = "rich" if sys.stdout is not None and sys.stdout.isatty() else None
 """Help is coloured and framed for people only: Rich takes as long to load as all the rest."""
 app = typer.Typer(
-    add_completion=False,
     rich_markup_mode=_MARKUP,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "MMSEARCH"},
     pretty_exceptions_enable=False,
     help="Find photos, videos, sounds and notes by what they mean. Everything runs on this machine.",
 )

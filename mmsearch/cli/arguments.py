@@ -49,7 +49,13 @@ class QueryCommand(TyperCommand):
 
 LibraryOption = Annotated[
     Path | None,
-    typer.Option("--library", metavar="DIR", help="The library; else $MMSEARCH_LIBRARY, else one in your data folder."),
+    typer.Option(
+        "--library",
+        metavar="DIR",
+        envvar="MMSEARCH_LIBRARY",
+        show_envvar=False,
+        help="The library; else $MMSEARCH_LIBRARY, else one in your data folder.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -68,6 +69,10 @@ def query(
         bool, typer.Option("-0", help="End each path with NUL and leave out its moment, for xargs -0; implies --paths.")
     ] = False,
     json: JsonOption = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Also write a contact sheet: pictures and players.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--open", help="Open the contact sheet in your browser.")] = False,
 ) -> None:
     """Find what is like these texts and files, or list what filters leave. Exit code 1 where nothing is found."""
     if json and (paths or nul):
@@ -103,5 +108,9 @@ def query(
         hits.show_paths(answer.hits, nul=nul)
     else:
         hits.show_hits(answer, outdated)
+    if html or show:
+        from mmsearch.cli.opening import contact_sheet
+
+        contact_sheet(answer, [*(terms or ()), *(text or ()), *(like or ())], html, show=show)
     if not answer.hits:
         raise typer.Exit(1)
