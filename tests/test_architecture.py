@@ -76,7 +76,12 @@ SEAMS = {
     "open_clip": {"mmsearch/spaces"},
     "pysubs2": {"mmsearch/media/subtitle_files.py", "mmsearch/media/subtitles.py"},
     "charset_normalizer": {"mmsearch/media/encodings.py"},
-    "av": {"mmsearch/media/video.py", "mmsearch/media/frames.py", "mmsearch/media/tracks.py"},
+    "av": {
+        "mmsearch/media/containers.py",
+        "mmsearch/media/video.py",
+        "mmsearch/media/frames.py",
+        "mmsearch/media/tracks.py",
+    },
     "soundfile": {"mmsearch/media/sound.py"},
     "soxr": {"mmsearch/resample.py"},
     "pi_heif": {"mmsearch/media/image.py"},
@@ -88,6 +93,7 @@ SEAMS = {
     "rich": {"mmsearch/cli"},
     "PIL": {
         "mmsearch/media/image.py",
+        "mmsearch/media/picture_metadata.py",
         "mmsearch/media/large.py",
         "mmsearch/media/frames.py",
         "mmsearch/media/video.py",

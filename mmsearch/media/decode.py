@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,9 @@ from mmsearch import files
 from mmsearch.errors import MediaError, ReadError, why
 from mmsearch.media import kinds
 from mmsearch.media.captions import read_captions
+from mmsearch.media.description import Description, combined
 from mmsearch.media.encodings import decode_text
+from mmsearch.media.name_dates import date_of_name
 from mmsearch.media.sidecar import has_times, language_of
 from mmsearch.media.subtitle_files import cues, has_lines, spoken
 from mmsearch.media.subtitles import Cue
@@ -132,64 +134,79 @@ def still(path: bytes, options: DecodeOptions, at_s: float) -> Decoded:
     return Decoded(kind or Modality.VIDEO, (Segment({View.VISUAL: (picture,)}, at_s, at_s),))
 
 
-def facts_of(path: bytes, limits: Limits) -> Decoded:
-    """Read only what a picture, sound or clip says of itself. Raises `MediaError`."""
+def facts_of(path: bytes, sidecars: Sequence[bytes], limits: Limits) -> Decoded:
+    """Read only what a picture, sound or clip and its sidecars say of it. Raises `MediaError`."""
     try:
         with open_regular(path) as file:
             kind = kinds.resolve(path, file.read(kinds.HEAD_BYTES))
             file.seek(0)
             match kind:
                 case Modality.IMAGE:
-                    from mmsearch.media.image import read_facts
+                    from mmsearch.media.image import read_description
 
-                    facts = read_facts(file, limits)
+                    own = read_description(file, limits)
                 case Modality.AUDIO | Modality.VIDEO:
-                    from mmsearch.media.clip import clip_facts
+                    from mmsearch.media.clip import describe_clip
 
-                    facts = clip_facts(file, kind, limits)
+                    own = describe_clip(file, kind, limits)
                 case _:
-                    facts = FileFacts()
+                    return Decoded(kind or Modality.TEXT, (), facts=FileFacts())
     except OSError as error:
         raise ReadError(f"can't be read: {why(error, 'check the disk')}") from error
-    return Decoded(kind or Modality.TEXT, (), facts=facts)
+    captions = [sidecar for sidecar in sidecars if not has_times(sidecar)]
+    whole = combined(own, _beside(path, captions, limits).description, date_of_name(path))
+    return Decoded(kind, (), facts=whole.facts)
 
 
 def _decode_picture(file: io.BufferedReader, path: bytes, sidecars: Sequence[bytes], options: DecodeOptions) -> Decoded:
     from mmsearch.media.image import read_picture  # Pillow is loaded only when there is a picture
 
     picture = read_picture(file, options.limits, options.side)
-    beside, _, failures = _beside(path, sidecars, options)
-    written = _first_passages("\n".join(dict.fromkeys(beside + picture.descriptions)), options)
+    beside = _beside(path, sidecars, options.limits)
+    whole = combined(picture.description, beside.description, date_of_name(path))
+    captions, tags = _written(whole, options)
     views: dict[View, tuple[Payload, ...]] = {View.VISUAL: (picture.pixels,)}
-    if written:
-        views[View.TEXT] = (written[0],)
-    captions = _texts(Origin.CAPTION, written)
-    own = Segment(views, texts=captions[:1])
+    if first := captions[:1] or tags:
+        views[View.TEXT] = _first_passages(first[0].words, options, 1)
+    own = Segment(views, texts=(*captions[:1], *tags))
     more = (Segment({View.TEXT: (text.words,)}, texts=(text,)) for text in captions[1:])
-    return Decoded(Modality.IMAGE, (own, *more), tuple(failures), facts=picture.facts)
+    return Decoded(Modality.IMAGE, (own, *more), beside.failures, facts=whole.facts)
 
 
-def _beside(
-    path: bytes, sidecars: Sequence[bytes], options: DecodeOptions
-) -> tuple[list[str], list[Cue], list[Failure]]:
-    """Read the sidecars of a file: its captions, its subtitles, and what of them couldn't be read."""
+def _written(whole: Description, options: DecodeOptions) -> tuple[tuple[Text, ...], tuple[Text, ...]]:
+    """Return the captions of a file as texts that fit the tower, and its keywords and names as one, if it has any."""
+    captions = _texts(Origin.CAPTION, _first_passages("\n".join(whole.captions), options))
+    return captions, _texts(Origin.TAGS, filter(None, [whole.tags]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What the sidecars of a file say, the lines of its subtitles, and what of them couldn't be read."""
+
+    description: Description
+    lines: tuple[Cue, ...]
+    failures: tuple[Failure, ...]
+
+
+def _beside(path: bytes, sidecars: Sequence[bytes], limits: Limits) -> _Beside:
+    """Read the sidecars of a file."""
     name = os.path.basename(path)  # noqa: PTH119  paths are bytes here
-    captions: list[str] = []
+    description = Description()
     lines: list[Cue] = []
     failures: list[Failure] = []
     for track, sidecar in enumerate(sidecars):
         stage = Stage.READ
         try:
             with open_regular(sidecar) as beside:
-                raw = beside.read(options.limits.text_bytes)
+                raw = beside.read(limits.text_bytes)
             stage = Stage.DECODE
             if has_times(sidecar):
                 lines += _lines(raw, track, language_of(os.path.basename(sidecar), name))  # noqa: PTH119
             else:
-                captions += read_captions(sidecar, raw)
+                description = description.with_more(read_captions(sidecar, raw))
         except MediaError as error:
             failures.append(Failure(Path(os.fsdecode(sidecar)), stage, str(error)))
-    return captions, lines, failures
+    return _Beside(description, tuple(lines), tuple(failures))
 
 
 def _lines(raw: bytes, track: int, language: str) -> list[Cue]:
@@ -216,7 +233,13 @@ def _decode_clip(
     from_s: float,
 ) -> Decoded:
     from mmsearch.media.chains import open_sound
-    from mmsearch.media.clip import Asked, Part, read_clip, read_sound  # FFmpeg and libsndfile only where needed
+    from mmsearch.media.clip import (  # FFmpeg and libsndfile only where needed
+        Asked,
+        Part,
+        describe_sound,
+        read_clip,
+        read_sound,
+    )
     from mmsearch.media.sound import SoundFile
     from mmsearch.media.video import Video
 
@@ -224,7 +247,7 @@ def _decode_clip(
         file.seek(0)
         return Video(file, options.limits)
 
-    captions, lines, failures = _beside(path, sidecars, options)
+    beside = _beside(path, sidecars, options.limits)
     most_s = options.limits.duration_s
     asked = Asked(
         options.side,
@@ -236,18 +259,23 @@ def _decode_clip(
     part: Part | None = None
     if modality is Modality.AUDIO and SoundFile.is_one(file):
         with suppress(MediaError):  # FFmpeg knows more kinds, and says better what is wrong with a broken one
-            part = read_sound(open_sound(file), lines, asked, from_s)
+            sound = open_sound(file)
+            part = read_sound(sound, beside.lines, asked, from_s)
+            if from_s == 0:
+                part = replace(part, description=describe_sound(file, sound))
     if part is None or not part.segments:
-        part = read_clip(open_clip, lines, asked, from_s)
-    if from_s > 0:  # said with the first part
-        captions, failures = [], []
-    if part.damage:
-        failures.append(Failure(Path(os.fsdecode(path)), Stage.DECODE, part.damage))
-    texts = _texts(Origin.CAPTION, _first_passages("\n".join(captions), options))
-    whole = (Segment({View.TEXT: (text.words,)}, 0.0, part.length_s, (text,)) for text in texts)
+        part = read_clip(open_clip, beside.lines, asked, from_s)
     kind = Modality.VIDEO if part.has_pictures else modality  # a sound's name on a clip is a lie
-    facts = part.facts if from_s == 0 else None
-    return Decoded(kind, (*part.segments, *whole), tuple(failures), part.resume_s, facts)
+    damage = (Failure(Path(os.fsdecode(path)), Stage.DECODE, part.damage),) if part.damage else ()
+    if from_s > 0:  # what is written was read with the first part
+        return Decoded(kind, part.segments, damage, part.resume_s)
+    whole = combined(part.description, beside.description, date_of_name(path))
+    captions, tags = _written(whole, options)
+    segments = (
+        Segment({View.TEXT: _first_passages(text.words, options, 1)}, 0.0, part.length_s, (text,))
+        for text in (*captions, *tags)
+    )
+    return Decoded(kind, (*part.segments, *segments), (*beside.failures, *damage), part.resume_s, whole.facts)
 
 
 def _decode_text(file: io.BufferedReader, path: bytes, options: DecodeOptions) -> Decoded:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
-from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard
 from av.video.format import VideoFormat
@@ -25,20 +24,19 @@ from mmsearch import memory
 from mmsearch.errors import MediaError
 from mmsearch.media import metadata
 from mmsearch.media.boxes import breaks_off
+from mmsearch.media.container_metadata import describe_tags
+from mmsearch.media.containers import open_container, reason, tags_in
+from mmsearch.media.description import Description
 from mmsearch.media.frames import Block, Frame, picture_of, samples_of, thumb_of, words_of
 from mmsearch.media.shots import Thumb
 from mmsearch.media.subtitles import Cue
 from mmsearch.media.tracks import language_of, main_sound, moving_pictures, word_tracks
-from mmsearch.records import FileFacts
 from mmsearch.resample import resample
 from mmsearch.settings import Limits
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,ogg,mp3,aac,wav,w64,aiff,flac,mpeg,mpegts,asf,flv,caf,amr"
-"""What FFmpeg may open: its other demuxers include playlists and scripts that name further files and hosts."""
-_READ_BYTES = 2**20
 _FIRST_TRACK = 1_000
 """The number of a clip's first track of subtitles: files of subtitles have lower ones."""
 _LONG_S = 60.0
@@ -80,14 +78,14 @@ class Video:
         self._limits, self._file = limits, file
         self._broken: str | None = None
         try:
-            self._container = _container(file)
+            self._container = open_container(file)
         except Exception as error:  # FFmpeg's errors (want of memory too: damaged headers ask for any amount)
             raise MediaError(
                 f"no sound or video that can be decoded ({reason(error)}); convert or replace it"
             ) from None
         streams = self._container.streams
         self._pictures = moving_pictures(streams)
-        self._sound = main_sound(self._container, lambda: _container(file))
+        self._sound = main_sound(self._container, lambda: open_container(file))
         self._words = word_tracks(streams)
         if self._pictures is None and self._sound is None and not self._words:
             raise MediaError("no picture and no sound in it can be decoded; convert or replace it")
@@ -154,13 +152,13 @@ class Video:
         return whole / av.time_base - max(0.0, self._start_s) if whole and not self._words else None
 
     @property
-    def facts(self) -> FileFacts:
+    def description(self) -> Description:
         """What the container says of itself. Which way up it is, only its first frame tells, and so its size."""
-        fields = metadata.container_facts(self._container.metadata)
+        fields: dict[str, Any] = {"duration_s": metadata.duration(self.promised_s)}
         if self._pictures is not None and self._turned is not None:
             context = self._pictures.codec_context
             fields |= metadata.pixels(context.width, context.height, turned=self._turned)
-        return FileFacts(**fields, duration_s=metadata.duration(self.promised_s))
+        return describe_tags(tags_in(self._container)).with_more(Description.of(**fields))
 
     @property
     def pictures_promised_s(self) -> float | None:
@@ -335,13 +333,6 @@ class Video:
         return Block(start_s, rate_hz, samples)
 
 
-def _container(file: BinaryIO) -> InputContainer:
-    """Open a container at its start."""
-    file.seek(0)
-    options = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "", "enable_drefs": "0"}
-    return av.open(file, "r", options=options, metadata_errors="replace", buffer_size=_READ_BYTES)
-
-
 def frame_at(file: BinaryIO, time_s: float, side: int, limits: Limits) -> Image | None:
     """Return what is to be seen at a moment, None where nothing is. Raises `MediaError`."""
     video = Video(file, limits)
@@ -354,12 +345,6 @@ def frame_at(file: BinaryIO, time_s: float, side: int, limits: Limits) -> Image 
         return None
     finally:
         video.close()
-
-
-def reason(error: Exception) -> str:
-    """Return FFmpeg's word for what is wrong, in one line."""
-    said = getattr(error, "strerror", None) or str(error)
-    return " ".join(str(said).split())[:120].rstrip(".").lower() or type(error).__name__
 
 
 def _bits_of(layout: VideoFormat | None) -> int:
