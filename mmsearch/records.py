@@ -64,7 +64,8 @@ class Segment(Generic[Views]):
     """What can be found: an image, a shot of a video, a window of sound, or a passage of text.
 
     Times are seconds from the start of the media, None for images and texts. Of the `texts`, the first is shown.
-    `silent` marks a sound that nobody hears: peak below -74 dB of full scale. `page` is that of a document, from 1.
+    `silent` marks a sound that nobody hears: peak below -74 dB of full scale. `page` is that of a document, from 1,
+    and `heading` the one above a passage.
 
     Each field but `views` and `texts` is a column of the catalog's table `segment`, of the same name.
     """
@@ -75,6 +76,7 @@ class Segment(Generic[Views]):
     texts: tuple[Text, ...] = ()
     silent: bool = False
     page: int | None = None
+    heading: str | None = None
 
     def with_views(self, views: OtherViews) -> Segment[OtherViews]:
         """Return the same segment at another stage."""

@@ -86,11 +86,12 @@ def _add_texts(connection: Connection) -> None:
 
 
 def _add_more_facts(connection: Connection) -> None:
-    """Version 6: more facts of files, which the next index run reads, and the pages of documents.
+    """Version 6: more facts of files, which the next index run reads, and pages and headings of documents.
 
     The new columns are null in every row, and so change no checksum.
     """
     connection.exec_driver_sql("ALTER TABLE segment ADD COLUMN page INTEGER")
+    connection.exec_driver_sql("ALTER TABLE segment ADD COLUMN heading TEXT")
     held = {row[1] for row in connection.exec_driver_sql("PRAGMA table_info(file_facts)")}
     for column in file_facts.columns:
         if column.name not in held:  # a catalog of before version 5 gets the whole table
@@ -113,7 +114,7 @@ def convert_checksums(connection: Connection) -> None:
         changes: dict[tuple[Any, Any], int] = {}
         for number, content_id, profile_id, start_s, end_s, silent, *written in raw.execute(query):
             row = {"id": number, "content_id": content_id, "profile_id": profile_id}
-            row |= {"start_s": start_s, "end_s": end_s, "silent": silent, "page": None}
+            row |= {"page": None, "heading": None, "start_s": start_s, "end_s": end_s, "silent": silent}
             owner = (content_id, profile_id)
             changes[owner] = (changes.get(owner, 0) + _change(row, written)) % MODULUS
         query = "SELECT id, content_id, profile_id, checksum FROM embedded WHERE typeof(checksum) = 'integer'"

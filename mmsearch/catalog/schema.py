@@ -116,6 +116,7 @@ segment = _table(
     Column("silent", Boolean, nullable=False, server_default=sql_text("0")),  # there is sound, and nobody hears it
     Column("profile_id", Integer, nullable=False, server_default=sql_text("1")),
     Column("page", Integer),  # of a document, from 1
+    Column("heading", Text),  # above a passage of a document
     Index("segment_by_content", "content_id", "profile_id"),
 )
 """Segments. But for its ids, each column is a field of `records.Segment`.

@@ -111,7 +111,8 @@ def test_xmp_is_read_in_every_kind_of_picture(tmp_path: Path, kind: str) -> None
     file = tmp_path / "photo"
     info = PngImagePlugin.PngInfo()
     info.add_itxt("XML:com.adobe.xmp", FULL.decode())
-    options: dict[str, Any] = {"PNG": {"pnginfo": info}, "TIFF": {"tiffinfo": {700: FULL}}}.get(kind, {"xmp": FULL})
+    special: dict[str, dict[str, Any]] = {"PNG": {"pnginfo": info}, "TIFF": {"tiffinfo": {700: FULL}}}
+    options = special.get(kind, {"xmp": FULL})
     Image.new("RGB", (64, 48), RED).save(file, kind, **options)
     with file.open("rb") as opened:
         found = read_picture(opened, Limits()).description

@@ -9,6 +9,7 @@ from pathlib import Path
 
 _TO_5 = """
 ALTER TABLE segment DROP COLUMN page;
+ALTER TABLE segment DROP COLUMN heading;
 ALTER TABLE file_facts DROP COLUMN dated_by;
 ALTER TABLE file_facts DROP COLUMN place;
 ALTER TABLE file_facts DROP COLUMN lens;
