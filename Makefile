@@ -1,20 +1,36 @@
-# Everything runs in .venv, which is made from pyproject.toml when it is missing or older than it.
+# Two environments, each made when it is missing or older than what describes it: .venv has everything that the tests
+# need, .venv-cpu only what `pip install 'mmsearch[cpu]'` brings. CONSTRAINTS= takes today's newest versions instead.
 PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
+CPU := .venv-cpu
+PIP_OPTIONS := --quiet --disable-pip-version-check $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 
-.PHONY: demo test torture check bench clean
+.PHONY: demo test light torture check bench constraints clean
 
-$(VENV)/installed: pyproject.toml
+$(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/pip install $(PIP_OPTIONS) --editable '.[dev]'
 	touch $@
 
-demo: $(VENV)/installed  ## index data/samples and search it in every direction
-	@PATH="$(CURDIR)/$(BIN):$$PATH" bash benchmarks/demo.sh
+$(CPU)/installed: pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv $(CPU)
+	$(CPU)/bin/pip install $(PIP_OPTIONS) --editable '.[cpu]'
+	touch $@
+
+$(CPU)/pytest: $(CPU)/installed
+	$(CPU)/bin/pip install $(PIP_OPTIONS) pytest pytest-timeout
+	touch $@
+
+demo: $(CPU)/installed  ## index data/samples and search it in every direction, without torch
+	@PATH="$(CURDIR)/$(CPU)/bin:$$PATH" bash benchmarks/demo.sh
 
 test: $(VENV)/installed  ## run the tests, a module at a time on each of up to four cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+light: $(CPU)/pytest  ## run the tests that are marked for it where torch isn't installed
+	$(CPU)/bin/python -m pytest -m light tests/test_light.py
 
 torture: $(VENV)/installed  ## kill it at every I/O call, feed it mutants and hostile libraries; half an hour on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/torture.py
@@ -28,5 +44,13 @@ bench: $(VENV)/installed  ## measure speed and memory
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/memory.py
 
+constraints:  ## write down the versions of both environments, made anew from the newest ones
+	$(MAKE) clean
+	$(MAKE) CONSTRAINTS= $(VENV)/installed $(CPU)/pytest
+	(echo "# The versions that the tests last passed with, made by 'make constraints': pip install -c constraints.txt 'mmsearch[cpu]'"; \
+	  for venv in $(VENV) $(CPU); do $$venv/bin/pip list --format=freeze --exclude-editable; done \
+	  | grep -v '^pip=' | sort -uf) > constraints.tmp
+	mv constraints.tmp constraints.txt
+
 clean:
-	rm -rf $(VENV) .demo
+	rm -rf $(VENV) $(CPU) .demo

@@ -11,6 +11,7 @@ import numpy as np
 
 from mmsearch.catalog import Catalog
 from mmsearch.errors import one_line
+from mmsearch.extras import is_installed, missing
 from mmsearch.spaces import FrontEnd, OnnxSpace, Prepared, Profile, Vectors, int8_tower, load_profile
 from mmsearch.types import View
 
@@ -36,6 +37,10 @@ def with_precision(profile: Profile, catalog: Catalog, asked: str) -> Profile:
             _log.info("%s is encoded as it is: int8 is for exported models on a CPU", profile.name)
         return profile
     known = catalog.precision
+    if asked != _FP32 and not is_installed("onnx"):  # which makes towers of 8 bits; exact ones suit any library
+        if asked == _INT8:
+            raise missing("onnx", "encoding with --precision int8")
+        return profile
     if asked == _FP32:
         if known.startswith(_INT8):
             catalog.set_precision(f"{_FP32}, as asked")

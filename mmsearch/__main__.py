@@ -1,6 +1,5 @@
 """The `mmsearch` command: as little as possible until Ctrl-C is in hand."""
 
-import gc
 import os
 import signal
 
@@ -8,12 +7,10 @@ import signal
 def main() -> None:
     """Run the command line; while it is still being loaded, Ctrl-C just ends it."""
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
-    # Everything that is imported stays. Searching it for garbage meanwhile would take a twentieth of a query.
-    gc.disable()
-    from mmsearch.cli.program import main as run
+    from mmsearch.cli.loading import loading
 
-    gc.freeze()
-    gc.enable()
+    with loading():
+        from mmsearch.cli.program import main as run
     signal.signal(signal.SIGINT, signal.default_int_handler)
     run()
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mmsearch.catalog import Catalog, Ids
 from mmsearch.errors import UsageError, WrongModelError
-from mmsearch.records import FileFacts, Item
+from mmsearch.records import Details, FileFacts, Item, Segment
 from mmsearch.spaces import Profile, Vectors
-from mmsearch.types import View
+from mmsearch.types import Failure, Stage, View
 
 _TOGETHER = 500
 """How many items are read of one moment."""
@@ -22,17 +22,41 @@ def read_items(catalog: Catalog) -> Iterator[Item]:
     """Yield the items of a library by id. What is taken out meanwhile may be missing, and so may what is new."""
     ids = sorted(catalog.contents())
     for some in (ids[at : at + _TOGETHER] for at in range(0, len(ids), _TOGETHER)):
-        with catalog.one_read():
-            rows = catalog.segment_rows(segment for content in some for segment in catalog.segment_ids(content))
-            texts_of, facts_of = catalog.texts_of(rows), catalog.facts_of(some)
-        by_content: dict[int, list[int]] = {}
-        for segment, row in sorted(rows.items()):
-            by_content.setdefault(row.content_id, []).append(segment)
-        for content, segments in sorted(by_content.items()):
-            first = rows[segments[0]]
-            texts = dict.fromkeys(text for segment in segments for text in texts_of.get(segment, ()))
-            facts = facts_of.get(content, FileFacts())
-            yield Item(content, Path(os.fsdecode(first.path)), first.modality, tuple(texts), facts)
+        for item, _ in _read_some(catalog, some):
+            yield item
+
+
+def read_details(catalog: Catalog, path: bytes) -> Details:
+    """Return all that is known of the file at a path. Raises `UsageError` where nothing is."""
+    with catalog.one_read():
+        media, failed = catalog.media_at([path]).get(path), catalog.failures_at([path]).get(path)
+        contents = [media.content_id] if media else []
+        paths = catalog.paths_of(contents)
+        found = _read_some(catalog, contents)
+    failure = Failure(Path(os.fsdecode(path)), Stage(failed.stage), failed.reason) if failed else None
+    if media is None and failure is None:
+        raise UsageError(f"the library holds nothing at {os.fsdecode(path)}; 'mmsearch index' takes it in")
+    named = tuple(Path(os.fsdecode(each)) for each in (paths[media.content_id] if media else [path]))
+    item, segments = found[0] if found else (None, ())
+    return Details(named, item, segments, failure)
+
+
+def _read_some(catalog: Catalog, contents: Sequence[int]) -> list[tuple[Item, tuple[Segment[None], ...]]]:
+    """Return some contents that the library holds, each with its segments, as they are at one moment."""
+    with catalog.one_read():
+        rows = catalog.segment_rows(segment for content in contents for segment in catalog.segment_ids(content))
+        texts_of, facts_of = catalog.texts_of(rows), catalog.facts_of(contents)
+    by_content: dict[int, list[int]] = {}
+    for segment, row in sorted(rows.items()):
+        by_content.setdefault(row.content_id, []).append(segment)
+    found = []
+    for content, ids in sorted(by_content.items()):
+        segments = tuple(Segment(None, rows[i].start_s, rows[i].end_s, texts_of.get(i, ())) for i in ids)
+        first = rows[ids[0]]
+        texts = tuple(dict.fromkeys(text for segment in segments for text in segment.texts))
+        facts = facts_of.get(content, FileFacts())
+        found.append((Item(content, Path(os.fsdecode(first.path)), first.modality, texts, facts), segments))
+    return found
 
 
 def read_vectors(catalog: Catalog, profile: Profile, view: str | View) -> tuple[Ids, Vectors]:

@@ -1,4 +1,7 @@
-"""The vector indexes of a library, each the cache of its catalog for one space and one view."""
+"""The vector indexes of a library, each the cache of its catalog for one space and one view.
+
+FAISS searches them; where it isn't installed, `ExactIndexes` compares with every vector in NumPy.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from numpy.typing import NDArray
 
 from mmsearch.catalog import Catalog, Ids
 from mmsearch.errors import LibraryError, LinkError, one_line, unwritable
+from mmsearch.extras import command, is_installed
 from mmsearch.layout import INDEX, INDEXES, OwnFolder
 from mmsearch.spaces import Profile, Space
 from mmsearch.types import IndexStatus, Modality, View
@@ -36,6 +40,10 @@ from mmsearch.vectors import (
 from mmsearch.vectors.store import tidy
 
 KIND = "flat-fp16"
+EXACT = "exact"
+"""The kind of an index that NumPy searches."""
+LARGE_ROWS = 20_000
+"""From so many vectors on a query without FAISS says how to get it."""
 _NONE = np.empty(0, np.int64)
 _log = logging.getLogger(__name__)
 GPU_ROWS = 100_000
@@ -245,7 +253,7 @@ class Indexes:
 
     def exact(self) -> Indexes:
         """Return what answers as these do by comparing with every vector of the catalog: the measure of them."""
-        return _ExactIndexes(self._catalog, self.folder, self._write_lock)
+        return ExactIndexes(self._catalog, self.folder, self._write_lock)
 
     def status(self, profile: Profile) -> tuple[IndexStatus, ...]:
         """Return a line for each index that has something to hold, without changing any."""
@@ -330,8 +338,11 @@ class Indexes:
             tidy(folder, self.folder)
 
 
-class _ExactIndexes(Indexes):
-    """Reads the catalog's vectors themselves, and no file."""
+class ExactIndexes(Indexes):
+    """Compares with every vector of the catalog in NumPy, without any file: for measuring, and where FAISS is missing.
+
+    For small libraries that is as good: `LARGE_ROWS` vectors are read in about a tenth of a second.
+    """
 
     def _current(self, space: Space, view: View, known: int | None = None) -> _Held:
         """Return every vector of a view in memory."""
@@ -340,7 +351,34 @@ class _ExactIndexes(Indexes):
             if place.held is None or place.held.revision != revision:
                 index = ExactIndex.read(space.dim, self._live(space, view), self._fetch(space))
                 place.held = _Held(index, revision, None)
+                if index.count > LARGE_ROWS:
+                    self._name_the_extra()
             return place.held
+
+    def _catch_up(self, space: Space, view: View, revision: int) -> _Held:
+        """Return every vector of a view; nothing is written. Called at the end of an index run."""
+        self._name_the_extra()
+        return self._current(space, view, revision)
+
+    def verify(self, profile: Profile) -> list[str]:
+        """Return nothing: there are no files."""
+        return []
+
+    def status(self, profile: Profile) -> tuple[IndexStatus, ...]:
+        """Return a line for each view that has vectors; none is ever stale."""
+        counts = [
+            (space.name, view, len(self._live(space, view))) for space in profile.spaces for view in space.front_ends
+        ]
+        return tuple(IndexStatus(name, view, EXACT, count, stale=False) for name, view, count in counts if count)
+
+    def _name_the_extra(self) -> None:
+        if not self._warned and not is_installed("faiss"):
+            _log.info(
+                "FAISS isn't installed, so NumPy compares every vector; that is fast enough for small libraries. For "
+                "larger ones, run: %s",
+                command("cpu"),
+            )
+            self._warned = True
 
 
 def _folder_name(space: Space) -> str:

@@ -15,10 +15,11 @@ from mmsearch.adapted_spaces import tidy
 from mmsearch.catalog import Catalog, Ids
 from mmsearch.catalog.seal import kept_seal, seal
 from mmsearch.errors import CatalogError, ModelError, NoLibraryError, UsageError
+from mmsearch.extras import require
 from mmsearch.folder import LibraryFolder
 from mmsearch.model_views import ModelView, ModelViews, load
-from mmsearch.paths import expand
-from mmsearch.records import Item
+from mmsearch.paths import absolute, expand
+from mmsearch.records import Details, Item
 from mmsearch.search.calibration import Calibration
 from mmsearch.search.encode import embed_items
 from mmsearch.search.items import warm_for
@@ -97,7 +98,7 @@ class Library:
 
     @property
     def profile(self) -> str:
-        """The name of the library's profile."""
+        """The name of the library's model."""
         return self.seen().profile.name
 
     def index(
@@ -163,6 +164,8 @@ class Library:
         """
         from mmsearch.adaptation.convert import adapt_profile, called_off_on_failure, convert  # no query pays for it
         from mmsearch.model_change import ModelChange
+
+        require("adapting a library", "torch")
 
         with self._place.lock("adapt"), kept_seal(self._catalog.file):
             seen = self.seen()
@@ -241,6 +244,12 @@ class Library:
 
         return read_items(self.seen().catalog)
 
+    def details(self, path: str | Path) -> Details:
+        """Return all that is known of a file. Raises `UsageError` where the library holds nothing at the path."""
+        from mmsearch.holdings import read_details
+
+        return read_details(self.seen().catalog, absolute(path))
+
     def vectors(self, view: str | View = View.VISUAL) -> tuple[Ids, Vectors]:
         """Return the vectors of a view, in the model's first space that has it: ids (n,) int64, and (n, dim) float32.
 
@@ -284,7 +293,7 @@ class Library:
         Runs leave them out from now on, until `index` is given these very paths. Raises `UsageError`, before anything
         changes, where the library holds nothing at a path.
         """
-        roots = [os.path.abspath(os.fsencode(expand(path))) for path in paths]  # noqa: PTH100
+        roots = [absolute(path) for path in paths]
         with self._place.lock("forget"), kept_seal(self._catalog.file):
             known: list[bytes] = []
             remembered = {root.path for root in self._catalog.roots()}

@@ -11,8 +11,9 @@ from typing import Protocol
 from mmsearch.adapted_spaces import adapted_folder, check_adapted
 from mmsearch.catalog import Catalog, ProfileRow
 from mmsearch.errors import CatalogError, ModelError, WrongModelError
+from mmsearch.extras import is_installed
 from mmsearch.folder import LibraryFolder
-from mmsearch.indexes import Indexes
+from mmsearch.indexes import ExactIndexes, Indexes
 from mmsearch.locking import BRIEF
 from mmsearch.search.engine import Engine
 from mmsearch.settings import Settings
@@ -117,7 +118,8 @@ class ModelViews:
         else:
             profile = self._load_own(row)
         folder, on_gpu = self._place.path / "indexes", self._settings.device != "cpu"
-        indexes = Indexes(catalog, folder, lambda: self._place.lock(BRIEF, 0.0), on_gpu=on_gpu)
+        kind = Indexes if is_installed("faiss") else ExactIndexes
+        indexes = kind(catalog, folder, lambda: self._place.lock(BRIEF, 0.0), on_gpu=on_gpu)
         _log.debug("opened %s as the model %s sees it", self._place.path, profile.name)
         return ModelView(catalog, profile, indexes, Engine(catalog, profile, indexes, self._settings.limits))
 

@@ -17,7 +17,7 @@ from mmsearch.types import Modality, View
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from mmsearch.types import Payload
+    from mmsearch.types import Failure, Payload
 
 FACTS_VERSION = 2
 """Raised when more is read of a file than before: the next index run reads the facts of every file again."""
@@ -133,3 +133,17 @@ class Item:
     modality: Modality
     texts: tuple[Text, ...]
     facts: FileFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """All that a library knows of a file.
+
+    `paths` are the names of its content, in byte order; `segments` what of it can be found, in order, each with its
+    texts. `failure` says why the file can't be indexed, or not wholly. A file that failed from the start has no `item`.
+    """
+
+    paths: tuple[Path, ...]
+    item: Item | None = None
+    segments: tuple[Segment[None], ...] = ()
+    failure: Failure | None = None

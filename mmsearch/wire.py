@@ -6,10 +6,13 @@ these and adds nothing. Bytes of a path that aren't UTF-8 appear as lone surroga
 
 from __future__ import annotations
 
+from dataclasses import fields
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from mmsearch.metrics import Interval
+    from mmsearch.records import Details, FileFacts, Text
     from mmsearch.types import (
         AdaptReport,
         Answer,
@@ -29,7 +32,7 @@ JsonObject: TypeAlias = dict[str, Any]
 
 def from_hit(hit: Hit) -> JsonObject:
     """Return a hit; `why` is there only where the query asked for it."""
-    fields = {
+    found = {
         "rank": hit.rank,
         "score": round(hit.score, 6),
         "confidence": None if hit.confidence is None else round(hit.confidence, 4),
@@ -41,7 +44,7 @@ def from_hit(hit: Hit) -> JsonObject:
         "text": hit.text,
         "space": hit.space,
     }
-    return fields if hit.why is None else fields | {"why": _from_why(hit.why)}
+    return found if hit.why is None else found | {"why": _from_why(hit.why)}
 
 
 def from_answer(answer: Answer) -> JsonObject:
@@ -78,11 +81,41 @@ def from_failure(failure: Failure) -> JsonObject:
     return {"path": str(failure.path), "stage": failure.stage, "reason": failure.reason}
 
 
+def from_details(details: Details) -> JsonObject:
+    """Return all that is known of a file."""
+    item = details.item
+    return {
+        "id": item.id if item else None,
+        "paths": [str(path) for path in details.paths],
+        "modality": item.modality if item else None,
+        "facts": from_facts(item.facts) if item else {},
+        "segments": [
+            {"start_s": each.start_s, "end_s": each.end_s, "texts": [from_text(text) for text in each.texts]}
+            for each in details.segments
+        ],
+        "failure": from_failure(details.failure) if details.failure else None,
+    }
+
+
+def from_facts(facts: FileFacts) -> JsonObject:
+    """Return those facts of a file that are known."""
+    found = {each.name: getattr(facts, each.name) for each in fields(facts)}
+    known = {name: value for name, value in found.items() if value is not None}
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in known.items()}
+
+
+def from_text(text: Text) -> JsonObject:
+    """Return a text with where it comes from; times are those at which it is said."""
+    start_s, end_s = text.span or (None, None)
+    words = {"origin": text.origin, "words": text.words, "language": text.language}
+    return {**words, "start_s": start_s, "end_s": end_s}
+
+
 def from_status(status: Status) -> JsonObject:
     """Return what a library holds."""
     return {
         "library": str(status.library),
-        "profile": status.profile,
+        "model": status.profile,
         "media": dict(status.media),
         "segments": status.segments,
         "failures": status.failures,
@@ -104,11 +137,11 @@ def _from_index_status(index: IndexStatus) -> JsonObject:
 
 def from_evaluation(evaluation: Evaluation) -> JsonObject:
     """Return the metrics of one direction, each as [value, low, high]."""
-    fields: JsonObject = {"direction": evaluation.direction, "queries": evaluation.queries}
-    fields |= {name: from_interval(interval) for name, interval in evaluation.metrics.items()}
+    found: JsonObject = {"direction": evaluation.direction, "queries": evaluation.queries}
+    found |= {name: from_interval(interval) for name, interval in evaluation.metrics.items()}
     if evaluation.difference:
-        fields["difference"] = {name: from_interval(interval) for name, interval in evaluation.difference.items()}
-    return fields
+        found["difference"] = {name: from_interval(interval) for name, interval in evaluation.difference.items()}
+    return found
 
 
 def from_interval(interval: Interval) -> list[float]:

@@ -18,6 +18,7 @@ LAYERS = [
         "mmsearch.types",
         "mmsearch.records",
         "mmsearch.errors",
+        "mmsearch.extras",
         "mmsearch.files",
         "mmsearch.layout",
         "mmsearch.paths",
@@ -51,7 +52,19 @@ STAGES = (
     "answer",
 )
 """The modules of a query, in the order in which its data flows through them."""
-INDEXER_MAY = {"types", "records", "errors", "files", "settings", "media", "spaces", "catalog", "vectors", "sandbox"}
+INDEXER_MAY = {
+    "types",
+    "records",
+    "errors",
+    "extras",
+    "files",
+    "settings",
+    "media",
+    "spaces",
+    "catalog",
+    "vectors",
+    "sandbox",
+}
 SEAMS = {
     "sqlalchemy": {"mmsearch/catalog"},
     "faiss": {"mmsearch/vectors/faiss_index.py"},
@@ -232,6 +245,11 @@ def test_importing_mmsearch_loads_no_model_runtime_and_no_index() -> None:
     assert not loaded_by("import mmsearch") & (
         HEAVY | {"faiss", "onnxruntime", "tokenizers", "PIL", "indexer", "subprocess"}
     )
+
+
+def test_help_and_completion_load_neither_numbers_nor_a_database_nor_formatting() -> None:
+    loaded = loaded_by("import mmsearch.cli.program")
+    assert not loaded & (HEAVY | {"numpy", "sqlalchemy", "rich", "faiss", "onnxruntime", "tokenizers", "PIL"})
 
 
 def test_a_text_query_loads_nothing_it_does_not_need(tmp_path: Path) -> None:

@@ -137,6 +137,17 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
         with self._read() as connection:
             return {row.id: Modality(row.modality) for row in connection.execute(query)}
 
+    def paths_of(self, content_ids: Iterable[int]) -> dict[int, tuple[bytes, ...]]:
+        """Return the paths that name each of these contents, in byte order."""
+        query = select(media.c.content_id, media.c.path).where(media.c.content_id.in_(_SOME)).order_by(media.c.path)
+        found: dict[int, tuple[bytes, ...]] = {}
+        with self._read() as connection:
+            rows = [row for part in parts(content_ids) for row in connection.execute(query, {"some": part})]
+        check_types(rows, int, bytes)
+        for row in rows:
+            found[row.content_id] = (*found.get(row.content_id, ()), row.path)
+        return found
+
     def lacking_facts(self) -> Iterator[MediaRow]:
         """Yield the media whose facts weren't read by this version, in byte order of their paths; texts have none."""
         due = or_(file_facts.c.id.is_(None), file_facts.c.version != FACTS_VERSION)

@@ -1,39 +1,44 @@
-"""The command line: flags → Settings → Library → a table, paths or JSON. A thin shell over the Python calls."""
+"""The command line: flags → Settings → Library → a table, paths or JSON. A thin shell over the Python calls.
+
+A command imports what it runs, so that `--help` and shell completion load none of it.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mmsearch.cli import hits, reports
 from mmsearch.cli.arguments import QueryCommand
+from mmsearch.cli.loading import loading
 from mmsearch.cli.progress import progress_bar
 from mmsearch.cli.streams import note, say, warn
 from mmsearch.cli.units import count, megabytes
-from mmsearch.folder import LibraryFolder
-from mmsearch.library import Library
+from mmsearch.extras import needed_for
 from mmsearch.paths import expand
 from mmsearch.printable import printable
-from mmsearch.search.items import warm_for
-from mmsearch.search.query import Query, parse_file, parse_term
-from mmsearch.settings import DEVICES, PRECISIONS, Settings, default_workers
-from mmsearch.spaces import known_models, pull_model
 from mmsearch.types import Modality, Term
 
+if TYPE_CHECKING:
+    from mmsearch.library import Library
+
+_MARKUP: Literal["rich"] | None = "rich" if sys.stdout is not None and sys.stdout.isatty() else None
+"""Help is coloured and framed for people only: Rich takes as long to load as all the rest."""
 app = typer.Typer(
     add_completion=False,
+    rich_markup_mode=_MARKUP,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Find photos, videos, sounds and notes by what they mean. Everything runs on this machine.",
 )
-model_app = typer.Typer(help="The models that a library can use.")
+model_app = typer.Typer(rich_markup_mode=_MARKUP, help="The models that a library can use.")
 app.add_typer(model_app, name="model")
 
 LibraryOption = Annotated[
@@ -41,6 +46,13 @@ LibraryOption = Annotated[
     typer.Option("--library", metavar="DIR", help="The library; else $MMSEARCH_LIBRARY, else one in your data folder."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+
+
+def _open(library: Path | None) -> Library:
+    """Return an existing library. Raises `NoLibraryError`."""
+    with loading():
+        from mmsearch.library import Library
+    return Library(library, create=False)
 
 
 def _show_version(asked: bool) -> None:
@@ -67,7 +79,7 @@ def index(
     ] = None,
     library: LibraryOption = None,
     model: Annotated[
-        str, typer.Option(metavar="PROFILE", help="The model of a new library, or the one to change to.")
+        str, typer.Option(metavar="MODEL", help="The model of a new library, or the one to change to.")
     ] = "auto",
     exclude: Annotated[
         list[str] | None, typer.Option(metavar="GLOB", help="Leave out names or paths like this; may be repeated.")
@@ -88,6 +100,11 @@ def index(
     json: JsonOption = False,
 ) -> None:
     """Bring the library up to date with these files and folders, or with all that it remembers."""
+    with loading():
+        from mmsearch.cli import reports
+        from mmsearch.folder import LibraryFolder
+        from mmsearch.library import Library
+        from mmsearch.settings import DEVICES, PRECISIONS, Settings, default_workers
     for option, value, choices in (("--device", device, DEVICES), ("--precision", precision, PRECISIONS)):
         if value not in choices:
             raise typer.BadParameter(f"{value!r} is not one of {', '.join(choices)}", param_hint=option)
@@ -155,6 +172,12 @@ def query(
     """Find what is like these texts and files. Exit code 1 where nothing is found."""
     if json and (paths or nul):
         raise typer.BadParameter("choose either --json or --paths", param_hint="--json")
+    with loading():
+        from mmsearch.cli import hits
+        from mmsearch.library import Library
+        from mmsearch.search.items import warm_for
+        from mmsearch.search.query import Query, parse_file, parse_term
+        from mmsearch.settings import Settings
     asked = [
         *(parse_term(term) for term in terms or ()),
         *(Term(words) for words in text or ()),
@@ -194,16 +217,17 @@ def evaluate(
     json: JsonOption = False,
 ) -> None:
     """Measure how well the library answers queries whose right answers you know: recall, MRR, nDCG and mAP."""
-    from mmsearch.evaluation.evaluate import evaluate as measure  # no query pays for it
+    from mmsearch.cli import reports
+    from mmsearch.evaluation.evaluate import evaluate as measure
     from mmsearch.evaluation.judged import read_judged, write_captions
 
     if synthesize:
         if exact or rerank is not None:
             raise typer.BadParameter("it only writes FILE; measure with a second call", param_hint="--synthesize")
-        with Library(library, create=False) as opened:
+        with _open(library) as opened:
             reports.show_written(write_captions(opened, file), file, as_json=json)
         return
-    with Library(library, create=False) as opened:
+    with _open(library) as opened:
         judged = read_judged(file)
         with progress_bar("asking", "queries", quiet=json) as progress:
             found = measure(opened, judged, rerank=rerank, exact=exact, progress=progress)
@@ -220,16 +244,19 @@ def train(
     ] = None,
 ) -> None:
     """Train a space of your own. A run that was stopped goes on where it stood when called again."""
-    from mmsearch.training.run import train_recipe  # torch, which no other command needs
+    with needed_for("training", "train"):
+        from mmsearch.training.run import train_recipe
 
-    folder = train_recipe(expand(recipe), expand(out) if out else None, note)
+        folder = train_recipe(expand(recipe), expand(out) if out else None, note)
     say(f"{printable(folder)} is ready; --model takes it")
 
 
 @app.command()
 def adapt(library: LibraryOption = None, json: JsonOption = False) -> None:
     """Adapt the model to what the library holds: its captions, and the sounds of its clips. Kept only if it gains."""
-    with Library(library, create=False) as opened:
+    from mmsearch.cli import reports
+
+    with _open(library) as opened:
         with progress_bar("adapting", "steps", quiet=json) as progress:
             report = opened.adapt(progress)
         reports.show_adapted(report, as_json=json)
@@ -238,8 +265,23 @@ def adapt(library: LibraryOption = None, json: JsonOption = False) -> None:
 @app.command()
 def status(library: LibraryOption = None, json: JsonOption = False) -> None:
     """Say what the library holds, and what couldn't be indexed."""
-    with Library(library, create=False) as opened:
+    from mmsearch.cli import reports
+
+    with _open(library) as opened:
         reports.show_status(opened.status(), opened.failures(), as_json=json)
+
+
+@app.command()
+def show(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A file that the library holds.")],
+    library: LibraryOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Print all that is known of a file: its names, facts, segments and texts, and where each text comes from."""
+    from mmsearch.cli.details import show_details  # no query pays for it
+
+    with Library(library, create=False) as opened:
+        show_details(opened.details(path), as_json=json)
 
 
 @app.command()
@@ -249,10 +291,12 @@ def doctor(
     json: JsonOption = False,
 ) -> None:
     """Check everything that the library consists of. Exit code 2 where something is wrong and isn't mended."""
-    from mmsearch.doctor import examine  # no query pays for it
+    from mmsearch.cli import reports
+    from mmsearch.doctor import examine
+    from mmsearch.folder import LibraryFolder
 
     folder = LibraryFolder(library).path
-    checks = examine(folder, lambda: Library(folder, create=False), repair=repair)
+    checks = examine(folder, lambda: _open(folder), repair=repair)
     reports.show_checks(checks, as_json=json)
     if not all(check.ok for check in checks):
         raise typer.Exit(2)
@@ -264,19 +308,24 @@ def forget(
     library: LibraryOption = None,
 ) -> None:
     """Take files out of the library. The files themselves stay."""
-    with Library(library, create=False) as opened:
+    with _open(library) as opened:
         say(f"{count(opened.forget(*paths), 'file')} forgotten")
 
 
 @model_app.command("list")
 def model_list() -> None:
     """List the models, with what they embed, their languages, size and licence."""
+    from mmsearch.cli import reports
+    from mmsearch.spaces import known_models
+
     reports.show_models(known_models())
 
 
 @model_app.command("pull")
 def model_pull(name: Annotated[str, typer.Argument(metavar="NAME", help="What --model takes.")]) -> None:
     """Download a model and make it ready, so that it needs no network from then on."""
+    from mmsearch.spaces import pull_model
+
     for member, folder in pull_model(name):
         say(f"{member} is ready ({megabytes(folder)})")
 
@@ -284,6 +333,8 @@ def model_pull(name: Annotated[str, typer.Argument(metavar="NAME", help="What --
 @model_app.command("export")
 def model_export(name: Annotated[str, typer.Argument(metavar="NAME", help="What --model takes.")]) -> None:
     """Print the folders that a model's spaces run from; copied to another machine, --model takes them there."""
+    from mmsearch.spaces import pull_model
+
     for _, folder in pull_model(name):
         say(str(folder))
 

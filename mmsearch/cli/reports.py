@@ -57,7 +57,7 @@ def show_status(status: Status, failures: Sequence[Failure], *, as_json: bool) -
         print_json(wire.from_status(status))
         return
     say(f"library   {status.library} ({status.bytes / 1e6:,.1f} MB)")
-    say(f"profile   {status.profile}")
+    say(f"model     {status.profile}")
     if status.precision:
         say(f"precision {status.precision}")
     if status.changing_to is not None:

@@ -10,9 +10,12 @@ import sys
 import traceback
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmsearch.printable import printable
-from mmsearch.wire import JsonObject
+
+if TYPE_CHECKING:
+    from mmsearch.wire import JsonObject
 
 
 class _Notices(logging.Handler):

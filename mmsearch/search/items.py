@@ -24,7 +24,7 @@ from mmsearch.media import (
     name_for,
     resolve,
 )
-from mmsearch.paths import expand
+from mmsearch.paths import absolute
 from mmsearch.printable import without_invisible
 from mmsearch.search.inputs import InputKind, as_picture, as_vector, kind_of
 from mmsearch.search.query import Query
@@ -168,7 +168,7 @@ class _Reading:
 
         self._sandbox = shared_sandbox(self._limits)
         named = self._written(file) if isinstance(file, bytes) else file
-        path = os.path.abspath(os.fsencode(expand(named)))  # noqa: PTH100  the worker's folder is another
+        path = absolute(named)  # the worker's folder is another
         request = Request(path, joins=False)
         _log.debug("decoding %r, which asks", path)
         return self._sandbox.submit(
@@ -236,7 +236,7 @@ def own_contents(query: Query, catalog: Catalog) -> list[int]:
             continue
         if not isinstance(item, Path):
             continue  # a picture in memory has no file that it could be
-        path = os.path.abspath(os.fsencode(expand(item)))  # noqa: PTH100  paths are bytes here
+        path = absolute(item)
         try:
             found.append(_unchanged_content(path, catalog) or content_like(path, catalog))
         except (MediaError, OSError):

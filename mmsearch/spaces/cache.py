@@ -27,7 +27,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmsearch.errors import FULL, CacheFullError, ModelError, ModelUnavailableError
+from mmsearch.extras import require
 from mmsearch.files import Layout, open_regular, remove_own, remove_unfinished, write_whole
+from mmsearch.spaces.models import ALIASES, CLAP_MODEL
 from mmsearch.spaces.onnx import OnnxSpace
 from mmsearch.spaces.places import cache_folder, export_folder, remedy, slug, source_file
 from mmsearch.spaces.sources import CLAP, Checkpoint, architecture_of, find_checkpoint, is_local
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from mmsearch.spaces.towers import Towers
 
 _log = logging.getLogger(__name__)
+_EXTRAS = {CLAP_MODEL: "clap", ALIASES["multilingual"]: "multilingual"}
+"""The extra that a model is exported with, where that takes more than `torch`."""
 _CHECKED_BYTES = 2**16
 """How much of a file's beginning and end is looked at before it is trusted: the whole takes a second a gigabyte."""
 
@@ -79,6 +83,7 @@ def export_model(name: str, fingerprint: str = "", *, fresh: bool = False) -> Pa
     """
     if not fresh and (found := find_export(name, fingerprint)):
         return found
+    _require_packages(name)
     checkpoint = find_checkpoint(name)
     with _disk_errors(), _lock(slug(name)):
         if not fresh and (found := find_export(name, fingerprint)):  # another process was sooner
@@ -260,6 +265,13 @@ def _lock(name: str) -> Iterator[None]:
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file):
         yield
+
+
+def _require_packages(name: str) -> None:
+    """Raise `MissingPackageError` where a model can't be exported here: before anything is downloaded for it."""
+    extra = _EXTRAS.get(name, "torch")
+    packages = ("torch", "onnx") if extra == "torch" else ("torch", "onnx", "transformers")
+    require(f"exporting the model {name}", *packages, extra=extra)
 
 
 @contextmanager

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmsearch.errors import ModelError, ModelUnavailableError, one_line
+from mmsearch.errors import ModelError, one_line
+from mmsearch.extras import needed_for
 from mmsearch.spaces.mel import LogMel
 from mmsearch.spaces.sources import CLAP, NAMES
 from mmsearch.spaces.spec import read_object
@@ -131,10 +132,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _transformers() -> Any:  # noqa: ANN401  transformers is an extra
-    try:
+    with needed_for("CLAP"):
         import transformers
-    except ImportError as error:
-        raise ModelUnavailableError("CLAP needs transformers; pip install 'mmsearch[clap]'") from error
     return transformers
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 
 from mmsearch.errors import ModelError, one_line
+from mmsearch.extras import command
 from mmsearch.spaces.sources import Checkpoint, architecture_of
 from mmsearch.spaces.spec import read_object
 from mmsearch.spaces.towers import Tower, Towers, bounded_memory, quiet
@@ -193,7 +194,7 @@ def _fault(error: Exception) -> str:
 def _remedy(error: Exception) -> str:
     said = one_line(error, 200)
     if "transformers" in said and ("install" in said or "No module" in said):
-        return "; run: pip install 'mmsearch[multilingual]'"
+        return f"; run: {command('multilingual')}"
     if any(word in said.lower() for word in ("offline", "connect", "couldn't find", "not a local folder", "cached")):
         return "; its parts are neither on this disk nor can the hub be reached: check the network"
     return "; choose another model, or mend its open_clip_config.json"

@@ -16,6 +16,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmsearch.errors import ModelError, ModelUnavailableError, WrongModelError
+from mmsearch.extras import needed_for
 from mmsearch.files import is_real_folder
 from mmsearch.spaces.adapted import AdaptedSpace
 from mmsearch.spaces.base import Space
@@ -103,8 +104,8 @@ def _kept(name: str, fingerprint: str, device: str, *, asked: bool) -> Space:
 
 def _exported(name: str, folder: Path, device: str, *, fetch: bool) -> Space:
     if device == "cuda":
-        from mmsearch.spaces.cuda import CudaSpace
-
+        with needed_for(f"running {name} on a GPU", "gpu"):
+            from mmsearch.spaces.cuda import CudaSpace
         return CudaSpace(name, folder, fetch=fetch)
     return OnnxSpace(name, folder, "cpu")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from mmsearch.errors import ModelError, ModelUnavailableError
+from mmsearch.errors import MissingPackageError, ModelError, ModelUnavailableError
+from mmsearch.extras import command, is_installed
 from mmsearch.spaces import hub
 from mmsearch.spaces.adapted import AdaptedSpace
 from mmsearch.spaces.base import FrontEnd, SoundFrontEnd, Space
@@ -76,7 +76,12 @@ def resolve_name(name: str | Path) -> str:
 
 @cache
 def _auto() -> str:
-    if find_export(ALIASES["standard"]) or hub.find(STANDARD_REPOSITORY, WEIGHTS):
+    if find_export(ALIASES["standard"]):
+        return "standard"
+    if not is_installed("torch", "open_clip"):
+        _log.info("the model is 'mini'; 'standard' finds much more, and needs an extra: %s", command("torch"))
+        return "mini"
+    if hub.find(STANDARD_REPOSITORY, WEIGHTS):
         return "standard"
     if hub.answers(STANDARD_REPOSITORY):
         _log.info("the model is 'standard': 605 MB are downloaded once; --model mini does without")
@@ -159,7 +164,7 @@ def for_indexing(profile: Profile, device: str) -> Profile:
         return profile
     try:
         return load_profile(profile.name, "cuda", profile.pins, profile.own, asked=profile.asked)
-    except ModelError as error:  # the driver is there; torch, or the checkpoint that it needs, isn't
+    except (ModelError, MissingPackageError) as error:  # the driver is there; torch or the checkpoint isn't
         _log.info("encoding on the CPU: %s", error)
         return profile
 
@@ -184,11 +189,12 @@ def _members(name: str) -> tuple[str, ...]:
 
 
 def _has_clap(name: str) -> bool:
-    """Return whether sounds are CLAP's: its extra is installed, and it is on this disk or comes with a profile."""
-    if importlib.util.find_spec("transformers") is None:
+    """Return whether sounds are CLAP's: it was exported, or its extra is installed and it is here or comes along."""
+    if find_export(CLAP_MODEL):
+        return True
+    if not is_installed("torch", "transformers"):
         return False
-    on_disk = find_export(CLAP_MODEL) or hub.find(CLAP_MODEL.removeprefix(HUB), WEIGHTS)
-    return bool(on_disk) or (name in ALIASES and not find_export(ALIASES[name]))
+    return bool(hub.find(CLAP_MODEL.removeprefix(HUB), WEIGHTS)) or (name in ALIASES and not find_export(ALIASES[name]))
 
 
 def _adds(space: Space, before: Sequence[Space]) -> bool:

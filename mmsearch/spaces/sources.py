@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mmsearch.errors import ModelUnavailableError, WrongModelError
+from mmsearch.extras import command, find, is_installed
 from mmsearch.files import open_regular
 from mmsearch.paths import expand
 from mmsearch.spaces import hub
@@ -121,7 +121,7 @@ def is_local(name: str) -> bool:
 @cache
 def architectures() -> Mapping[str, Path]:
     """Return open_clip's architectures and the files that hold them, without importing it: that would take seconds."""
-    found = importlib.util.find_spec("open_clip")
+    found = find("open_clip")
     folders = [Path(place) / "model_configs" for place in (found and found.submodule_search_locations) or ()]
     return {file.stem: file for folder in folders for file in sorted(folder.glob("*.json"))}
 
@@ -134,11 +134,18 @@ def _split(name: str) -> tuple[str, str]:
     before, _, tag = name.rpartition("/")
     if (architecture := before.replace("/", "-")) in known:
         return architecture, tag
+    names = ["auto", *(model.name for model in known_models())]
+    guess = "".join(f" (did you mean {near}?)" for near in get_close_matches(name, names, n=1))
+    own = ", ".join(names)
+    if not is_installed("open_clip"):
+        raise WrongModelError(
+            f"no model here is called {name!r}{guess}; there are {own} and folders, and those of open_clip after: "
+            f"{command('torch')}"
+        )
     near = get_close_matches(architecture or whole, known, n=3)
-    hint = f"; open_clip has {', '.join(near)}" if near else ""
-    own = ", ".join(model.name for model in known_models())
+    hint = guess or (f"; open_clip has {', '.join(near)}" if near else "")
     raise WrongModelError(
-        f"no model is called {name!r}{hint}; a model is auto, {own}, NAME/TAG, NAME:CHECKPOINT, hf-hub:ORG/REPO or "
+        f"no model is called {name!r}{hint}; a model is {own}, NAME/TAG, NAME:CHECKPOINT, hf-hub:ORG/REPO or "
         "local-dir:DIR"
     )
 

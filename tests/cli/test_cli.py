@@ -232,9 +232,9 @@ def test_status_and_forget(run: Run, media: Path, tmp_path: Path) -> None:
     folder = tmp_path / "l"
     run("index", media, "--model", "hashing", library=folder)
     (status,) = lines(run("status", "--json", library=folder))
-    assert list(status) == ["library", "profile", "media", "segments", "failures", "roots", "indexes", "bytes"]
+    assert list(status) == ["library", "model", "media", "segments", "failures", "roots", "indexes", "bytes"]
     assert status["library"] == str(folder)
-    assert status["profile"] == "hashing"
+    assert status["model"] == "hashing"
     assert status["media"] == {"audio": 0, "image": 4, "text": 1, "video": 0}
     assert (status["segments"], status["failures"]) == (6, 1)
     indexes = status["indexes"]

@@ -83,7 +83,7 @@ def test_reports_of_a_library_have_the_contracts_names() -> None:
     status = Status(Path("/l"), "mini", {Modality.IMAGE: 7}, 9, 1, (index,), 1000, roots=roots)
     assert sent(wire.from_status(status)) == {
         "library": "/l",
-        "profile": "mini",
+        "model": "mini",
         "media": {"image": 7},
         "segments": 9,
         "failures": 1,

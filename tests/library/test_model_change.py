@@ -797,7 +797,7 @@ def test_the_command_line_changes_the_model_and_says_how_far_it_is(
     status = run("status", library=library.folder).stdout
     assert f"profile   {OLD}\n" in status
     assert f"change    to {NEW}: 13 of 14 files; run 'mmsearch index PATH --model {NEW}' again\n" in status
-    assert json.loads(run("status", "--json", library=library.folder).stdout)["profile"] == OLD
+    assert json.loads(run("status", "--json", library=library.folder).stdout)["model"] == OLD
     assert library.forget(disk) == 1
     done = run("index", media, "--model", NEW, "--json", library=library.folder)
     assert f"now uses the model '{NEW}'" in done.stderr

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from support.small_clap import CORPUS, DIM, RATE_HZ, make_clap, sample_sounds
 from tokenizers import Tokenizer
 
-from mmsearch.errors import ModelError
+from mmsearch.errors import MissingPackageError, ModelError
 from mmsearch.spaces.base import SoundFrontEnd, embed, normalise
 from mmsearch.spaces.clap import load_clap
 from mmsearch.spaces.export import ODD_TEXTS, export, specification
@@ -558,7 +558,7 @@ def test_loading_says_nothing_and_touches_no_network(folder: Path) -> None:
 
 def test_without_transformers_the_error_names_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ModelError, match=r"pip install 'mmsearch\[clap\]'"):
+    with pytest.raises(MissingPackageError, match=r"CLAP needs transformers; run: pip install 'mmsearch\[clap\]'"):
         load_clap(folder)
 
 
