@@ -22,11 +22,11 @@ class Limits:
     duration_s: float = 48 * 3600.0
     """What lies beyond this in a sound or video isn't read."""
     text_bytes: int = 32 * 2**20
-    """Largest text file."""
+    """What is read of a text: what lies beyond isn't indexed, which is recorded."""
     image_bytes: int = 2**30
-    """Largest picture file."""
+    """Largest file of a picture, a text or a document."""
     passages: int = 20_000
-    """Most passages of one text that are indexed."""
+    """Most passages of one text that are indexed; that there are more is recorded."""
     segments: int = 25_000
     """Most segments of one sound or video: 48 hours of sound are 21,600."""
     segment_bytes: int = 1_000
@@ -49,7 +49,7 @@ class Limits:
         """Return the largest file of a kind that is read at all; sounds and videos are read in parts, however long."""
         if modality in (Modality.AUDIO, Modality.VIDEO):
             return 2**63
-        return self.text_bytes if modality is Modality.TEXT else self.image_bytes
+        return self.image_bytes
 
     def most_segments(self, size_bytes: int) -> int:
         """Return how many segments of a sound or video of this size are indexed."""

@@ -179,7 +179,7 @@ class Hit:
 
     `score` is higher-is-better and comparable within one answer only. `confidence` is in [0, 1], or None where the
     library is too small to be calibrated. `view` and `space` name the largest contributor to the score. `why` is there
-    where it was asked for.
+    where it was asked for. `page` (from 1) and `heading` say where a passage stands in its document.
     """
 
     rank: int
@@ -193,6 +193,8 @@ class Hit:
     text: str | None
     space: str
     why: Why | None = None
+    page: int | None = None
+    heading: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

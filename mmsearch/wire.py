@@ -31,7 +31,7 @@ JsonObject: TypeAlias = dict[str, Any]
 
 
 def from_hit(hit: Hit) -> JsonObject:
-    """Return a hit; `why` is there only where the query asked for it."""
+    """Return a hit; `why` is there only where the query asked for it, `page` and `heading` only in documents."""
     found = {
         "rank": hit.rank,
         "score": round(hit.score, 6),
@@ -44,6 +44,7 @@ def from_hit(hit: Hit) -> JsonObject:
         "text": hit.text,
         "space": hit.space,
     }
+    found |= _place(hit.page, hit.heading)
     return found if hit.why is None else found | {"why": _from_why(hit.why)}
 
 
@@ -91,16 +92,22 @@ def from_details(details: Details) -> JsonObject:
         "facts": from_facts(item.facts) if item else {},
         "segments": [
             {"start_s": each.start_s, "end_s": each.end_s, "texts": [from_text(text) for text in each.texts]}
+            | _place(each.page, each.heading)
             for each in details.segments
         ],
         "failure": from_failure(details.failure) if details.failure else None,
     }
 
 
+def _place(page: int | None, heading: str | None) -> JsonObject:
+    """Return where a passage stands in its document, as far as that is known."""
+    return {name: value for name, value in (("page", page), ("heading", heading)) if value is not None}
+
+
 def from_facts(facts: FileFacts) -> JsonObject:
     """Return those facts of a file that are known."""
     found = {each.name: getattr(facts, each.name) for each in fields(facts)}
-    known = {name: value for name, value in found.items() if value is not None}
+    known = {name: value for name, value in found.items() if value is not None and value != ()}
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in known.items()}
 
 

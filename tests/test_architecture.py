@@ -87,6 +87,7 @@ SEAMS = {
     "ftfy": {"mmsearch/spaces/front_ends.py"},
     "torch": {"mmsearch/spaces", "mmsearch/training", "mmsearch/adaptation"},
     "open_clip": {"mmsearch/spaces"},
+    "pypdfium2": {"mmsearch/media/documents/pdf.py"},
     "pysubs2": {"mmsearch/media/subtitle_files.py", "mmsearch/media/subtitles.py"},
     "charset_normalizer": {"mmsearch/media/encodings.py"},
     "av": {

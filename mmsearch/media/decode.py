@@ -16,6 +16,7 @@ from mmsearch.errors import MediaError, ReadError, why
 from mmsearch.media import kinds
 from mmsearch.media.captions import read_captions
 from mmsearch.media.description import Description, combined
+from mmsearch.media.documents import Document, Section, reader_for
 from mmsearch.media.encodings import decode_text
 from mmsearch.media.name_dates import date_of_name
 from mmsearch.media.sidecar import has_times, language_of
@@ -103,7 +104,7 @@ def decode(path: bytes, sidecars: Sequence[bytes], options: DecodeOptions, from_
                 case Modality.IMAGE:
                     return _decode_picture(file, path, sidecars, options)
                 case Modality.TEXT:
-                    return _decode_text(file, path, options)
+                    return _decode_text(file, path, head, options)
                 case Modality.AUDIO | Modality.VIDEO as modality:
                     return _decode_clip(file, path, modality, sidecars, options, from_s)
                 case _:
@@ -176,7 +177,11 @@ def _decode_picture(file: io.BufferedReader, path: bytes, sidecars: Sequence[byt
 def _written(whole: Description, options: DecodeOptions) -> tuple[tuple[Text, ...], tuple[Text, ...]]:
     """Return the captions of a file as texts that fit the tower, and its keywords and names as one, if it has any."""
     captions = _texts(Origin.CAPTION, _first_passages("\n".join(whole.captions), options))
-    return captions, _texts(Origin.TAGS, filter(None, [whole.tags]))
+    return captions, _tags(whole)
+
+
+def _tags(whole: Description) -> tuple[Text, ...]:
+    return _texts(Origin.TAGS, filter(None, [whole.tags]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,26 +283,50 @@ def _decode_clip(
     return Decoded(kind, (*part.segments, *segments), (*beside.failures, *damage), part.resume_s, whole.facts)
 
 
-def _decode_text(file: io.BufferedReader, path: bytes, options: DecodeOptions) -> Decoded:
-    raw = file.read(options.limits.text_bytes + 1)
-    if len(raw) > options.limits.text_bytes:
-        raise MediaError(f"the text is larger than {options.limits.text_bytes // 2**20} MB; split it")
-    text = decode_text(raw)
-    found = _passages(spoken(text) if has_times(path) else text, options)
-    if not found:
+def _decode_text(file: io.BufferedReader, path: bytes, head: bytes, options: DecodeOptions) -> Decoded:
+    reader = reader_for(path, head, options.side, options.limits.text_bytes)
+    document = reader(file) if reader is not None else _plain_text(file, path, options.limits)
+    segments, cut = _sections(document, options)
+    if not segments:
         raise MediaError("the text holds no words")
-    texts = _texts(Origin.PASSAGE, found)
-    return Decoded(Modality.TEXT, tuple(Segment({View.TEXT: (text.words,)}, texts=(text,)) for text in texts))
+    failures = (Failure(Path(os.fsdecode(path)), Stage.DECODE, cut),) if cut else ()
+    facts = combined(document.description, Description(), {}).facts if reader is not None else None
+    return Decoded(Modality.TEXT, segments, failures, facts=facts)
+
+
+def _plain_text(file: io.BufferedReader, path: bytes, limits: Limits) -> Document:
+    raw = file.read(limits.text_bytes + 1)
+    cut = f"only its first {limits.text_bytes // 2**20} MB are read; split it" if len(raw) > limits.text_bytes else None
+    text = decode_text(raw[: limits.text_bytes])
+    return Document((Section(spoken(text) if has_times(path) else text),), cut=cut)
+
+
+def _sections(document: Document, options: DecodeOptions) -> tuple[tuple[Segment[Payloads], ...], str | None]:
+    """Return the segments of a document, and in words what of it isn't indexed.
+
+    The picture of a page belongs to the first passage on it; what a document says of itself to the first of all.
+    """
+    segments: list[Segment[Payloads]] = []
+    most = options.limits.passages
+    for section in document.sections:
+        words = passages(section.words, options.count_tokens, options.max_tokens)
+        views: list[dict[View, tuple[Payload, ...]]] = [{View.TEXT: (passage,)} for passage in islice(words, most + 1)]
+        if section.picture is not None:
+            views = [{**(views[0] if views else {}), View.VISUAL: (section.picture,)}, *views[1:]]
+        segments += (_passage(own, section) for own in views)
+        if len(segments) > most:
+            break
+    if segments:
+        about = (*_texts(Origin.CAPTION, document.description.captions), *_tags(document.description))
+        segments[0] = replace(segments[0], texts=(*segments[0].texts, *about))
+    cut = f"only its first {most:,} passages are indexed; split it" if len(segments) > most else document.cut
+    return tuple(segments[:most]), cut
+
+
+def _passage(views: dict[View, tuple[Payload, ...]], section: Section) -> Segment[Payloads]:
+    texts = tuple(Text(Origin.PASSAGE, str(words)) for words in views.get(View.TEXT, ()))
+    return Segment(views, texts=texts, page=section.page, heading=section.heading or None)
 
 
 def _texts(origin: Origin, words: Iterable[str]) -> tuple[Text, ...]:
     return tuple(Text(origin, passage) for passage in words)
-
-
-def _passages(text: str, options: DecodeOptions) -> list[str]:
-    found: list[str] = []
-    for passage in passages(text, options.count_tokens, options.max_tokens):
-        if len(found) == options.limits.passages:
-            raise MediaError(f"the text has more than {options.limits.passages} passages; split it")
-        found.append(passage)
-    return found

@@ -9,6 +9,7 @@ from contextlib import suppress
 from email.header import decode_header, make_header
 from email.message import Message
 from email.utils import getaddresses, parsedate_to_datetime
+from itertools import islice
 
 from mmsearch.errors import MediaError
 from mmsearch.media.description import Description, clean
@@ -21,6 +22,8 @@ _FROM = re.compile(rb"(?:\A|\n\r?\n)From [^\n]{1,500}\n")
 _MOST_BYTES = 8 * 2**20
 """What is read of one message: attachments are longer, and aren't read."""
 _MOST_PARTS = 200
+_MOST_MESSAGES = 20_000
+"""Messages of one mailbox."""
 _LONGEST_HEADER = 2_000
 _BROKEN = (ValueError, LookupError, TypeError, AttributeError, RecursionError, AssertionError)
 """What the standard library raises on hostile messages."""
@@ -34,8 +37,9 @@ def read_mail(raw: bytes) -> Document:
 
 def read_mailbox(raw: bytes) -> Document:
     """Read a mailbox: a page is a message. Raises `MediaError`."""
-    starts = [found.end() for found in _FROM.finditer(raw)]
-    ends = [*(found.start() for found in _FROM.finditer(raw)), len(raw)][1:]
+    marks = list(islice(_FROM.finditer(raw), _MOST_MESSAGES + 1))
+    starts = [found.end() for found in marks][:_MOST_MESSAGES]
+    ends = [*(found.start() for found in marks), len(raw)][1 : len(starts) + 1]
     sections: list[Section] = []
     for number, (start, end) in enumerate(zip(starts, ends, strict=True), 1):
         with suppress(MediaError):  # the other messages are kept
@@ -43,7 +47,8 @@ def read_mailbox(raw: bytes) -> Document:
             sections.append(Section(section.words, section.heading, number))
     if not sections:
         raise MediaError("it holds no message that can be read; export it again")
-    return Document(tuple(sections))
+    cut = f"only its first {_MOST_MESSAGES:,} messages are read; split it" if len(marks) > _MOST_MESSAGES else None
+    return Document(tuple(sections), cut=cut)
 
 
 def _read(raw: bytes) -> tuple[Section, Description]:

@@ -17,7 +17,9 @@ from mmsearch.media.documents.document import Document, Paragraphs, joined
 from mmsearch.media.documents.html import decoded, document_of
 from mmsearch.media.markup import name_of, parse
 
-_SKIPPED = frozenset({"Fallback", "del", "annotation", "tracked-changes", "note-citation", "instrText", "pPrChange"})
+_SKIPPED = frozenset(
+    {"Fallback", "del", "moveFrom", "annotation", "tracked-changes", "note-citation", "instrText", "pPrChange"}
+)
 """Parts that aren't shown: what was deleted, remarks, and what older programs see instead of something."""
 _HEADING_STYLE = re.compile(r"(?:heading \d|title)\Z", re.IGNORECASE)
 _SLIDE = re.compile(r"ppt/slides/slide(\d{1,5})\.xml")
@@ -32,7 +34,7 @@ def read_docx(file: BinaryIO) -> Document:
             raise MediaError("it holds no text of Word; save it again")
         headings = _heading_styles(archive.read("word/styles.xml"))
         notes = (archive.read(f"word/{name}.xml") for name in ("footnotes", "endnotes"))
-        paragraphs = Paragraphs()
+        paragraphs = Paragraphs(page=1 if b"lastRenderedPageBreak" in raw else None)
         for part in (raw, *notes):
             if part:
                 _read_word(parse(part), headings, paragraphs)
@@ -56,7 +58,7 @@ def read_open_document(file: BinaryIO) -> Document:
         raw = archive.read("content.xml")
         if not raw:
             raise MediaError("it holds no text of OpenDocument; save it again")
-        paragraphs = Paragraphs()
+        paragraphs = Paragraphs(page=1 if b"soft-page-break" in raw else 0 if b"<draw:page" in raw else None)
         _read_open(parse(raw), paragraphs)
         return Document(paragraphs.sections(), _about(archive.read("meta.xml")))
 
@@ -134,16 +136,12 @@ def _read_word(root: Element, headings: Set[str], paragraphs: Paragraphs) -> Non
     """Read the paragraphs of Word's or PowerPoint's XML."""
     words: list[str] = []
     is_heading = False
-    breaks = 0
     for is_start, element in _walk(root):
         _, name = name_of(element.tag)
         if name == "p":
             # One may stand in another, in a box: it ends what came before.
             (paragraphs.begin if is_heading else paragraphs.add)(joined(words))
             words, is_heading = [], False
-            if breaks:
-                paragraphs.turn((paragraphs.page or 1) + breaks)
-                breaks = 0
         elif not is_start:
             continue
         elif name == "t":
@@ -152,9 +150,10 @@ def _read_word(root: Element, headings: Set[str], paragraphs: Paragraphs) -> Non
             words.append("\t" if name == "tab" else "\n")
         elif name == "pStyle":
             is_heading = _value(element) in headings
-        elif name == "lastRenderedPageBreak":  # where Word last ended a page
-            breaks += bool(words) or paragraphs.page is not None
-            paragraphs.page = paragraphs.page or 1
+        elif name == "lastRenderedPageBreak":  # where Word last ended a page, also within a paragraph
+            paragraphs.add(joined(words))
+            words = []
+            paragraphs.turn((paragraphs.page or 0) + 1)
     paragraphs.add(joined(words))
 
 
@@ -174,7 +173,7 @@ def _read_open(root: Element, paragraphs: Paragraphs) -> None:
             spaces = int(count) if count.isdigit() and len(count) < 4 else 1
             words.append("\n" if name == "line-break" else " " * min(spaces, _MOST_SPACES))
         elif is_start and (name == "soft-page-break" or (name == "page" and space.endswith(":drawing:1.0"))):
-            paragraphs.turn((paragraphs.page or (1 if name == "soft-page-break" else 0)) + 1)
+            paragraphs.turn((paragraphs.page or 0) + 1)
         if depth:
             words.append((element.text if is_start else element.tail) or "")
     paragraphs.add(joined(words))

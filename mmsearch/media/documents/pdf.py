@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from bisect import bisect_right
 from contextlib import suppress
 from itertools import islice
@@ -16,7 +17,10 @@ from mmsearch.media.documents.document import Document, Section
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+_UNREADABLE = "not a PDF that can be read; save it again"
 _MOST_PAGES = 5_000
+_WALL_S = 30.0
+"""No more pages are begun after so long: the file as a whole has twice as long."""
 _SEEN_PAGES = 100
 """Pages of which the picture is kept, each up to half a megabyte."""
 _MOST_BOOKMARKS = 5_000
@@ -32,21 +36,23 @@ def read_pdf(file: BinaryIO, side: int) -> Document:
     """Read a PDF; `side` is the least width and height of the picture of a page, in pixels. Raises `MediaError`."""
     import pypdfium2  # loaded only where there is a PDF
 
+    began = time.monotonic()
     try:
         pdf = pypdfium2.PdfDocument(file)
         count = len(pdf)
     except pypdfium2.PdfiumError as error:
         locked = "password" in str(error).lower()
-        reason = (
-            "it is locked by a password; save it without" if locked else "not a PDF that can be read; save it again"
-        )
-        raise MediaError(reason) from None
+        raise MediaError("it is locked by a password; save it without" if locked else _UNREADABLE) from None
     try:
         headings = _headings(pdf)
         starts = [page for page, _ in headings]
         sections: list[Section] = []
         lost = 0
-        for number in range(min(count, _MOST_PAGES)):
+        most = min(count, _MOST_PAGES)
+        for number in range(most):
+            if time.monotonic() - began > _WALL_S:
+                most = number
+                break
             try:
                 words, picture = _page(pdf, number, side if number < _SEEN_PAGES else None)
             except pypdfium2.PdfiumError:
@@ -54,16 +60,16 @@ def read_pdf(file: BinaryIO, side: int) -> Document:
                 continue
             at = bisect_right(starts, number)
             sections.append(Section(words, headings[at - 1][1] if at else "", number + 1, picture))
-        return Document(tuple(sections), _about(pdf), _cut(count, lost))
+        return Document(tuple(sections), _about(pdf), _cut(count, most, lost))
     finally:
         pdf.close()
 
 
-def _cut(count: int, lost: int) -> str | None:
+def _cut(count: int, most: int, lost: int) -> str | None:
     if lost:
         return f"{lost:,} of its {count:,} pages are damaged; the others are kept"
-    if count > _MOST_PAGES:
-        return f"only the first {_MOST_PAGES:,} of its {count:,} pages are read; split it"
+    if most < count:
+        return f"only the first {most:,} of its {count:,} pages are read; split it"
     return None
 
 
@@ -116,6 +122,6 @@ def _date(written: str) -> object:
     found = _DATE.match(written)
     if found is None:
         return None
-    year, month, day, hour, minute, second, utc, hours, minutes = found.groups(default="00")
+    year, month, day, hour, minute, second, _, hours, minutes = found.groups(default="00")
     zone = "Z" if found[7] else f"{hours}:{minutes}" if found[8] else ""
     return metadata.date(f"{year}-{month}-{day} {hour}:{minute}:{second}{zone}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import BinaryIO
 
@@ -59,6 +60,4 @@ def _bounded(reader: Callable[[bytes], Document], most_bytes: int, file: BinaryI
     document = reader(raw[:most_bytes])
     if len(raw) <= most_bytes:
         return document
-    return Document(
-        document.sections, document.description, f"only its first {most_bytes // 2**20} MB are read; split it"
-    )
+    return replace(document, cut=f"only its first {most_bytes // 2**20} MB are read; split it")
