@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 CPU := .venv-cpu
 PIP_OPTIONS := --quiet --disable-pip-version-check $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 
-.PHONY: demo test light torture check bench constraints clean
+.PHONY: demo test light torture check docs bench constraints clean
 
 $(VENV)/installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
@@ -40,17 +40,25 @@ check: $(VENV)/installed  ## lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+$(VENV)/docs: $(VENV)/installed
+	$(BIN)/pip install $(PIP_OPTIONS) --editable '.[docs]'
+	touch $@
+
+docs: $(VENV)/docs  ## write the reference from the program, and build the site into site/
+	$(BIN)/python docs/make_reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 bench: $(VENV)/installed  ## measure speed and memory
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/memory.py
 
 constraints:  ## write down the versions of both environments, made anew from the newest ones
 	$(MAKE) clean
-	$(MAKE) CONSTRAINTS= $(VENV)/installed $(CPU)/pytest
+	$(MAKE) CONSTRAINTS= $(VENV)/docs $(CPU)/pytest
 	(echo "# The versions that the tests last passed with, made by 'make constraints': pip install -c constraints.txt 'mmsearch[cpu]'"; \
 	  for venv in $(VENV) $(CPU); do $$venv/bin/pip list --format=freeze --exclude-editable; done \
 	  | grep -v '^pip=' | sort -uf) > constraints.tmp
 	mv constraints.tmp constraints.txt
 
 clean:
-	rm -rf $(VENV) $(CPU) .demo
+	rm -rf $(VENV) $(CPU) .demo site

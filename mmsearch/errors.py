@@ -3,7 +3,8 @@
     MMSearchError
     ├── UsageError (ValueError)    the caller's: what was asked can't be done as asked
     │   ├── QueryError             a term, weight, filter or k makes no sense
-    │   └── WrongModelError        also a ModelError: no such model, or it doesn't take this
+    │   ├── WrongModelError        also a ModelError: no such model, or it doesn't take this
+    │   └── NoItemError            the library holds no item of this number
     ├── ModelError                 the model's: its files aren't those of a model that can be used
     │   ├── WrongModelError
     │   └── ModelUnavailableError  it isn't on this machine, or can't run here: no network, no driver, no package
@@ -44,6 +45,10 @@ class UsageError(MMSearchError, ValueError):
 
 class QueryError(UsageError):
     """A term, a weight, a filter or k makes no sense."""
+
+
+class NoItemError(UsageError):
+    """The library holds no item of this number."""
 
 
 class ModelError(MMSearchError):

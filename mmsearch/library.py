@@ -30,6 +30,7 @@ from mmsearch.types import (
     AdaptReport,
     Answer,
     Check,
+    Facets,
     Failure,
     Hit,
     IndexReport,
@@ -249,6 +250,22 @@ class Library:
         from mmsearch.holdings import read_details
 
         return read_details(self.seen().catalog, absolute(path))
+
+    def item(self, number: int) -> Item:
+        """Return the item of this number, which `Hit.id` and `Item.id` give. Raises `NoItemError`."""
+        from mmsearch.holdings import read_item
+
+        return read_item(self.seen().catalog, number)
+
+    def roots(self) -> list[bytes]:
+        """Return the files and folders that a run without paths refreshes, as bytes of absolute paths."""
+        return [root.path for root in self._catalog.roots()]
+
+    def facets(self) -> Facets:
+        """Return by what the contents can be told apart, with how many there are of each."""
+        from mmsearch.holdings import read_facets
+
+        return read_facets(self.seen().catalog)
 
     def vectors(self, view: str | View = View.VISUAL) -> tuple[Ids, Vectors]:
         """Return the vectors of a view, in the model's first space that has it: ids (n,) int64, and (n, dim) float32.

@@ -179,7 +179,8 @@ class Hit:
 
     `score` is higher-is-better and comparable within one answer only. `confidence` is in [0, 1], or None where the
     library is too small to be calibrated. `view` and `space` name the largest contributor to the score. `why` is there
-    where it was asked for. `page` (from 1) and `heading` say where a passage stands in its document.
+    where it was asked for. `id` names the item: see `Item`. `page` (from 1) and `heading` say where a passage stands in
+    its document.
     """
 
     rank: int
@@ -193,6 +194,7 @@ class Hit:
     text: str | None
     space: str
     why: Why | None = None
+    id: int | None = None
     page: int | None = None
     heading: str | None = None
 
@@ -228,6 +230,19 @@ class IndexStatus:
     kind: str
     count: int
     stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Facets:
+    """By what a library's contents can be told apart, and how many there are of each.
+
+    `years` are those in which they were taken, newest first; `cameras` are in order of use. Files that don't say when
+    or with what they were taken count in neither.
+    """
+
+    modalities: Mapping[Modality, int]
+    years: Mapping[str, int]
+    cameras: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

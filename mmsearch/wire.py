@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from mmsearch.metrics import Interval
-    from mmsearch.records import Details, FileFacts, Text
+    from mmsearch.records import Details, FileFacts, Item, Segment, Text
     from mmsearch.types import (
         AdaptReport,
         Answer,
         Check,
         Evaluation,
+        Facets,
         Failure,
         Gain,
         Hit,
@@ -43,6 +44,7 @@ def from_hit(hit: Hit) -> JsonObject:
         "end_s": hit.end_s,
         "text": hit.text,
         "space": hit.space,
+        "id": hit.id,
     }
     found |= _place(hit.page, hit.heading)
     return found if hit.why is None else found | {"why": _from_why(hit.why)}
@@ -62,6 +64,29 @@ def _from_why(why: Why) -> JsonObject:
             {"path": str(neighbour.path), "similarity": round(neighbour.similarity, 6)} for neighbour in why.neighbours
         ],
     }
+
+
+def from_item(item: Item) -> JsonObject:
+    """Return what the library holds of a file."""
+    return {
+        "id": item.id,
+        "path": str(item.path),
+        "modality": item.modality,
+        "texts": [from_text(text) for text in item.texts],
+        "facts": from_facts(item.facts),
+    }
+
+
+def from_segment(segment: Segment[None]) -> JsonObject:
+    """Return a segment with its texts."""
+    texts = [from_text(text) for text in segment.texts]
+    times = {"start_s": segment.start_s, "end_s": segment.end_s, "silent": segment.silent}
+    return {**times, **_place(segment.page, segment.heading), "texts": texts}
+
+
+def from_facets(facets: Facets) -> JsonObject:
+    """Return by what a library's contents can be told apart, with their counts."""
+    return {"modalities": dict(facets.modalities), "years": dict(facets.years), "cameras": dict(facets.cameras)}
 
 
 def from_index_report(report: IndexReport) -> JsonObject:
@@ -90,11 +115,7 @@ def from_details(details: Details) -> JsonObject:
         "paths": [str(path) for path in details.paths],
         "modality": item.modality if item else None,
         "facts": from_facts(item.facts) if item else {},
-        "segments": [
-            {"start_s": each.start_s, "end_s": each.end_s, "texts": [from_text(text) for text in each.texts]}
-            | _place(each.page, each.heading)
-            for each in details.segments
-        ],
+        "segments": [from_segment(segment) for segment in details.segments],
         "failure": from_failure(details.failure) if details.failure else None,
     }
 
@@ -105,10 +126,9 @@ def _place(page: int | None, heading: str | None) -> JsonObject:
 
 
 def from_facts(facts: FileFacts) -> JsonObject:
-    """Return those facts of a file that are known."""
+    """Return what a file says of itself; null where it doesn't."""
     found = {each.name: getattr(facts, each.name) for each in fields(facts)}
-    known = {name: value for name, value in found.items() if value is not None and value != ()}
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in known.items()}
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in found.items()}
 
 
 def from_text(text: Text) -> JsonObject:

@@ -15,6 +15,8 @@ from typing import Protocol
 
 import pytest
 
+pytest.register_assert_rewrite("support")  # what the makers assert fails with its values, as in a test module
+pytest_plugins = ["support.web_library"]
 REPOSITORY = Path(__file__).parents[1]
 
 # Set before anything reads them: no test looks for a model on a network, and none finds one that the user has.

@@ -16,6 +16,7 @@ from mmsearch import (
     MMSearchError,
     ModelError,
     ModelUnavailableError,
+    NoItemError,
     QueryError,
     Settings,
     TrainingError,
@@ -26,7 +27,7 @@ from mmsearch import (
 from mmsearch.catalog.opening import mapped_errors
 from mmsearch.errors import CacheFullError, CatalogFullError, unwritable
 
-THE_CALLERS = (UsageError, QueryError, WrongModelError)
+THE_CALLERS = (UsageError, QueryError, WrongModelError, NoItemError)
 
 
 def tree() -> set[type[MMSearchError]]:

@@ -95,6 +95,7 @@ def test_the_light_installation_does_the_main_job(
         (["index", ".", "--model", "ViT-B-32/openai"], "those of open_clip after: pip install 'mmsearch[torch]'"),
         (["index", ".", "--model", "hf-hub:some/model"], "needs torch; run: pip install 'mmsearch[torch]'"),
         (["index", ".", "--model", "mimi"], "no model here is called 'mimi' (did you mean mini?)"),
+        (["serve"], "the server needs uvicorn; run: pip install 'mmsearch[serve]'"),
         (["model", "pull", "standard"], "needs torch; run: pip install 'mmsearch[torch]'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

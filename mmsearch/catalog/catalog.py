@@ -15,7 +15,7 @@ from mmsearch.catalog.checksums import checked
 from mmsearch.catalog.copying import Copier
 from mmsearch.catalog.database import Database
 from mmsearch.catalog.embeddings import EmbeddingReader
-from mmsearch.catalog.facts import COLUMNS, facts_of
+from mmsearch.catalog.facts import COLUMNS, count_cameras, count_years, facts_of
 from mmsearch.catalog.profiles import ProfileKeeper, as_media_row, begin, count_media, media_rows
 from mmsearch.catalog.roots import (
     Root,
@@ -303,6 +303,11 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
         with self._read() as connection:
             counts = {modality: count for modality, count in connection.execute(query)}
         return {modality: counts.get(modality, 0) for modality in Modality}
+
+    def count_facts(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Return how many contents were taken in each year, newest first, and by each camera, the most used first."""
+        with self._read() as connection:
+            return count_years(connection), count_cameras(connection)
 
     def count_outdated(self, embedded_by: str) -> int:
         """Return how many files the profile hasn't embedded under this key: they can't be found until it has."""

@@ -8,7 +8,9 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from mmsearch.catalog.schema import file_facts
+from sqlalchemy import Connection, func, select
+
+from mmsearch.catalog.schema import file_facts, media
 from mmsearch.records import FACTS_VERSION, DatedBy, FileFacts
 
 NAMES = tuple(field.name for field in fields(FileFacts))
@@ -42,3 +44,21 @@ def _words(stored: str | None) -> tuple[str, ...]:
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise ValueError("a list of words is none")
     return tuple(words)
+
+
+def count_years(connection: Connection) -> dict[str, int]:
+    """Return how many contents were taken in each year, such as "2019", the newest year first."""
+    year = func.substr(file_facts.c.taken_at, 1, 4)
+    return _counted(connection, year, newest_first=True)
+
+
+def count_cameras(connection: Connection) -> dict[str, int]:
+    """Return how many contents each camera took, the most used camera first."""
+    return _counted(connection, file_facts.c.camera, newest_first=False)
+
+
+def _counted(connection: Connection, value: Any, *, newest_first: bool) -> dict[str, int]:  # noqa: ANN401  an SQL value
+    named = file_facts.c.content_id.in_(select(media.c.content_id))
+    query = select(value, func.count()).where(value.is_not(None), named).group_by(value)
+    query = query.order_by(value.desc()) if newest_first else query.order_by(func.count().desc(), value)
+    return {str(name): int(count) for name, count in connection.execute(query)}

@@ -280,7 +280,7 @@ def show(
     """Print all that is known of a file: its names, facts, segments and texts, and where each text comes from."""
     from mmsearch.cli.details import show_details  # no query pays for it
 
-    with Library(library, create=False) as opened:
+    with _open(library) as opened:
         show_details(opened.details(path), as_json=json)
 
 
@@ -310,6 +310,23 @@ def forget(
     """Take files out of the library. The files themselves stay."""
     with _open(library) as opened:
         say(f"{count(opened.forget(*paths), 'file')} forgotten")
+
+
+@app.command("serve")
+def serve_library(
+    library: LibraryOption = None,
+    host: Annotated[str, typer.Option(help="The address to listen at; another than this one demands a token.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="The port to listen at; 0 takes any free one.")] = 7700,
+    token: Annotated[
+        str | None, typer.Option(metavar="TEXT", envvar="MMSEARCH_TOKEN", help="What clients have to know.")
+    ] = None,
+) -> None:
+    """Serve the library to a browser and to programs, until Ctrl-C or SIGTERM."""
+    from mmsearch.cli.serving import serve
+
+    serve(library, host, port, token)
 
 
 @model_app.command("list")

@@ -1,4 +1,4 @@
-"""`mmsearch doctor`: checks everything that a library consists of, and mends what can be mended."""
+"""`mmsearch doctor`: checks every part of a library and repairs what can be repaired."""
 
 from mmsearch.doctor.examination import BEFORE_REPAIR, examine
 

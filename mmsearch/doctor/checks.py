@@ -17,26 +17,25 @@ from mmsearch.layout import ADAPTED, INDEXES
 from mmsearch.locking import write_lock
 from mmsearch.types import Check
 
-_LEAST_FREE_BYTES = 2**28
-_NAMED = 5
-"""How many names a line holds."""
-_LINKED_ON_PURPOSE = ("indexes", "adapted", "catalog.sqlite")
-"""What a user may link to another disk: see `mmsearch.layout`."""
+_MIN_FREE_BYTES = 2**28
+_NAMES_PER_LINE = 5
+_ALLOWED_LINKS = ("indexes", "adapted", "catalog.sqlite")
+"""Names that a user may link to another disk: see `mmsearch.layout`."""
 _KNOWN = re.compile(
     r"catalog\.sqlite(-wal|-shm|-journal)?|catalog\.seal|write\.lock|indexes|adapted|"
     rf"{re.escape(BEFORE_REPAIR)}(-wal)?"
 )
 _STRAYS = re.compile(r"\.catalog\.(seal|sqlite(\.before-repair)?)(-wal)?\.\d+(-wal|-shm)?")
-"""What a killed process leaves beside the catalog."""
+"""Temporary files that a killed process leaves next to the catalog."""
 _LAYOUT = Layout(_STRAYS)
 
 
 def check_folder(folder: Path) -> list[Check]:
-    """Check what lies in a library's folder, and whether it may be read and written."""
+    """Check the permissions of a library's folder, and look for links, leftovers and foreign files in it."""
     checks = [_permissions(folder)]
     links = [path.relative_to(folder) for path in _walk(folder) if path.is_symlink()]
-    links = [link for link in links if str(link) not in _LINKED_ON_PURPOSE]
-    detail = f"links: {_names(links)}; mmsearch follows none of them, so remove them" if links else "none in the way"
+    links = [link for link in links if str(link) not in _ALLOWED_LINKS]
+    detail = f"{_names(links)}; mmsearch follows none of these links, so remove them" if links else "none in the way"
     checks.append(Check("links", not links, detail))
     strays = [path.relative_to(folder) for path in strays_in(folder)]
     checks.append(Check("strays", not strays, f"left by a killed process: {_names(strays)}" if strays else "none"))
@@ -54,8 +53,8 @@ def _permissions(folder: Path) -> Check:
     if closed:
         return Check("permissions", False, f"can't be read: {_names(closed)}; make them readable")
     if not os.access(folder, os.W_OK):
-        return Check("permissions", True, "the folder can be read, and not be written: queries work, index doesn't")
-    return Check("permissions", True, "everything can be read, the folder can be written")
+        return Check("permissions", True, "the folder can be read but not written: queries work, indexing doesn't")
+    return Check("permissions", True, "everything can be read and the folder can be written")
 
 
 def _walk(folder: Path) -> Iterable[Path]:
@@ -64,88 +63,100 @@ def _walk(folder: Path) -> Iterable[Path]:
 
 
 def strays_in(folder: Path) -> list[Path]:
-    """Return the temporary files that killed processes have left, in the library's folder and below its indexes."""
-    found = [path for path in folder.iterdir() if _STRAYS.fullmatch(path.name) and path.is_file()]
-    for place, layout in _own_folders(folder):
-        found += temporary_files(place, place, layout)
-    return sorted(path for path in found if not path.is_symlink())
+    """Return the temporary files that killed processes left in the library's folder and in its subfolders."""
+    strays = [path for path in folder.iterdir() if _STRAYS.fullmatch(path.name) and path.is_file()]
+    for subfolder, layout in _own_folders(folder):
+        strays += temporary_files(subfolder, subfolder, layout)
+    return sorted(path for path in strays if not path.is_symlink())
 
 
 def remove_strays(folder: Path) -> None:
-    """Remove the temporary files that killed processes have left; the caller holds the lock."""
+    """Remove the temporary files that killed processes left. The caller holds the lock."""
     remove_own(folder, folder, _LAYOUT, lambda _: True)
-    for place, layout in _own_folders(folder):
-        remove_temporary(place, place, layout)
+    for subfolder, layout in _own_folders(folder):
+        remove_temporary(subfolder, subfolder, layout)
 
 
 def _own_folders(folder: Path) -> Iterator[tuple[Path, Layout]]:
-    """Yield the folders of indexes and adapted spaces of the library itself; one behind a link is left alone."""
-    for place, layout in ((folder / "indexes", INDEXES), (folder / "adapted", ADAPTED)):
-        if not is_link(place):
-            yield place, layout
+    """Yield the library's folders of indexes and adapted spaces. Linked ones are left out: others may share them."""
+    for subfolder, layout in ((folder / "indexes", INDEXES), (folder / "adapted", ADAPTED)):
+        if not is_link(subfolder):
+            yield subfolder, layout
 
 
 def check_disk(folder: Path, catalog: Path) -> Check:
-    """Check that there is room for another run."""
+    """Check that the disk has room for another index run."""
     free = shutil.disk_usage(folder).free
     size = catalog.stat().st_size if catalog.exists() else 0
-    enough = free >= max(_LEAST_FREE_BYTES, size // 4)
-    return Check("disk", enough, f"{free / 1e9:,.1f} GB free" + ("" if enough else "; free some for the next run"))
+    enough = free >= max(_MIN_FREE_BYTES, size // 4)
+    remedy = "" if enough else "; free more for the next index run"
+    return Check("disk", enough, f"{free / 1e9:,.1f} GB free{remedy}")
 
 
 def check_lock(folder: Path) -> Check:
-    """Say whether somebody is writing to the library at the moment."""
+    """Check whether another process is writing to the library."""
     if not os.access(folder, os.W_OK):
         return Check("lock", True, "nobody writes: the folder can't be written")
     try:
         with write_lock(folder, 0.0):
             return Check("lock", True, "nobody writes")
     except LockedError as error:
-        return Check("lock", True, f"{one_line(error)}; what is found may be what it has just changed")
+        return Check("lock", True, f"{one_line(error)}; faults may come from its unfinished changes")
     except LibraryError as error:
         return Check("lock", False, one_line(error))
 
 
 def check_schema(file: Path) -> Check:
-    """Check the tables and indexes of a catalog. A file that can't be read is reported by `check_rows`."""
+    """Check that a catalog has this version's tables and indexes. `check_rows` reports why one can't be read."""
     try:
         with reading(file) as connection:
             lines = shape_faults(connection)
     except CatalogError:
         return Check("schema", False, "it can't be read")
-    return Check("schema", not lines, _names(lines) if lines else "as this version makes it")
+    return Check("schema", not lines, _names(lines) if lines else "tables and indexes are complete")
 
 
 def check_rows(faults: Faults) -> list[Check]:
-    """Return the checks of a catalog's file, of its rows, of its vectors, and of what refers to another row."""
+    """Return the checks of a catalog's file, and of the checksums, vectors and references of its rows."""
     if faults.file:
         detail = f"{one_line(faults.file[0])}; 'mmsearch doctor --repair' saves the rows that can be read"
         return [Check("catalog", False, detail)]
-    rows = [f"{name} {len(keys):,}" for name, keys in faults.rows.items()]
-    if damaged := len(faults.contents):
-        rows.append(f"contents {damaged:,}")
-    rows += [f"{name} ({n:,} rows lost)" if n > 0 else f"{name} (other rows)" for name, n in faults.tallies.items()]
-    if faults.full_text:
-        rows.append("the full-text index")
-    sums = "not recorded yet: the next index run does" if faults.unrecorded else "every row is what was written"
-    refers = [f"{name} {len(ids):,}" for name, ids in faults.dangling.items()]
-    refers = [f"rows that refer to one that isn't there: {', '.join(refers)}"] if refers else []
-    if faults.unnamed:
-        refers.append(f"contents that no path names: {len(faults.unnamed):,}")
-    if faults.unmade:
-        refers.append(f"contents that no model has embedded: {len(faults.unmade):,}")
-    if faults.no_profile:
-        refers.append("no model answers")
-    vectors = f"not finite, not of norm 1 or of another length: {faults.bad_vectors:,}"
+    vectors = f"not finite, not of norm 1 or of the wrong length: {faults.bad_vectors:,}"
     return [
         Check("catalog", True, "its file is whole"),
-        Check("checksums", not rows, f"rows that aren't what was written: {', '.join(rows)}" if rows else sums),
+        _checksums(faults),
         Check("vectors", not faults.bad_vectors, vectors if faults.bad_vectors else "finite and of norm 1"),
-        Check("references", not refers, "; ".join(refers) if refers else "every row refers to one that is there"),
+        _references(faults),
     ]
+
+
+def _checksums(faults: Faults) -> Check:
+    damaged = [f"{name} {len(keys):,}" for name, keys in faults.rows.items()]
+    if contents := len(faults.contents):
+        damaged.append(f"contents {contents:,}")
+    damaged += [f"{name} ({n:,} rows lost)" if n > 0 else f"{name} (other rows)" for name, n in faults.tallies.items()]
+    if faults.full_text:
+        damaged.append("the full-text index")
+    if damaged:
+        return Check("checksums", False, f"rows that have changed since they were written: {', '.join(damaged)}")
+    unchanged = "every row is as it was written"
+    later = "not recorded yet; the next index run records them"
+    return Check("checksums", True, later if faults.unrecorded else unchanged)
+
+
+def _references(faults: Faults) -> Check:
+    dangling = [f"{name} {len(ids):,}" for name, ids in faults.dangling.items()]
+    problems = [f"rows that refer to a missing row: {', '.join(dangling)}"] if dangling else []
+    if faults.unnamed:
+        problems.append(f"contents that no path names: {len(faults.unnamed):,}")
+    if faults.unmade:
+        problems.append(f"contents that no model has embedded: {len(faults.unmade):,}")
+    if faults.no_profile:
+        problems.append("no model answers")
+    return Check("references", not problems, "; ".join(problems) if problems else "every row refers to an existing one")
 
 
 def _names(names: Iterable[object]) -> str:
     every = [str(name) for name in names]
-    more = f" and {len(every) - _NAMED:,} more" if len(every) > _NAMED else ""
-    return ", ".join(every[:_NAMED]) + more
+    more = f" and {len(every) - _NAMES_PER_LINE:,} more" if len(every) > _NAMES_PER_LINE else ""
+    return ", ".join(every[:_NAMES_PER_LINE]) + more

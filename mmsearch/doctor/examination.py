@@ -1,4 +1,4 @@
-"""Runs the checks of `mmsearch doctor` in their order, mends what they find, and checks again."""
+"""Runs the checks of `mmsearch doctor` in order, repairs the faults that they report, and checks again."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ Opener = Callable[[], AbstractContextManager[OpenLibrary]]
 def examine(
     folder: Path, open_library: Opener, *, repair: bool = False, settings: Settings | None = None
 ) -> list[Check]:
-    """Check everything that the library in a folder consists of, and with `repair` mend what can be mended.
+    """Check every part of the library in a folder; with `repair`, repair what can be repaired.
 
-    Without `repair` nothing is changed. Raises `NoLibraryError` where there is no catalog, and with `repair`
-    `LockedError` while another process writes.
+    Without `repair`, nothing is changed. Raises `NoLibraryError` if there is no catalog, and with `repair`
+    `LockedError` if another process is writing.
     """
     if not os.path.lexists(folder / CATALOG):
         raise NoLibraryError(f"there is no library in {folder}; make one with 'mmsearch index PATH --library {folder}'")
@@ -66,7 +66,7 @@ def _repaired(folder: Path, open_library: Opener, settings: Settings) -> list[Ch
         failed = _Repair(folder, open_library, settings).go({check.check for check in before if not check.ok})
         after = {check.check: check for check in _checks(folder, open_library, lock)}
     return [_compared(check, after.get(check.check), failed) for check in before] + [
-        check for name, check in after.items() if name not in {one.check for one in before}
+        check for name, check in after.items() if name not in {earlier.check for earlier in before}
     ]
 
 
@@ -91,24 +91,24 @@ def _checks(folder: Path, open_library: Opener, lock: Check | None = None) -> li
         return checks
     try:
         with open_library() as opened:
-            seen = opened.seen()
-            checks += [check_model(seen), check_adapted(seen, folder), check_indexes(seen), check_calibration(seen)]
-            checks += check_files(seen)
+            model = opened.seen()
+            checks += [check_model(model), check_adapted(model, folder), check_indexes(model), check_calibration(model)]
+            checks += check_files(model)
     except MMSearchError as error:
         checks.append(Check("model", False, one_line(error, 300)))
     return checks
 
 
 def _bring_up(file: Path) -> None:
-    """Bring a catalog of an older version up to date, as every other command does. Raises `CatalogError`."""
-    if not file.stat().st_size:  # SQLite would take it for a new one
+    """Migrate a catalog of an older version, as every other command does. Raises `CatalogError` if it is empty."""
+    if not file.stat().st_size:  # SQLite would create a new catalog in it
         raise CatalogError(f"{file} is empty")
-    with suppress(CatalogError):  # what is wrong with it is found by the checks
+    with suppress(CatalogError):  # the checks report what is wrong with it
         Catalog(file).close()
 
 
 class _Repair:
-    """Mends one library; the caller holds its lock."""
+    """Repairs one library. The caller holds its lock."""
 
     def __init__(self, folder: Path, open_library: Opener, settings: Settings) -> None:
         self._folder = folder
@@ -119,14 +119,14 @@ class _Repair:
         self._paths_lost = False
 
     def go(self, wrong: Collection[str]) -> str:
-        """Mend what is wrong, by the names of checks; return in a line why something can't be mended, "" if all is."""
+        """Repair what the failed checks named in `wrong` report. Return "", or in one line why a repair failed."""
         remove_strays(self._folder)
         try:
             with mapped_errors(self._file):
                 if not {"catalog", "schema", "checksums", "vectors", "references"}.isdisjoint(wrong):
-                    if is_link(self._file):  # it may be any database
+                    if is_link(self._file):  # its target may be any database
                         raise CatalogError(
-                            f"{self._file} is a link; what lies behind it is left alone; put the catalog itself there"
+                            f"{self._file} is a link, and its target isn't repaired; put the catalog itself there"
                         )
                     keep_copy(self._file)
                     self._mend_catalog()
@@ -155,28 +155,28 @@ class _Repair:
         finally:
             catalog.close()
 
-    def _mend_rest(self, seen: ModelView, wrong: Collection[str]) -> None:
-        self._embed_again(seen, "embedded" in wrong)
-        if "indexes" in wrong and seen.indexes.verify(seen.profile):
-            seen.indexes.discard(seen.profile)
-        seen.indexes.catch_up(seen.profile)
-        mend_calibration(seen)
+    def _mend_rest(self, model: ModelView, wrong: Collection[str]) -> None:
+        self._embed_again(model, "embedded" in wrong)
+        if "indexes" in wrong and model.indexes.verify(model.profile):
+            model.indexes.discard(model.profile)
+        model.indexes.catch_up(model.profile)
+        mend_calibration(model)
 
-    def _embed_again(self, seen: ModelView, outdated: bool) -> None:
-        """Embed what was damaged from its files again. Where paths were lost, all roots are indexed for them."""
-        # The reverse dependency: only the library, its doctor and training have it.
+    def _embed_again(self, model: ModelView, outdated: bool) -> None:
+        """Embed damaged contents from their files again. If paths were lost, all roots are indexed to find them."""
+        # The reverse dependency: only the library, its doctor and training import the indexer.
         from indexer import IndexOptions, Scope, fill_facts, remembered_scope, run
 
         again = frozenset(self._again)
         if outdated:
-            again |= {row.path for row in seen.catalog.lacking(seen.profile.key)}
-        if self._paths_lost and seen.catalog.roots():
-            scope = remembered_scope(seen.catalog)
-            run(seen.catalog, seen.profile, scope, self._settings, IndexOptions(skip=self._folder))
+            again |= {row.path for row in model.catalog.lacking(model.profile.key)}
+        if self._paths_lost and model.catalog.roots():
+            scope = remembered_scope(model.catalog)
+            run(model.catalog, model.profile, scope, self._settings, IndexOptions(skip=self._folder))
         if again:
-            run(seen.catalog, seen.profile, Scope(), self._settings, IndexOptions(again=again))
-        seen.catalog.drop_orphans()
-        fill_facts(seen.catalog, seen.profile.front_ends, self._settings, None, lambda: False)
+            run(model.catalog, model.profile, Scope(), self._settings, IndexOptions(again=again))
+        model.catalog.drop_orphans()
+        fill_facts(model.catalog, model.profile.front_ends, self._settings, None, lambda: False)
 
 
 __all__ = ["BEFORE_REPAIR", "examine"]

@@ -1,4 +1,4 @@
-"""How well a library answers: from the ranks of what is relevant to recall, MRR, nDCG and mAP, with their intervals."""
+"""Computes recall, MRR, nDCG and mAP of a library, with intervals, from the ranks of relevant contents."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ INDEX_RECALL = f"index_recall@{_DEPTH}"
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What became of one query: its ranking, that without re-ranking, and the index's share of the ten best."""
+    """The result of one query: its ranking, that without re-ranking, and the recall of the index's ten best."""
 
     direction: str
     ranking: Ranking
@@ -44,75 +44,79 @@ def evaluate(
     exact: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> list[Evaluation]:
-    """Ask a library every query and return an `Evaluation` for each direction, in the order they are first asked.
+    """Run every judged query and return an `Evaluation` for each direction, in the order of their first queries.
 
-    Every content is ranked, nothing is cut; a queried file is left out unless it is relevant. What is relevant is
-    found under any path of its content. `rerank` True measures re-ranking, and what it adds; None is the library's
-    default. `exact` also compares the index with every vector there is, as "index_recall@10". What a query reads stays
-    in memory for the next. Raises `UsageError`, `LibraryError` where the library changes meanwhile, and naming the
-    line, what a query raises.
+    Every content is ranked and nothing is cut; the query's own file is left out unless it is relevant. A relevant path
+    stands for its content under any name. `rerank` True measures re-ranking and the difference it makes; None is the
+    library's default. `exact` also compares the index with an exhaustive search, as "index_recall@10". The catalog is
+    read into memory once for all queries. Raises `UsageError` if there is nothing to measure, `LibraryError` if the
+    library changes meanwhile, and the errors of a query, which name its line.
     """
-    seen = library.seen()
-    held = HeldCatalog(seen.catalog)
+    model = library.seen()
+    held = HeldCatalog(model.catalog)
     contents = held.contents()
     if not contents or not judged:
         raise UsageError(
-            "there is nothing to ask" if contents else f"{library.folder} is empty; run 'mmsearch index PATH' first"
+            "there is no query" if contents else f"{library.folder} is empty; run 'mmsearch index PATH' first"
         )
-    engine = seen.engine.over(held)
-    against = seen.engine.over(held, seen.indexes.exact()) if exact else None
-    bench = _Bench(engine, against, held, contents, _find(judged, held, contents), rerank, Counter(contents.values()))
+    engine = model.engine.over(held)
+    reference = model.engine.over(held, model.indexes.exact()) if exact else None
+    known = _known_contents(judged, held, contents)
+    bench = _Bench(engine, reference, held, contents, known, rerank, Counter(contents.values()))
     outcomes: dict[str, list[_Outcome]] = {}
-    for n, one in enumerate(judged, 1):
+    for n, query in enumerate(judged, 1):
         try:
-            outcome = bench.ask(one)
+            outcome = bench.ask(query)
         except (MediaError, QueryError) as error:
-            error.locate(one.where)
+            error.locate(query.where)
             raise
         outcomes.setdefault(outcome.direction, []).append(outcome)
         if progress is not None:
             progress(Progress(n, len(judged), 0, ""))
-    if library.seen() is not seen or seen.catalog.revision != held.revision:
+    if library.seen() is not model or model.catalog.revision != held.revision:
         raise LibraryError(f"{library.folder} changed while it was measured; run this again when nothing writes to it")
     return [_summarise(direction, several) for direction, several in outcomes.items()]
 
 
-def _find(judged: Iterable[Judged], held: HeldCatalog, contents: Container[int]) -> Mapping[bytes, int]:
-    """Return the content of each relevant path: by its name, or as a copy of what the library holds; say what isn't."""
-    paths = list(dict.fromkeys(path for one in judged for path in one.relevant))
-    found = {path: row.content_id for path, row in held.media_at(paths).items()}
+def _known_contents(judged: Iterable[Judged], held: HeldCatalog, contents: Container[int]) -> Mapping[bytes, int]:
+    """Return the content of each relevant path, known by its name or as a copy; log a warning for unknown paths."""
+    paths = list(dict.fromkeys(path for query in judged for path in query.relevant))
+    known = {path: row.content_id for path, row in held.media_at(paths).items()}
     for path in paths:
-        if path not in found and (content := _content_like(path, held)) in contents:
-            found[path] = content
-    missing = [path for path in paths if path not in found]
+        if path not in known and (content := _content_like(path, held)) in contents:
+            known[path] = content
+    missing = [path for path in paths if path not in known]
     if missing:
-        said = "1 relevant path isn't" if len(missing) == 1 else f"{len(missing):,} relevant paths aren't"
-        _log.warning("%s in the library, and never found; the first: %s", said, os.fsdecode(missing[0]))
-    return found
+        count = "1 relevant path isn't" if len(missing) == 1 else f"{len(missing):,} relevant paths aren't"
+        _log.warning("%s in the library, and never found; the first: %s", count, os.fsdecode(missing[0]))
+    return known
 
 
 def _content_like(path: bytes, held: HeldCatalog) -> int:
     try:
-        return content_like(path, held) or 0  # which is nobody's id
-    except (MediaError, OSError):  # it is gone, or can't be read
+        return content_like(path, held) or 0  # no content has the id 0
+    except (MediaError, OSError):  # the file is gone or unreadable
         return 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Bench:
-    """Asks queries of one library as it is."""
+    """Runs judged queries on one state of a library.
+
+    `exact` searches exhaustively, None where the index isn't measured. `known` are the contents of relevant paths.
+    """
 
     engine: Engine
     exact: Engine | None
     held: HeldCatalog
     contents: Mapping[int, Modality]
-    found: Mapping[bytes, int]
+    known: Mapping[bytes, int]
     rerank: bool | None
     counts: Mapping[Modality, int]
 
     def ask(self, judged: Judged) -> _Outcome:
         own = self._own(judged.query)
-        relevant = {self.found.get(path, path) for path in judged.relevant}
+        relevant = {self.known.get(path, path) for path in judged.relevant}
         left_out = own.keys() - relevant
         wanted = judged.query.modalities or frozenset(Modality)
         among = sum(self.counts.get(modality, 0) for modality in wanted)
@@ -132,7 +136,7 @@ class _Bench:
         )
 
     def _own(self, query: Query) -> dict[int, Modality]:
-        """Return the contents that the file which asks is: under its name, and as it is now."""
+        """Return the contents of a query's file: those known by its path, and those equal to it now."""
         (term,) = query.terms
         if not isinstance(term.item, Path):
             return {}
@@ -141,16 +145,16 @@ class _Bench:
         return {content: self.contents[content] for content in own if content in self.contents}
 
     def _index_recall(self, query: Query, left_out: Iterable[int]) -> float | None:
-        """Return the share of the ten best by exact search that the ten best by the index hold."""
+        """Return the share of the exhaustive search's ten best that are among the index's ten best."""
         if self.exact is None:
             return None
         skipped = set(left_out)
-        few = replace(query, k=_DEPTH + len(skipped))
-        true, got = (
-            [content for content in engine.rank(few) if content not in skipped][:_DEPTH]
+        shallow = replace(query, k=_DEPTH + len(skipped))
+        expected, returned = (
+            [content for content in engine.rank(shallow) if content not in skipped][:_DEPTH]
             for engine in (self.exact, self.engine)
         )
-        return len(set(true) & set(got)) / len(true) if true else 1.0
+        return len(set(expected) & set(returned)) / len(expected) if expected else 1.0
 
 
 def _summarise(direction: str, outcomes: Sequence[_Outcome]) -> Evaluation:
@@ -162,7 +166,8 @@ def _summarise(direction: str, outcomes: Sequence[_Outcome]) -> Evaluation:
         values = np.asarray([metric(outcome.ranking) for outcome in outcomes])
         metrics[name] = bootstrap(values, statistic)
         if plain:
-            difference[name] = paired_bootstrap(values, np.asarray([metric(one) for one in plain]), statistic)
+            without = np.asarray([metric(ranking) for ranking in plain])
+            difference[name] = paired_bootstrap(values, without, statistic)
     shares = [outcome.index_recall for outcome in outcomes if outcome.index_recall is not None]
     if shares:
         metrics[INDEX_RECALL] = bootstrap(np.asarray(shares))

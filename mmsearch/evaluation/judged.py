@@ -1,10 +1,10 @@
-"""Judged queries, one JSON object a line: what is asked, and which files answer it.
+"""Judged queries, one JSON object a line: a query and the files that are relevant to it.
 
     {"query": "red car", "relevant": ["cars/red.jpg"], "in": ["image"]}
     {"query": {"path": "bark.wav"}, "relevant": ["dog.mp4", "dog.jpg"]}
 
-Paths are relative to the file that they stand in. `in` filters the modality of what answers, `views` the side by which
-it may be found (`visual`, `audio`, `text`); other keys are left alone.
+Paths are relative to the file that contains them. `in` restricts the modality of hits, `views` the views that are
+searched (`visual`, `audio`, `text`). Other keys are ignored.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from mmsearch.types import Modality, Term, View
 
 Name = TypeVar("Name", bound=StrEnum)
 
-_MOST_BYTES = 2**28
+_MAX_BYTES = 2**28
 _EXAMPLE = '{"query": "red car", "relevant": ["car.jpg"]}'
 _OWN_VIEWS = {
     Modality.IMAGE: (View.VISUAL,),
     Modality.AUDIO: (View.AUDIO,),
     Modality.VIDEO: (View.AUDIO, View.VISUAL),
 }
-"""What of a content is its own, and not written beside or in it."""
+"""The views of a content that its captions don't belong to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +50,20 @@ class Judged:
 
 
 def read_judged(file: str | Path) -> list[Judged]:
-    """Return the judged queries of a file, in its order.
+    """Return the judged queries of a file, in their order.
 
-    Raises `UsageError`, naming file and line, for the first line that isn't one, and where there is none at all.
+    Raises `UsageError`, which names file and line, for the first invalid line, and if there is no query at all.
     """
     path = expand(file)
     if not path.exists():
         raise UsageError(f"{file}: there is no such file; write one, or let --synthesize do it")
     try:
         with open_regular(os.fsencode(path)) as opened:
-            raw = opened.read(_MOST_BYTES + 1)
+            raw = opened.read(_MAX_BYTES + 1)
     except (MediaError, OSError) as error:
         raise UsageError(f"{file}: {one_line(error)}; name a file of lines such as {_EXAMPLE}") from error
-    if len(raw) > _MOST_BYTES:
-        raise UsageError(f"{file}: it holds more than {_MOST_BYTES // 2**20} MB; split it")
+    if len(raw) > _MAX_BYTES:
+        raise UsageError(f"{file}: it holds more than {_MAX_BYTES // 2**20} MB; split it")
     folder = os.path.dirname(os.path.abspath(os.fsencode(path)))  # noqa: PTH100, PTH120  paths are bytes here
     lines = raw.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     judged = [_read(line, folder, f"{file}, line {n}") for n, line in enumerate(lines, 1) if line.strip()]
@@ -86,7 +86,7 @@ def _read(line: bytes, folder: bytes, where: str) -> Judged:
     if not isinstance(relevant, list) or not relevant:
         raise UsageError(f'{where}: nothing is relevant; add "relevant" with a list of one path or more')
     paths = tuple(dict.fromkeys(_path(name, folder, where) for name in relevant))
-    item, modality = _asked(fields.get("query"), folder, where)
+    item, modality = _item(fields.get("query"), folder, where)
     modalities = _names(fields, "in", Modality, where)
     views = _names(fields, "views", View, where)
     try:
@@ -95,8 +95,8 @@ def _read(line: bytes, folder: bytes, where: str) -> Judged:
         raise UsageError(f"{where}: {error}") from error
 
 
-def _asked(query: Any, folder: bytes, where: str) -> tuple[str | Path, Modality]:  # noqa: ANN401  of JSON
-    """Return the text or the file that asks, and its modality."""
+def _item(query: Any, folder: bytes, where: str) -> tuple[str | Path, Modality]:  # noqa: ANN401  of JSON
+    """Return the text or the file of a query, and its modality."""
     if isinstance(query, str):
         return query, Modality.TEXT
     if not isinstance(query, dict) or "path" not in query:
@@ -116,7 +116,7 @@ def _asked(query: Any, folder: bytes, where: str) -> tuple[str | Path, Modality]
 
 
 def _path(name: Any, folder: bytes, where: str) -> bytes:  # noqa: ANN401  of JSON
-    """Return the absolute path that a name in the file stands for."""
+    """Return the absolute path of a name in the file of judged queries."""
     if not isinstance(name, str) or not name or "\0" in name:
         raise UsageError(f"{where}: {json.dumps(name)[:80]} is no path; write the name of a file")
     try:
@@ -141,11 +141,11 @@ def _names(fields: dict[str, Any], key: str, kinds: type[Name], where: str) -> f
 
 
 def write_captions(library: OpenLibrary, file: str | Path) -> int:
-    """Write judged queries made of what is written beside and in the library's own files; return how many lines.
+    """Write judged queries made from the captions of the library's own files; return the number of lines.
 
-    The first passage asks for each content that it describes, by its first path: one line for all contents of a
-    modality that say the same. Words never answer these queries, for they are the query. Raises `UsageError` where
-    the file exists or nothing is described.
+    The first passage of a content's captions is a query for that content; contents of one modality with the same
+    passage share a line. The text view is not searched, since it holds the query itself. Raises `UsageError` if the
+    file exists or no content has a caption.
     """
     path = expand(file)
     if os.path.lexists(path):
@@ -166,7 +166,7 @@ def write_captions(library: OpenLibrary, file: str | Path) -> int:
         )
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines.values())
     try:
-        # What isn't UTF-8 in a name is half of a surrogate pair here, and then written as JSON escapes it.
+        # Bytes of a name that aren't UTF-8 are lone surrogates here; they are written as JSON escapes.
         write_whole(path, text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise unwritable(error, f"{file} can't be written: {error.strerror or error}; name another") from error

@@ -1,6 +1,15 @@
 """Files → payloads: which files are media, and how each kind is decoded."""
 
-from mmsearch.media.decode import DECODER_VERSION, Decoded, DecodeOptions, decode, facts_of, open_regular, still
+from mmsearch.media.decode import (
+    DECODER_VERSION,
+    Decoded,
+    DecodeOptions,
+    clip_of,
+    decode,
+    facts_of,
+    open_regular,
+    still,
+)
 from mmsearch.media.digest import content_digest, digest_of_bytes, find_sidecars
 from mmsearch.media.kinds import EXTENSIONS, HEAD_BYTES, by_name, name_for, resolve
 from mmsearch.media.sidecar import Sidecars
@@ -14,6 +23,7 @@ __all__ = [
     "Decoded",
     "Sidecars",
     "by_name",
+    "clip_of",
     "content_digest",
     "decode",
     "digest_of_bytes",

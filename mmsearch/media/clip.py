@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from mmsearch.errors import MediaError
 from mmsearch.media.chains import SoundChain, open_sound
+from mmsearch.media.container import tags_of
 from mmsearch.media.container_metadata import describe_tags
-from mmsearch.media.containers import tags_of
 from mmsearch.media.description import Description
 from mmsearch.media.frames import Block, Frame, picture_of
 from mmsearch.media.shots import MAX_SHOT_S, MIN_SHOT_S, STANDS_S, ShotCutter

@@ -28,6 +28,7 @@ from mmsearch.settings import Limits
 from mmsearch.types import Failure, Modality, Stage, View
 
 if TYPE_CHECKING:
+    from mmsearch.media.cut import Clip
     from mmsearch.records import Payloads
     from mmsearch.types import Payload
 
@@ -133,6 +134,20 @@ def still(path: bytes, options: DecodeOptions, at_s: float) -> Decoded:
     if picture is None:
         raise MediaError("there is nothing to see in it")
     return Decoded(kind or Modality.VIDEO, (Segment({View.VISUAL: (picture,)}, at_s, at_s),))
+
+
+def clip_of(path: bytes, start_s: float, end_s: float) -> Clip:
+    """Cut a moment out of a sound or video. Raises `MediaError`."""
+    from mmsearch.media.cut import cut
+
+    try:
+        with open_regular(path) as file:
+            if kinds.resolve(path, file.read(kinds.HEAD_BYTES)) not in (Modality.AUDIO, Modality.VIDEO):
+                raise MediaError("it has no moments: only sounds and videos have")
+            file.seek(0)
+            return cut(file, start_s, end_s)
+    except OSError as error:
+        raise ReadError(f"can't be read: {why(error, 'check the disk')}") from error
 
 
 def facts_of(path: bytes, sidecars: Sequence[bytes], limits: Limits) -> Decoded:

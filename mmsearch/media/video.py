@@ -24,8 +24,8 @@ from mmsearch import memory
 from mmsearch.errors import MediaError
 from mmsearch.media import metadata
 from mmsearch.media.boxes import breaks_off
+from mmsearch.media.container import open_container, reason, tags_in
 from mmsearch.media.container_metadata import describe_tags
-from mmsearch.media.containers import open_container, reason, tags_in
 from mmsearch.media.description import Description
 from mmsearch.media.frames import Block, Frame, picture_of, samples_of, thumb_of, words_of
 from mmsearch.media.shots import Thumb

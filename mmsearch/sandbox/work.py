@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from mmsearch.errors import ReadError, one_line, why
 from mmsearch.files import mtime_ns
-from mmsearch.media import DecodeOptions, decode, facts_of, still
+from mmsearch.media import DecodeOptions, clip_of, decode, facts_of, still
 from mmsearch.records import FileFacts, Segment
 from mmsearch.settings import Limits
 from mmsearch.spaces.base import FrontEnd, Prepared, decoding_needs
 from mmsearch.types import Failure, Modality, View
 
 if TYPE_CHECKING:
+    from mmsearch.media.cut import Clip
     from mmsearch.records import Payloads
 
 _DECODERS = {Modality.IMAGE: ("image",), Modality.AUDIO: ("clip", "sound"), Modality.VIDEO: ("clip", "video")}
@@ -34,7 +35,8 @@ class Request:
     """A file to decode, or the part of a long one from a second on: its path and its sidecars', as bytes.
 
     With `only_facts`, nothing is read but what the file says of itself. With `still_s`, only what is to be seen at that
-    second is decoded: a frame of a video, or a picture.
+    second is decoded: a frame of a video, or a picture. With `cut_s`, a moment of a sound or video, from one second to
+    another, becomes a file of its own.
 
     `joins` makes one segment of a long stretch in which nothing happens: see `DecodeOptions`. `stamp` is its size in
     bytes and its mtime in ns where the caller relies on them: a file that differs afterwards was changed while it was
@@ -47,6 +49,7 @@ class Request:
     joins: bool = True
     stamp: tuple[int, int] | None = None
     still_s: float | None = None
+    cut_s: tuple[float, float] | None = None
     only_facts: bool = False
 
 
@@ -63,12 +66,14 @@ class PreparedContent:
     resume_s: float | None = None
     seconds: float = 0.0
     facts: FileFacts | None = None
+    clip: Clip | None = None
 
     @property
     def bytes(self) -> int:
         """How much memory it takes until it is encoded."""
         views = (inputs for segment in self.segments for inputs in segment.views.values())
-        return sum(p.nbytes for inputs in views for prepared in inputs.values() for p in prepared)
+        prepared = sum(p.nbytes for inputs in views for prepared in inputs.values() for p in prepared)
+        return prepared + (len(self.clip.content) if self.clip is not None else 0)
 
 
 class Work:
@@ -83,6 +88,9 @@ class Work:
         """Decode a file. Raises `MediaError`, `ReadError`, `MemoryError`, and whatever a decoder lets through."""
         began = time.monotonic()
         options = replace(self._options, joins=request.joins)
+        if request.cut_s is not None:
+            clip = clip_of(request.path, *request.cut_s)
+            return PreparedContent(Modality.VIDEO, (), (), seconds=time.monotonic() - began, clip=clip)
         if request.still_s is not None:
             decoded = still(request.path, options, request.still_s)
         elif request.only_facts:

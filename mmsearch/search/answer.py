@@ -89,6 +89,7 @@ def _hit(
         text=next((text.words for text in texts.get(row.id, ())), None),
         space=route.space.name,
         why=_why(ranking, i, confidence) if explain else None,
+        id=row.content_id,
         page=row.page,
         heading=row.heading,
     )

@@ -1,4 +1,4 @@
-"""What a vector index is: exact inner-product search over ids, with filters as bitmaps."""
+"""The protocol of a vector index: exact inner-product search over ids, with filters as bitmaps."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 Ids = NDArray[np.int64]
 Codes = NDArray[np.float16]
 Fetch = Callable[[Ids], tuple[Ids, NDArray[np.float32]]]
-"""Sorted ids → those that exist, and their vectors (n, dim) float32."""
+"""Takes sorted ids; returns those that exist and their vectors (n, dim) float32."""
 Bitmap = NDArray[np.uint8]
-"""Bit i (of byte i // 8, least significant first) says whether id i may be found; ids beyond its end may not."""
+"""Bit i (of byte i // 8, least significant first) is set if id i may be returned; ids beyond its end may not."""
 
 
 MOST_ID = 2**32
@@ -27,15 +27,15 @@ class VectorIndex(Protocol):
 
     @property
     def count(self) -> int:
-        """How many vectors can be found."""
+        """Number of vectors that a search can return."""
         ...
 
     def ids(self) -> NDArray[np.int64]:
-        """Return the ids of the vectors that can be found, sorted."""
+        """Return the sorted ids of the vectors that a search can return."""
         ...
 
     def is_intact(self) -> bool:
-        """Return whether it can still be searched: no other program has changed the files behind it."""
+        """Return whether the index can still be searched: no other program has changed its files."""
         ...
 
     def search(
@@ -43,8 +43,8 @@ class VectorIndex(Protocol):
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return the k best of each query: scores (q, k) float32, best first, and their ids (q, k) int64.
 
-        Exact over float16 codes, with or without a filter. Where fewer than k can be found, rows end in −inf and −1.
-        Queries (q, dim) need not be normalised.
+        The search is exact over float16 codes, with or without a filter. If fewer than k vectors are allowed, rows end
+        in −inf and −1. Queries (q, dim) need not be normalised.
         """
         ...
 
@@ -60,9 +60,9 @@ def bitmap(ids: NDArray[np.int64]) -> Bitmap:
 
 
 def finite_codes(ids: Ids, vectors: NDArray[np.float32]) -> tuple[Ids, Codes]:
-    """Return float16 codes (n, dim) of vectors, and their ids, without those that aren't finite in float16.
+    """Return ids and float16 codes (n, dim) of vectors.
 
-    Nothing can be compared with them.
+    Vectors that aren't finite in float16 are left out: their scores would be NaN.
     """
     with np.errstate(over="ignore"):
         codes = np.asarray(vectors).astype("<f2")
@@ -73,7 +73,7 @@ def finite_codes(ids: Ids, vectors: NDArray[np.float32]) -> tuple[Ids, Codes]:
 def top_k(scores: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return the k best columns of each row, best first (equal scores by id), padded with −inf and −1.
 
-    `ids` are those of the columns, (n,), or of every single score, (q, n); scores of −inf are no result.
+    `ids` has one id per column, (n,), or one per score, (q, n). Scores of −inf are not returned.
     """
     ids = np.where(np.isneginf(scores), -1, np.broadcast_to(ids, scores.shape))
     order = np.lexsort((ids, -scores), axis=1)[:, :k]

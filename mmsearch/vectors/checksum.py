@@ -1,4 +1,4 @@
-"""A checksum fast enough to be taken of a whole index whenever one is opened."""
+"""A checksum that is fast enough to check a whole index each time it is opened."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import numpy as np
 
 BLOCK = 2**22
 _WORDS = 4093
-"""A prime, so that no two sectors of a block that change places are added into the same sums."""
-_SHARED_BYTES = 2**26
-"""From so many bytes on, several threads share the work."""
-_MOST_THREADS = 4
+"""64-bit words in a row. It is prime, so that swapping two disk sectors of a block changes the sums."""
+_PARALLEL_BYTES = 2**26
+"""One thread is used for each of so many bytes: below that, starting threads costs more than it saves."""
+_MAX_THREADS = 4
 
 
 def checksum(*parts: bytes | memoryview) -> int:
-    """Return the checksum of some parts of a file, which have to be cut in the same way whenever it is taken.
+    """Return the checksum of a file that is passed in parts; it depends on where the parts are cut.
 
-    Each part is cut into blocks of 4 MiB. Of each of them, rows of 4,093 words of 64 bits are added up, and a CRC-32 is
-    taken of the sums and of the words that filled no row; the checksum is the CRC-32 of those. A changed byte changes
-    the sum of its column, unless another change in the same column makes up for it exactly. All this takes a third of
-    the time of a CRC-32 of every byte, and less where several threads share it.
+    Each part is split into blocks of 4 MiB, and each block into rows of 4,093 words of 64 bits. The rows of a block are
+    added up column by column. A block's checksum is the CRC-32 of these sums and of the words after the last full row;
+    the result is the CRC-32 of all blocks' checksums. A changed byte changes the sum of its column, unless a second
+    change in the same column cancels it exactly. This takes a third of the time of a plain CRC-32, less with threads.
     """
     blocks = list(_blocks(parts))
-    threads = min(_MOST_THREADS, os.cpu_count() or 1, len(blocks) * BLOCK // _SHARED_BYTES)
+    threads = min(_MAX_THREADS, os.cpu_count() or 1, len(blocks) * BLOCK // _PARALLEL_BYTES)
     if threads > 1:
-        from concurrent.futures import ThreadPoolExecutor  # small indexes are opened sooner without
+        from concurrent.futures import ThreadPoolExecutor  # small indexes open faster without this import
 
         with ThreadPoolExecutor(threads) as pool:
             checks = list(pool.map(block_checksum, blocks))
@@ -45,7 +45,7 @@ def block_checksum(block: bytes | memoryview) -> int:
 
 
 def combined(checks: Iterable[int]) -> int:
-    """Return the checksum of all blocks together."""
+    """Return the checksum of a file from those of its blocks, in their order."""
     return zlib.crc32(np.fromiter(checks, "<u4").tobytes())
 
 

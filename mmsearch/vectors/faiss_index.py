@@ -31,17 +31,17 @@ def load_faiss() -> Any:  # noqa: ANN401  faiss has no types
 
 
 class FaissIndex:
-    """Generations of one index, less the deleted ids. Nothing here ever changes a mapped index: FAISS would abort."""
+    """The generations of one index without its deleted ids. A mapped index is never changed: FAISS would abort."""
 
     def __init__(self, dim: int, generations: Sequence[Generation], deleted: NDArray[np.int64]) -> None:
-        """Take generations that have no id in common, and deleted ids that each stand in one of them."""
+        """Build the index from generations that share no id, and deleted ids that are each in one of them."""
         self.dim = dim
         self._generations = list(generations)
         self._deleted = deleted
 
     @property
     def generations(self) -> tuple[Generation, ...]:
-        """What it consists of, the vectors of deleted ids among it."""
+        """The generations, which still contain the vectors of deleted ids."""
         return tuple(self._generations)
 
     @cached_property
@@ -55,31 +55,31 @@ class FaissIndex:
 
     @property
     def count(self) -> int:
-        """How many vectors can be found."""
+        """Number of vectors that a search can return."""
         return sum(len(generation.ids) for generation in self._generations) - len(self._deleted)
 
     def ids(self) -> NDArray[np.int64]:
-        """Return the ids of the vectors that can be found, sorted."""
+        """Return the sorted ids of the vectors that a search can return."""
         return self._ids
 
     def is_intact(self) -> bool:
-        """Return whether the files behind it are as they were when they were checked."""
+        """Return whether the index's files are unchanged since they were checked."""
         return all(generation.is_intact() for generation in self._generations)
 
     def vectors(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the vectors of ids that can be found, (n, dim) float32, as their codes have them."""
+        """Return the vectors of ids in the index, (n, dim) float32, as decoded from their float16 codes."""
         self._refuse_changed()
         out = np.zeros((len(ids), self.dim), np.float32)
         for generation in self._generations:
             known = generation.ids
             at = np.minimum(np.searchsorted(known, ids), len(known) - 1)
-            mine = np.flatnonzero(known[at] == ids)
-            if len(mine):
-                out[mine] = load_faiss().downcast_index(generation.index.index).reconstruct_batch(at[mine])
+            rows = np.flatnonzero(known[at] == ids)
+            if len(rows):
+                out[rows] = load_faiss().downcast_index(generation.index.index).reconstruct_batch(at[rows])
         return out
 
     def _refuse_changed(self) -> None:
-        """Raise `DamagedIndexError` where a file is shorter than it was: reading its end would kill the process."""
+        """Raise `DamagedIndexError` if a file has changed: reading beyond its new end would kill the process."""
         if not self.is_intact():
             raise DamagedIndexError("another program has changed an index while it was open; run the same query again")
 
@@ -98,32 +98,32 @@ class FaissIndex:
             selector = faiss.IDSelectorBitmap(bits)  # a bitmap: 6 times faster than a batch of ids at half of 200k
             parameters = faiss.SearchParameters(sel=selector)
         threads = faiss.omp_get_max_threads()
-        # FAISS gives each query a thread, and one query a team all the same: on two cores, a team that waits takes
-        # NumPy's threads 20 ms where searching takes 0.2.
+        # FAISS gives each query one thread, but starts a full team even for a single query. On two cores, the waiting
+        # team delays NumPy's threads by 20 ms, while the search itself takes 0.2 ms.
         faiss.omp_set_num_threads(max(1, min(threads, len(rows))))
         try:
-            found = [
+            results = [
                 generation.index.search(rows, min(k, len(generation.ids)), params=parameters)
                 for generation in self._generations
                 if len(generation.ids)
             ]
         finally:
             faiss.omp_set_num_threads(threads)
-        scores = np.concatenate([np.empty((len(rows), 0), np.float32), *(part[0] for part in found)], axis=1)
-        ids = np.concatenate([np.empty((len(rows), 0), np.int64), *(part[1] for part in found)], axis=1)
-        # FAISS pads with id −1 and the lowest float there is.
+        scores = np.concatenate([np.empty((len(rows), 0), np.float32), *(result[0] for result in results)], axis=1)
+        ids = np.concatenate([np.empty((len(rows), 0), np.int64), *(result[1] for result in results)], axis=1)
+        # FAISS pads with id −1 and the lowest finite float.
         return top_k(np.where(ids < 0, -np.inf, scores).astype(np.float32), ids, k)
 
 
-def _intersect(one: Bitmap | None, other: Bitmap | None) -> Bitmap | None:
-    if one is None or other is None:
-        return other if one is None else one
-    size = min(len(one), len(other))
-    return one[:size] & other[:size]
+def _intersect(first: Bitmap | None, second: Bitmap | None) -> Bitmap | None:
+    if first is None or second is None:
+        return second if first is None else first
+    size = min(len(first), len(second))
+    return first[:size] & second[:size]
 
 
 def index_of(dim: int, codes: NDArray[np.uint8], ids: NDArray[np.int64]) -> faiss.IndexIDMap:
-    """Return an index in memory of float16 codes (n, 2 dim) in bytes, under their ids (n,)."""
+    """Return an index in memory of float16 codes, (n, 2 dim) bytes, under their ids (n,)."""
     faiss = load_faiss()
     quantizer = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
     index = faiss.IndexIDMap(quantizer)
@@ -132,7 +132,7 @@ def index_of(dim: int, codes: NDArray[np.uint8], ids: NDArray[np.int64]) -> fais
 
 
 def map_index(file: Path) -> faiss.IndexIDMap:
-    """Map a file whose structure is known: FAISS believes what it says of itself. Raises `DamagedIndexError`."""
+    """Map a file whose structure was verified, since FAISS trusts its header. Raises `DamagedIndexError`."""
     faiss = load_faiss()
     try:
         return faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)  # type: ignore[no-any-return]  # faiss has no types
@@ -141,7 +141,7 @@ def map_index(file: Path) -> faiss.IndexIDMap:
 
 
 def codes_of(index: faiss.IndexIDMap) -> memoryview:
-    """Return the codes that an index searches, in place."""
+    """Return the codes of an index without copying them."""
     faiss = load_faiss()
     codes = faiss.downcast_index(index.index).codes
     return memoryview(faiss.rev_swig_ptr(codes.data(), codes.size()))

@@ -1,4 +1,4 @@
-"""An index in memory that grows with the catalog: for what no file holds yet, while another process writes."""
+"""An index in memory that follows the catalog while another process writes, and the index files are behind."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ _ROWS = 2**15
 """Rows that are fetched at once, and the size up to which generations are joined."""
 
 
-def follow(held: FaissIndex, live: Ids, fetch: Fetch) -> FaissIndex:
-    """Return the index in memory of the sorted `live` ids; only what `held` lacks of them is fetched.
+def follow(earlier: FaissIndex, live: Ids, fetch: Fetch) -> FaissIndex:
+    """Return an index in memory of the sorted `live` ids; only vectors that `earlier` lacks are fetched.
 
-    `held` is an earlier result, or an index of nothing. Vectors that aren't finite are left out.
+    `earlier` is a previous result, or an empty index. Vectors that aren't finite are left out.
     """
-    generations = held.generations
+    generations = earlier.generations
     known = np.concatenate([np.empty(0, np.int64), *(generation.ids for generation in generations)])
-    if np.isin(live, np.setdiff1d(known, held.ids())).any():  # a deleted id is back: it may have another vector
+    if np.isin(live, np.setdiff1d(known, earlier.ids())).any():  # a deleted id returned, maybe with another vector
         generations, known = (), known[:0]
     joined = list(generations)
     new = np.setdiff1d(live, known)
     for start in range(0, len(new), _ROWS):
         ids, codes = finite_codes(*fetch(new[start : start + _ROWS]))
         _append(joined, ids, codes)
-    return FaissIndex(held.dim, joined, np.setdiff1d(known, live))
+    return FaissIndex(earlier.dim, joined, np.setdiff1d(known, live))
 
 
 def _append(generations: list[Generation], ids: Ids, codes: Codes) -> None:
-    """Append a generation, joined with the last one while both are small: else each refresh would leave one behind."""
+    """Append a generation, or join it with the last one if both are small, so that refreshes don't pile up."""
     rows = codes.view(np.uint8).reshape(len(ids), 2 * codes.shape[1])
     if generations and len(generations[-1].ids) + len(ids) <= _ROWS:
         last = generations.pop()

@@ -1,4 +1,4 @@
-"""The manifest of a vector index: which files it consists of, how they are checked, and how it is parsed."""
+"""The manifest of a vector index: the files that belong to it, with their counts and checksums."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 FORMAT = 2
 MOST_BYTES = 2**22
-"""A longer manifest isn't ours: 1,000 million vectors are named by 200 kB."""
+"""A longer file is not a manifest: 200 kB are enough for 1,000 million vectors."""
 MOST_ROWS = 2**32
 MOST_SERIAL = 999_999_999
 _GENERATION = re.compile(r"(?:base|delta)-[0-9]{6,9}-[0-9]{3,6}\.faiss")
@@ -18,7 +18,7 @@ _SERIAL = re.compile(r"(?:base|delta|deleted)-([0-9]{6,9})[-.].*")
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file that a manifest names: how many rows or ids it holds, and the checksum of every byte of it."""
+    """A file that a manifest names: its number of rows or ids, and the checksum of its whole content."""
 
     name: str
     count: int
@@ -26,13 +26,13 @@ class StoredFile:
 
     @property
     def is_base(self) -> bool:
-        """Whether it is a base file, and not a delta."""
+        """Whether it is a base file rather than a delta."""
         return self.name.startswith("base-")
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What an index consists of, and the catalog revision that it answers for."""
+    """The files of an index, and the catalog revision that they represent."""
 
     dim: int
     revision: int
@@ -42,24 +42,24 @@ class Manifest:
 
     @property
     def files(self) -> tuple[StoredFile, ...]:
-        """Every file that it names."""
+        """All files, the deleted ids included."""
         return (*self.generations, self.deleted) if self.deleted else self.generations
 
     def to_json(self) -> bytes:
-        """Return it as it is stored."""
+        """Return the content of the manifest's file."""
         return json.dumps({"format": FORMAT, **asdict(self)}).encode()
 
 
 def parse_manifest(content: bytes, dim: int | None = None) -> Manifest | None:
-    """Return the manifest of an index of this dimension, or of any; None where mmsearch didn't write the content."""
+    """Parse a manifest; return None if the content isn't one, or isn't of dimension `dim` where that is given."""
     try:
         fields = json.loads(content)
-        held_dim = _integer(fields["dim"], 2**31)
-        if fields["format"] != FORMAT or held_dim != (held_dim if dim is None else dim):
+        stored_dim = _integer(fields["dim"], 2**31)
+        if fields["format"] != FORMAT or dim not in (None, stored_dim):
             return None
         generations = tuple(_stored(file, _GENERATION) for file in fields["generations"])
         manifest = Manifest(
-            dim=held_dim,
+            dim=stored_dim,
             revision=_integer(fields["revision"], 2**63),
             serial=_integer(fields["serial"], MOST_SERIAL + 1),
             generations=generations,
@@ -71,7 +71,7 @@ def parse_manifest(content: bytes, dim: int | None = None) -> Manifest | None:
 
 
 def serial_of(name: str) -> int:
-    """Return the serial in the name of an index's file, 0 for any other name."""
+    """Return the serial number in the name of an index's file, 0 for any other name."""
     match = _SERIAL.fullmatch(name)
     return int(match[1]) if match else 0
 
@@ -79,11 +79,11 @@ def serial_of(name: str) -> int:
 def _stored(fields: dict[str, object], pattern: re.Pattern[str]) -> StoredFile:
     name = fields["name"]
     if not isinstance(name, str) or not pattern.fullmatch(name):
-        raise ValueError("it names a file that isn't an index's")
+        raise ValueError("it names a file that no index has")
     return StoredFile(name, _integer(fields["count"], MOST_ROWS), _integer(fields["check"], 2**32))
 
 
 def _integer(value: object, end: int) -> int:
-    if type(value) is not int or not 0 <= value < end:  # a bool is an int, too
-        raise ValueError("it holds a number that an index never has")
+    if type(value) is not int or not 0 <= value < end:  # isinstance would accept a bool
+        raise ValueError("it holds an invalid number")
     return value

@@ -1,9 +1,9 @@
 """The files of one vector index: immutable generations, the deleted ids, and a manifest that names them.
 
 An index is a cache of the catalog. Every file is written under a temporary name, synced and renamed, and the manifest
-last, so that a process killed anywhere leaves either the old index or the new one. Nothing in the folder is trusted:
-each file has to be a regular one of just the size that the manifest implies, and every byte of it is checked whenever
-the index is opened. Where anything differs, the index is rebuilt.
+comes last, so a process killed at any point leaves either the old index or the new one. Nothing in the folder is
+trusted: each file must be a regular file of exactly the size that the manifest implies, and every byte is checked
+when the index is opened. An index that fails a check is rebuilt.
 """
 
 from __future__ import annotations
@@ -43,17 +43,21 @@ from mmsearch.vectors.manifest import (
 Stamp = tuple[int, int, int]
 
 SHARD_ROWS = 2**19
-"""Most vectors in one file: bounds what a merge rewrites at once (256 MB at 256 dimensions)."""
+"""Most vectors in one file (256 MB at 256 dimensions)."""
 MERGE_SHARE = 0.1
+"""The index is rewritten when deltas and deleted ids exceed this share of its base rows."""
 MAX_DELTAS = 16
+"""The index is rewritten when it has this many deltas."""
 MANIFEST = "manifest.json"
 _FETCH_ROWS = 2**15
+"""Vectors that are read from the catalog at once."""
 _NPY_HEADER_BYTES = 2**12
 _TRIES = 3
+"""A reader opens the index again this often if a writer replaces its files meanwhile."""
 
 
 class IndexStore:
-    """The folder of one index, below `root`; no link between the two is followed. Without `root`, it is itself that."""
+    """The folder of one index, below `root` (by default the folder itself). Links below `root` aren't followed."""
 
     def __init__(self, folder: Path, dim: int, root: Path | None = None) -> None:
         self._folder = folder
@@ -61,7 +65,7 @@ class IndexStore:
         self._root = root or folder
 
     def stamp(self) -> Stamp | None:
-        """Return what changes whenever another index is published, None where there is no index."""
+        """Return a value that changes whenever an index is published, None if there is no index."""
         try:
             status = (self._folder / MANIFEST).lstat()
         except OSError:
@@ -69,46 +73,43 @@ class IndexStore:
         return status.st_ino, status.st_mtime_ns, status.st_size
 
     def revision(self) -> int | None:
-        """Return the catalog revision that the index answers for, or None where there is no usable manifest."""
+        """Return the catalog revision that the index represents, or None if there is no usable manifest."""
         manifest = self._manifest()
         return manifest.revision if manifest else None
 
     def open(self) -> FaissIndex | None:
-        """Return the index as it stands on disk, or None where it is missing, damaged or of another format.
-
-        Every byte of its files is checked.
-        """
+        """Open the index on disk and check every byte; return None if it is missing, damaged or of another format."""
         manifest = self._manifest()
         return self._open(manifest) if manifest else None
 
     def open_with_revision(self) -> tuple[FaissIndex, int] | None:
-        """Return the index as it stands on disk with the revision that it answers for, or None: see `open`."""
+        """Return the index on disk with the catalog revision that it represents, or None: see `open`."""
         for _ in range(_TRIES):
             manifest = self._manifest()
             if manifest is None:
                 return None
             if (index := self._open(manifest)) is not None:
                 return index, manifest.revision
-            if self._manifest() == manifest:  # else a writer has published another one and removed the files of this
+            if self._manifest() == manifest:  # otherwise a writer has published another index and removed these files
                 return None
         return None
 
     def verify(self, live: Ids, revision: int, fetch: Fetch) -> list[str]:
-        """Return what is wrong with the index, a line each; an index that is missing or behind the catalog isn't wrong.
+        """Return the index's faults, one line each. An index that is missing or behind the catalog has none.
 
-        Every file is checked, and every code is compared with the vector that the catalog has under its id. `live` are
-        the catalog's sorted ids at `revision`.
+        Every file is checked, and every code is compared with the catalog's vector of the same id. `live` are the
+        catalog's sorted ids at `revision`.
         """
-        place = self._folder / MANIFEST
+        file = self._folder / MANIFEST
         if not os.path.lexists(self._folder):
             return []
         if not is_real_folder(self._folder, self._root):
             return [f"{self._folder} is a link or lies below one"]
-        if not os.path.lexists(place):
+        if not os.path.lexists(file):
             return []
         manifest = self._manifest()
         if manifest is None:
-            return [f"{place} isn't the manifest of an index of {self._dim} dimensions in today's format"]
+            return [f"{file} isn't the manifest of an index of {self._dim} dimensions in today's format"]
         try:
             index = self._map(manifest)
         except (DamagedIndexError, OSError) as error:
@@ -116,30 +117,31 @@ class IndexStore:
         return self._differences(index, live if manifest.revision == revision else None, fetch)
 
     def _differences(self, index: FaissIndex, live: Ids | None, fetch: Fetch) -> list[str]:
-        """Return how an index differs from the catalog: in its ids, where `live` are known, and in its codes."""
-        have, others, lost, strange = index.ids(), 0, 0, 0
-        for start in range(0, len(have), _FETCH_ROWS):
-            there, codes = finite_codes(*fetch(have[start : start + _FETCH_ROWS]))
-            others += int((index.vectors(there) != codes).any(axis=1).sum())
+        """Return how an index differs from the catalog: in its codes and, if `live` is known, in its ids."""
+        indexed, different, missing, surplus = index.ids(), 0, 0, 0
+        for start in range(0, len(indexed), _FETCH_ROWS):
+            ids, codes = finite_codes(*fetch(indexed[start : start + _FETCH_ROWS]))
+            different += int((index.vectors(ids) != codes).any(axis=1).sum())
         if live is not None:
-            absent = np.setdiff1d(live, have)
+            absent = np.setdiff1d(live, indexed)
             for start in range(0, len(absent), _FETCH_ROWS):
-                lost += len(finite_codes(*fetch(absent[start : start + _FETCH_ROWS]))[0])
-            strange = len(np.setdiff1d(have, live))
-        problems = [f"{self._folder} holds other vectors than the catalog under {others:,} ids"] if others else []
-        if lost or strange:
-            problems.append(f"{self._folder} lacks {lost:,} ids of the catalog's and has {strange:,} others")
+                missing += len(finite_codes(*fetch(absent[start : start + _FETCH_ROWS]))[0])
+            surplus = len(np.setdiff1d(indexed, live))
+        problems = [f"{self._folder} holds other vectors than the catalog under {different:,} ids"] if different else []
+        if missing or surplus:
+            problems.append(f"{self._folder} lacks {missing:,} ids of the catalog and has {surplus:,} unknown to it")
         return problems
 
     def discard(self) -> None:
-        """Forget the index: the next catch-up builds it anew."""
+        """Remove the manifest, so that the next catch-up rebuilds the index."""
         if is_real_folder(self._folder, self._root):
             (self._folder / MANIFEST).unlink(missing_ok=True)
 
     def catch_up(self, live: Ids, revision: int, fetch: Fetch) -> FaissIndex:
-        """Bring the index to the catalog's sorted `live` ids: by a small generation, or by a rewrite past 10 %.
+        """Bring the index to the catalog's sorted `live` ids and return it.
 
-        Raises `OSError` where it can't be written.
+        Changes are written as a delta and a list of deleted ids; from 10 % of the base rows on (`MERGE_SHARE`), the
+        whole index is rewritten. Raises `OSError` if it can't be written.
         """
         manifest, index = self._manifest(), self.open()
         serial = self._next_serial(manifest)
@@ -147,19 +149,19 @@ class IndexStore:
             return self._rewrite(live, revision, fetch, serial)
         if manifest.revision == revision:
             return index
-        have = index.ids()
-        new, dead = np.setdiff1d(live, have), np.setdiff1d(have, live)
-        deleted = self._deleted(manifest)
-        every_dead = np.union1d(deleted, dead)
+        indexed = index.ids()
+        new, removed = np.setdiff1d(live, indexed), np.setdiff1d(indexed, live)
+        earlier = self._deleted(manifest)
+        deleted = np.union1d(earlier, removed)
         base_rows = sum(file.count for file in manifest.generations if file.is_base)
-        pending = len(new) + len(every_dead) + sum(file.count for file in manifest.generations if not file.is_base)
+        pending = len(new) + len(deleted) + sum(file.count for file in manifest.generations if not file.is_base)
         deltas = sum(not file.is_base for file in manifest.generations)
-        if pending > MERGE_SHARE * base_rows or deltas >= MAX_DELTAS or np.isin(new, deleted).any():
+        if pending > MERGE_SHARE * base_rows or deltas >= MAX_DELTAS or np.isin(new, earlier).any():
             return self._rewrite(live, revision, fetch, serial)
         generations = manifest.generations
         if len(new):
             generations += tuple(self._write_generations(new, fetch, serial, base=False))
-        stored = self._write_deleted(every_dead, serial) if len(dead) else manifest.deleted
+        stored = self._write_deleted(deleted, serial) if len(removed) else manifest.deleted
         return self._publish(Manifest(self._dim, revision, serial, generations, stored))
 
     def _rewrite(self, live: Ids, revision: int, fetch: Fetch, serial: int) -> FaissIndex:
@@ -208,7 +210,7 @@ class IndexStore:
         return parse_manifest(content, self._dim)
 
     def _next_serial(self, manifest: Manifest | None) -> int:
-        """Return a serial above that of every file in the folder, whatever became of the manifest."""
+        """Return a serial above that of every file in the folder, even if the manifest is lost."""
         names = os.listdir(self._folder) if is_real_folder(self._folder, self._root) else []  # noqa: PTH208  names only
         last = max([manifest.serial if manifest else 0, *(serial_of(name) for name in names)])
         return last + 1 if last < MOST_SERIAL else 1
@@ -220,7 +222,7 @@ class IndexStore:
             return None
 
     def _map(self, manifest: Manifest) -> FaissIndex:
-        """Open every file that a manifest names. Raises `OSError` or `DamagedIndexError` where one isn't as written."""
+        """Open every file that a manifest names. Raises `OSError` or `DamagedIndexError` if one has changed."""
         generations = [
             open_generation(self._folder / file.name, self._dim, file.count, file.check)
             for file in manifest.generations
@@ -253,9 +255,9 @@ class IndexStore:
 
 
 def tidy(folder: Path, root: Path) -> None:
-    """Remove the files of an index that its manifest doesn't name: of older generations, and of killed processes.
+    """Remove files that the manifest doesn't name: those of older generations and of killed processes.
 
-    The caller holds the lock. Without a manifest that can be read, files of generations stay for a rebuild to replace.
+    The caller holds the lock. If the manifest can't be read, generations stay until a rebuild replaces them.
     """
     try:
         manifest = parse_manifest(read_bounded(folder / MANIFEST, MOST_BYTES, follow_links=False))

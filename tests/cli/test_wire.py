@@ -29,7 +29,7 @@ from mmsearch import (
 from mmsearch.metrics import Interval
 
 WHY = Why(1.23456789, None, 0.5, (Neighbour(Path("b.jpg"), 2.00000049),))
-HIT = Hit(1, 1.73456789, 0.987654, Path("/a/clip.mp4"), Modality.VIDEO, View.AUDIO, 2.5, 5.0, None, "mini")
+HIT = Hit(1, 1.73456789, 0.987654, Path("/a/clip.mp4"), Modality.VIDEO, View.AUDIO, 2.5, 5.0, None, "mini", id=7)
 PLAIN = {
     "rank": 1,
     "score": 1.734568,
@@ -41,6 +41,7 @@ PLAIN = {
     "end_s": 5.0,
     "text": None,
     "space": "mini",
+    "id": 7,
 }
 
 
@@ -51,7 +52,7 @@ def sent(fields: wire.JsonObject) -> object:
 
 def test_a_hit_has_the_contracts_names_and_says_why_only_where_that_was_asked() -> None:
     assert sent(wire.from_hit(HIT)) == PLAIN
-    explained = Hit(1, 1.73456789, 0.987654, HIT.path, HIT.modality, HIT.view, 2.5, 5.0, None, "mini", WHY)
+    explained = Hit(1, 1.73456789, 0.987654, HIT.path, HIT.modality, HIT.view, 2.5, 5.0, None, "mini", WHY, 7)
     assert sent(wire.from_hit(explained)) == PLAIN | {
         "why": {
             "first_stage": 1.234568,

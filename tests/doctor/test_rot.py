@@ -343,7 +343,7 @@ def test_an_older_catalog_has_its_checksums_recorded_by_the_next_run(library: Pa
     assert "not recorded yet" in checks["checksums"].detail
     with Library(library, create=False) as opened:
         opened.index(media)
-    assert {check.check: check for check in examined(library)}["checksums"].detail == "every row is what was written"
+    assert {check.check: check for check in examined(library)}["checksums"].detail == "every row is as it was written"
     sql("UPDATE text SET words = 'x' WHERE id = 3")(library)
     assert not all(check.ok for check in examined(library))
 

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hostile import ADAPTED, NEW, PLAIN, Twist
 from kills import answer
 from operations import Place, prepare_adapted, prepare_indexed, prepare_new
 from shim import CONNECTED
 from state import digest_of
 from support.media_maker import put
+from twist import ADAPTED, NEW, PLAIN, Twist
 from victim import Ended, fork
 
 MOST_S = 10.0

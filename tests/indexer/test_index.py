@@ -1,47 +1,19 @@
-"""An index run keeps the catalog to what the folders hold, whatever happened to them meanwhile."""
+"""An index run keeps the catalog to what the folders hold, and embeds nothing twice."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageDraw
+from support.photo_library import COLOURS, counts, paint
+from support.photo_library import library as library
+from support.photo_library import photos as photos
 
 import mmsearch
-from indexer import scan as scan_module
-from indexer.links import Top
-from mmsearch import CatalogError, IndexReport, Library, LockedError, Modality, ModelError, Settings, UsageError, View
-
-COLOURS = ["red", "green", "blue", "yellow", "orange", "purple", "brown", "black"]
-
-
-def paint(file: Path, colour: str, mark: int = 0) -> Path:
-    picture = Image.new("RGB", (64, 48), colour)
-    ImageDraw.Draw(picture).rectangle((mark, 0, mark + 4, 6), fill="white")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(file)
-    return file
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    for colour in COLOURS:
-        paint(tmp_path / "photos" / colour / "photo.png", colour)
-    return tmp_path / "photos"
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Library:
-    return mmsearch.open(tmp_path / "library", model="hashing")
-
-
-def counts(report: IndexReport) -> tuple[int, int, int, int, int]:
-    return report.added, report.updated, report.reused, report.removed, report.failed
+from mmsearch import CatalogError, Library, LockedError, Modality, ModelError, Settings, UsageError
 
 
 def embedding_ids(library: Library) -> set[int]:
@@ -163,57 +135,6 @@ def test_a_broken_caption_is_recorded_and_its_photo_kept(library: Library, photo
     assert library.failures() == []
 
 
-def test_a_root_that_shows_nothing_deletes_nothing_until_pruned(library: Library, photos: Path) -> None:
-    library.index(photos)
-    photos.rename(photos.with_name("elsewhere"))
-    photos.mkdir()
-    report = library.index(photos)
-    assert (report.removed, report.kept) == (0, (photos,))
-    assert len(library.query("red", k=50)) == 8
-    assert library.index(photos, prune=True).removed == 8
-    assert library.query("red", k=50) == []
-
-
-def test_a_folder_whose_device_changed_and_shows_nothing_is_kept(
-    library: Library, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    listed = scan_module.Scan._list
-
-    def on_a_disk(self: scan_module.Scan, folder: bytes, top: Top) -> list[os.DirEntry[bytes]] | None:
-        names = listed(self, folder, top)
-        if os.path.basename(folder) == b"red" and names:  # noqa: PTH119
-            self.devices[folder] = "another disk"
-        return names
-
-    monkeypatch.setattr(scan_module.Scan, "_list", on_a_disk)
-    library.index(photos)
-    for colour in ("red", "blue"):  # one disk is unmounted, one folder emptied
-        (photos / colour / "photo.png").unlink()
-    report = library.index(photos)
-    assert (report.removed, report.kept) == (1, (photos / "red",))
-    shutil.rmtree(photos / "red")  # its mount point goes too
-    assert library.index(photos).kept == (photos / "red",)
-    assert library.index(photos, prune=True).removed == 1
-
-
-def test_a_folder_that_cannot_be_listed_loses_nothing(
-    library: Library, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    library.index(photos)
-    scandir = os.scandir
-
-    def refuse(folder: bytes) -> AbstractContextManager[Iterator[os.DirEntry[bytes]]]:
-        if os.path.basename(folder) == b"red":  # noqa: PTH119
-            raise PermissionError(13, "Permission denied")
-        return scandir(folder)
-
-    monkeypatch.setattr(os, "scandir", refuse)
-    report = library.index(photos)
-    assert (report.removed, report.failed) == (0, 1)
-    assert report.failures[0].path == photos / "red"
-    assert library.query("red", k=1)[0].path == photos / "red" / "photo.png"
-
-
 def test_only_what_lies_below_the_paths_of_a_run_changes(library: Library, photos: Path) -> None:
     library.index(photos)
     (photos / "red" / "photo.png").unlink()
@@ -262,16 +183,6 @@ def test_one_writer_at_a_time(library: Library, photos: Path) -> None:
         library.index(photos)
 
 
-def test_a_vanished_index_is_rebuilt_from_the_catalog(library: Library, photos: Path) -> None:
-    library.index(photos)
-    want = [(hit.path, round(hit.score, 4)) for hit in library.query("red", k=8)]
-    shutil.rmtree(library.folder / "indexes")
-    with mmsearch.open(library.folder) as again:
-        assert all(index.stale for index in again.status().indexes)
-        assert [(hit.path, round(hit.score, 4)) for hit in again.query("red", k=8)] == want
-        assert not [index for index in again.status().indexes if index.stale and index.view == "visual"]
-
-
 def test_another_model_is_refused_and_a_missing_path_changes_nothing(library: Library, photos: Path) -> None:
     library.index(photos)
     with pytest.raises(ModelError, match=r"'hashing', not 'mini'; change that with 'mmsearch index PATH --model mini"):
@@ -305,90 +216,6 @@ def test_a_script_without_a_main_guard_can_index(photos: Path, tmp_path: Path) -
     assert (done.stdout, done.stderr) == ("8\n", "")
 
 
-def assert_every_photo_finds_itself(library: Library, photos: Path) -> None:
-    for file in sorted(photos.rglob("*.png")):
-        vector = library.embed([file])
-        seen = library.seen()
-        index = seen.indexes.get(seen.profile.spaces[0], View.VISUAL)
-        (nearest,) = index.search(vector, 1)[1][0].tolist()
-        (row,) = seen.catalog.segment_rows(seen.catalog.segments_of([nearest]).values()).values()
-        assert row.path == os.fsencode(file)
-
-
-def test_an_index_of_another_catalog_is_not_trusted(library: Library, photos: Path) -> None:
-    library.index(photos)
-    library.close()
-    for file in library.folder.glob("catalog.sqlite*"):
-        file.unlink()
-    (photos / "red" / "photo.png").rename(photos / "zred.png")  # the ids now stand for other photos
-    with mmsearch.open(library.folder, model="hashing") as again:
-        assert again.index(photos).added == 8
-        assert_every_photo_finds_itself(again, photos)
-
-
-def test_an_index_ahead_of_a_restored_catalog_is_not_trusted(library: Library, photos: Path, tmp_path: Path) -> None:
-    library.index(photos / "red", photos / "blue")
-    library.close()
-    shutil.copy(library.folder / "catalog.sqlite", tmp_path / "backup.sqlite")
-    with mmsearch.open(library.folder) as later:
-        later.index(photos)
-    shutil.copy(tmp_path / "backup.sqlite", library.folder / "catalog.sqlite")
-    for name in ("catalog.sqlite-wal", "catalog.sqlite-shm"):
-        (library.folder / name).unlink(missing_ok=True)
-    shutil.rmtree(photos / "green")
-    with mmsearch.open(library.folder) as restored:
-        assert restored.index(photos).added == 5
-        assert_every_photo_finds_itself(restored, photos)
-
-
-def test_dates_beyond_what_a_catalog_holds_stop_nothing(library: Library, photos: Path) -> None:
-    os.utime(photos / "red" / "photo.png", (10_413_792_000, 10_413_792_000))  # the year 2300
-    assert counts(library.index(photos)) == (8, 0, 0, 0, 0)
-    assert counts(library.index(photos)) == (0, 0, 0, 0, 0)
-
-
-def test_a_file_that_cannot_be_looked_at_loses_nothing(
-    library: Library, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    library.index(photos)
-    stat = os.stat
-
-    def refuse(path: bytes | int | str, **options: bool) -> os.stat_result:
-        if isinstance(path, bytes) and path.endswith(b"red/photo.png"):
-            raise PermissionError(13, "Permission denied")
-        return stat(path, **options)
-
-    monkeypatch.setattr(os, "stat", refuse)
-    report = library.index(photos)
-    assert (report.removed, report.failed) == (0, 1)
-    monkeypatch.undo()
-    assert library.query("red", k=1)[0].path == photos / "red" / "photo.png"
-    assert counts(library.index(photos)) == (0, 0, 0, 0, 0)
-    assert library.failures() == []
-    assert library.query("red", k=1)[0].path == photos / "red" / "photo.png"
-
-
-def test_a_file_that_cannot_be_read_keeps_its_row_and_is_tried_again(
-    library: Library, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    library.index(photos)
-    os.utime(photos / "red" / "photo.png", ns=(1, 1))
-    with monkeypatch.context() as patch:
-        patch.setattr("indexer.planner.content_digest", lambda *_: (_ for _ in ()).throw(OSError(5, "I/O error")))
-        assert counts(library.index(photos)) == (0, 0, 0, 0, 1)
-    assert library.query("red", k=1)[0].path == photos / "red" / "photo.png"
-    assert counts(library.index(photos)) == (0, 0, 1, 0, 0)
-    assert library.failures() == []
-
-
-def test_a_file_that_is_too_large_is_not_even_read(library: Library, photos: Path) -> None:
-    with (photos / "huge.jpg").open("wb") as file:
-        file.truncate(2**40)  # a hole: it takes no space
-    report = library.index(photos)
-    assert counts(report) == (8, 0, 0, 0, 1)
-    assert "larger than 1,024 MB" in report.failures[0].reason
-
-
 @pytest.mark.parametrize("order", [["", "red"], ["red", ""]])
 def test_roots_inside_each_other_lose_nothing(library: Library, photos: Path, order: list[str]) -> None:
     roots = [photos / name for name in order]
@@ -407,31 +234,8 @@ def test_a_root_that_another_root_links_to_keeps_its_own_names(library: Library,
     assert (counts(report), report.kept) == ((0, 0, 0, 0, 0), ())
 
 
-def test_an_unmounted_root_keeps_its_failures(library: Library, photos: Path) -> None:
-    (photos / "bad.jpg").write_bytes(b"\xff\xd8\xff")
-    library.index(photos)
-    photos.rename(photos.with_name("elsewhere"))
-    photos.mkdir()
-    assert library.index(photos).kept == (photos,)
-    assert [failure.path for failure in library.failures()] == [photos / "bad.jpg"]
-
-
 def test_a_closed_library_says_so(library: Library, photos: Path) -> None:
     library.index(photos)
     library.close()
     with pytest.raises(CatalogError, match="closed"):
         library.query("red")
-
-
-def test_a_query_for_a_text_behind_a_long_book_finds_it_at_any_k(library: Library, tmp_path: Path) -> None:
-    folder = tmp_path / "texts"
-    folder.mkdir()
-    (folder / "book.txt").write_text("\n\n".join(f"zebra zebra zebra chapter {n}." for n in range(400)))
-    (folder / "note.txt").write_text("zebra grass.")
-    for number in range(80):
-        (folder / f"other{number}.txt").write_text(f"nothing of the kind, {number} times.")
-        paint(folder / f"{number}.png", COLOURS[number % 8], number % 50)
-    library.index(folder)
-    for k in (2, 3, 10, 200):
-        names = [hit.path.name for hit in library.query("zebra", k=k) if hit.modality == "text"]
-        assert names[:2] == ["book.txt", "note.txt"]

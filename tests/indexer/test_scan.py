@@ -1,3 +1,7 @@
+"""A scan finds the media below a root, in byte order, and says what it left out and why."""
+
+from __future__ import annotations
+
 import errno
 import os
 from collections.abc import Iterator

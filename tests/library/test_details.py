@@ -86,9 +86,9 @@ def test_show_prints_what_is_known(shelf: Path, run: Run) -> None:
     assert "failure   " in show("broken.png")
     found = json.loads(show("copy.jpg", "--json"))
     assert found["paths"] == [f"{shelf}/media/barn.jpg", f"{shelf}/media/copy.jpg"]
-    assert found["facts"] == {"width": 40, "height": 30}
+    assert (found["facts"]["width"], found["facts"]["height"], found["facts"]["camera"]) == (40, 30, None)
     words = {"origin": "caption", "words": "a barn in the evening", "language": "", "start_s": None, "end_s": None}
-    assert found["segments"] == [{"start_s": None, "end_s": None, "texts": [words]}]
+    assert found["segments"] == [{"start_s": None, "end_s": None, "silent": False, "texts": [words]}]
     assert found["failure"] is None
     missing = run("show", "nowhere.jpg", library=shelf / "library", cwd=shelf / "media")
     assert (missing.returncode, missing.stdout, missing.stderr.count("\n")) == (2, "", 1)

@@ -1,40 +1,19 @@
+"""Pictures are read upright, in RGB and in their brightness, whatever their format stores."""
+
+from __future__ import annotations
+
 import io
 import struct
-import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 from PIL.Image import Transpose
-from support.media_maker import (
-    BLUE,
-    GREEN,
-    HUGE,
-    RED,
-    YELLOW,
-    bmp_header,
-    encoded,
-    exif,
-    gif_header,
-    heic,
-    noise,
-    pixels,
-    plain,
-    png,
-    png_chunk,
-    quarters,
-    raw_exif,
-    tiff_header,
-    with_iptc,
-    with_segment,
-)
+from support.images import assert_close, read
+from support.media_maker import BLUE, GREEN, RED, YELLOW, encoded, exif, heic, pixels, plain, quarters
 
-from mmsearch.errors import MediaError
-from mmsearch.media import image as image_module
 from mmsearch.media.image import read_image
 from mmsearch.settings import Limits
-
-LIMITS = Limits()
 
 # How a camera stores an upright scene for each EXIF orientation: the inverse of the turn that the tag asks for.
 STORED = {
@@ -49,34 +28,11 @@ STORED = {
 }
 
 
-def read(raw: bytes, side: int | None = None) -> Image.Image:
-    return read_image(io.BytesIO(raw), LIMITS, side)[0]
-
-
-def descriptions(raw: bytes) -> list[str]:
-    return read_image(io.BytesIO(raw), LIMITS)[1]
-
-
 def corners(picture: Image.Image) -> list[tuple[int, ...]]:
     """The colours in the middle of the four quarters, row by row."""
     shape = pixels(picture)
     height, width = shape.shape[:2]
     return [tuple(shape[y, x]) for y in (height // 4, 3 * height // 4) for x in (width // 4, 3 * width // 4)]
-
-
-def assert_close(seen: Image.Image, expected: Image.Image, tolerance: float) -> None:
-    assert seen.mode == "RGB"
-    assert seen.size == expected.size
-    assert float(np.abs(pixels(seen) - pixels(expected)).mean()) <= tolerance
-
-
-def reason(raw: bytes, limits: Limits = LIMITS) -> str:
-    with pytest.raises(MediaError) as caught:
-        read_image(io.BytesIO(raw), limits)
-    message = str(caught.value)
-    assert message
-    assert "\n" not in message
-    return message
 
 
 @pytest.mark.parametrize("orientation", STORED)
@@ -241,164 +197,6 @@ def test_side_leaves_small_and_other_pictures_at_their_size() -> None:
     assert read(encoded(plain(RED, 640, 480), "PNG"), side=32).size == (640, 480)
 
 
-UMLAUTS = "Müller & Söhne, Ærø: žluťoučký kůň 東京"
-
-
-def test_the_exif_description_is_found() -> None:
-    assert descriptions(encoded(plain(RED), "JPEG", exif=exif(description="A red wall"))) == ["A red wall"]
-
-
-def test_an_exif_description_in_utf_8_keeps_its_umlauts() -> None:
-    raw = with_segment(encoded(plain(RED), "JPEG"), 0xE1, raw_exif(UMLAUTS.encode()))
-    assert descriptions(raw) == [UMLAUTS]
-
-
-def test_an_exif_description_in_latin_1_keeps_its_umlauts() -> None:
-    raw = with_segment(encoded(plain(RED), "JPEG"), 0xE1, raw_exif("Käse für Günther".encode("latin-1")))
-    assert descriptions(raw) == ["Käse für Günther"]
-
-
-def test_the_title_that_windows_writes_is_found() -> None:
-    title = (UMLAUTS + "\0").encode("utf-16-le")
-    assert descriptions(encoded(plain(RED), "JPEG", exif=exif(xp_title=title))) == [UMLAUTS]
-
-
-@pytest.mark.parametrize("record", [5, 105, 120])
-def test_iptc_captions_are_found(record: int) -> None:
-    assert descriptions(with_iptc(encoded(plain(RED), "JPEG"), record, UMLAUTS.encode())) == [UMLAUTS]
-
-
-def test_iptc_captions_of_a_phone_s_multi_picture_jpeg_are_found() -> None:
-    raw = encoded(plain(RED), "MPO", save_all=True, append_images=[plain(GREEN)])
-    assert descriptions(with_iptc(raw, 120, b"A red wall")) == ["A red wall"]
-
-
-def test_iptc_keywords_and_bylines_are_no_captions() -> None:
-    assert descriptions(with_iptc(encoded(plain(RED), "JPEG"), 80, b"Jane Photographer")) == []
-
-
-def test_a_description_written_twice_is_said_once_and_on_one_line() -> None:
-    tags = exif(description="A red\n  wall ", xp_title="A red wall\0".encode("utf-16-le"))
-    assert descriptions(with_iptc(encoded(plain(RED), "JPEG", exif=tags), 120, b"Brick")) == ["A red wall", "Brick"]
-
-
-@pytest.mark.parametrize(
-    "noise_text",
-    [
-        "OLYMPUS DIGITAL CAMERA         ",
-        "SONY DSC",
-        "Exif_JPEG_PICTURE",
-        "DCIM\\100MEDIA\\DJI_0001.JPG",
-        "default",
-        "Screenshot",
-        "   ",
-    ],
-)
-def test_what_cameras_write_by_themselves_is_no_description(noise_text: str) -> None:
-    assert descriptions(encoded(plain(RED), "JPEG", exif=exif(description=noise_text))) == []
-
-
-@pytest.mark.parametrize(
-    "said",
-    ["Grandpa with his first digital camera", "The default settings page", "A screenshot of the map we followed"],
-)
-def test_a_person_s_description_is_kept_though_it_names_a_camera_s_words(said: str) -> None:
-    assert descriptions(encoded(plain(RED), "JPEG", exif=exif(description=said))) == [said]
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about the very damage that is meant here
-@pytest.mark.parametrize(
-    "damaged",
-    [
-        b"Exif\0\0" + b"\xff" * 64,
-        b"Exif\0\0II*\0\xff\xff\xff\xff" + bytes(20),
-        b"Exif\0\0XX*\0\x08\0\0\0" + bytes(20),
-        b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x0e\x01\x02\0\xff\xff\xff\x7f\x08\0\0\0" * 4,
-        b"Exif\0\0II*\0\x08\0\0\0\x01\0\x69\x87\x04\0\x01\0\0\0\x08\0\0\0\x08\0\0\0",  # a folder inside itself
-        b"Exif\0\0",
-    ],
-    ids=["garbage", "offset", "byte-order", "counts", "loop", "empty"],
-)
-def test_a_picture_with_corrupt_exif_is_still_read(damaged: bytes) -> None:
-    raw = with_segment(encoded(quarters(), "JPEG", quality=95), 0xE1, damaged)
-    picture, said = read_image(io.BytesIO(raw), LIMITS)
-    assert_close(picture, quarters(), 3)
-    assert said == []
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize(
-    "damaged",
-    [
-        b"Photoshop 3.0\x008BIM\x04\x04\0\0\xff\xff\xff\xff\x1c\x02\x78\xff\xff",
-        b"Photoshop 3.0\x008BIM\x04\x04\0\0\0\0\0\x06\x1c\x02\x78\x84\xff\xff",
-        b"Photoshop 3.0\x008BIM\x04\x04\0\0\0\0\0\x06abcdef",
-        b"Photoshop 3.0\x008BIM",
-    ],
-    ids=["length", "extended-length", "no-records", "cut"],
-)
-def test_a_picture_with_corrupt_iptc_is_still_read(damaged: bytes) -> None:
-    raw = with_segment(encoded(quarters(), "JPEG", quality=95), 0xED, damaged)
-    assert_close(read(raw), quarters(), 3)
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        png(HUGE, HUGE, zlib.compress(b"\0")),
-        bmp_header(HUGE, HUGE),
-        tiff_header(HUGE, HUGE),
-    ],
-    ids=["png", "bmp", "tiff"],
-)
-def test_a_header_of_ten_billion_pixels_is_refused_by_its_size(raw: bytes) -> None:
-    assert "100000 x 100000 pixels" in reason(raw)
-
-
-def test_a_gif_header_of_four_billion_pixels_is_refused_by_its_size() -> None:
-    assert "65535 x 65535 pixels" in reason(gif_header(65_535, 65_535))
-
-
-def test_a_picture_of_just_the_limit_is_read_and_one_more_row_is_not() -> None:
-    limits = Limits(pixels=64 * 48)
-    assert read_image(io.BytesIO(encoded(quarters(64, 48), "PNG")), limits)[0].size == (64, 48)
-    assert "64 x 49 pixels" in reason(encoded(quarters(64, 49), "PNG"), limits)
-
-
-def test_reading_leaves_pillow_s_own_limit_as_it_was() -> None:
-    before = Image.MAX_IMAGE_PIXELS
-    read(encoded(plain(RED), "PNG"))
-    reason(png(HUGE, HUGE, b""))
-    reason(b"nonsense")
-    assert before == Image.MAX_IMAGE_PIXELS is not None
-
-
-@pytest.mark.parametrize("share", [0.1, 0.3, 0.6, 0.95])
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "AVIF"])
-def test_a_truncated_picture_is_refused_in_one_line(kind: str, share: float) -> None:
-    raw = encoded(noise(7), kind)
-    assert reason(raw[: int(len(raw) * share)])
-
-
-def test_a_png_whose_text_is_a_deflate_bomb_is_refused() -> None:
-    bomb = png_chunk(b"zTXt", b"Title\0\0" + zlib.compress(bytes(100 * 2**20), 9))
-    assert reason(png(1, 1, zlib.compress(bytes(2)), extra=bomb))
-
-
-@pytest.mark.parametrize("raw", [b"", b"\xff\xd8\xff", b"nonsense" * 100, bytes(1000), b"GIF89a", b"RIFF\0\0\0\0WEBP"])
-def test_what_is_no_picture_is_refused_with_a_remedy(raw: bytes) -> None:
-    assert "convert it" in reason(raw)
-
-
-def test_a_postscript_program_is_never_run() -> None:
-    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
-    assert reason(program) == reason(b"nonsense")
-
-
-def test_a_png_of_no_width_is_refused() -> None:
-    assert reason(png(0, 10, b""))
-
-
 def grey_tiff(kind: str, zero_is_white: bool) -> bytes:
     """A ramp from black at its left to white at its right as scanners and science write it, by hand."""
     ramp = np.linspace(0.0, 1.0, 64)[None].repeat(48, 0)
@@ -421,21 +219,3 @@ def test_grey_of_every_depth_is_dark_where_it_was_written_dark(kind: str, zero_i
     picture, _ = read_image(io.BytesIO(grey_tiff(kind, zero_is_white)), Limits())
     row = np.asarray(picture)[24, :, 0].astype(int)
     np.testing.assert_allclose(row, np.linspace(0, 255, 64), atol=2)
-
-
-def test_pillow_s_own_limit_refuses_no_picture_while_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    raw = encoded(quarters(64, 48).convert("L"), "TIFF", compression="tiff_lzw")
-    for limits in (Limits(), Limits(picture_bytes=64 * 48 * 4)):  # the second one has it converted in bands
-        assert read_image(io.BytesIO(raw), limits, 8)[0].width in (64, 11)
-    assert Image.MAX_IMAGE_PIXELS == 100
-
-
-def test_the_last_of_several_readers_puts_pillow_s_limit_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    lifted = image_module._Unlimited()
-    with lifted:
-        with lifted:
-            pass
-        assert Image.MAX_IMAGE_PIXELS is None
-    assert Image.MAX_IMAGE_PIXELS == 100

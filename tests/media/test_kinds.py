@@ -1,3 +1,7 @@
+"""What kind a file is: its extension promises it, and its first bytes decide."""
+
+from __future__ import annotations
+
 import pytest
 from support.media_maker import bmp_header, encoded, heic, quarters
 

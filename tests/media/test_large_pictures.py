@@ -115,7 +115,7 @@ def test_a_thumbnail_of_a_picture_that_needs_much_memory_is_left_out(tmp_path: P
 
 
 def test_thumbnails_decode_at_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(thumbnails, "picture_of", lambda hit: Image.new("RGB", (8, 8)))
+    monkeypatch.setattr(thumbnails, "picture_of", lambda hit: b"png")
     hit = Hit(1, 1.0, None, tmp_path / "none.jpg", Modality.IMAGE, View.VISUAL, None, None, None, "mini")
     assert thumbnails.escape(hit, thumbnails.Protocol.KITTY)
 

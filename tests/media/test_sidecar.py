@@ -1,3 +1,7 @@
+"""Captions and subtitles that stand beside a file: which are its own, and what is read of them."""
+
+from __future__ import annotations
+
 import json
 import os
 from pathlib import Path

@@ -1,3 +1,7 @@
+"""Texts are decoded from any encoding, and cut into passages that lose no letter."""
+
+from __future__ import annotations
+
 import codecs
 import random
 import re

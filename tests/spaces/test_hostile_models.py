@@ -1,6 +1,6 @@
 """A model folder from elsewhere ends in one line: no crash, no hang, no memory, no network, whatever lies in it.
 
-The makers are in hostile_models.py.
+The makers are in support/hostile_models.py.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from support.hostile_models import DIM, SLOW, hostile_models, make_heads, make_space
+from support.hostile_models import SLOW, hostile_models
+from support.small_space import DIM, make_heads, make_space
 
 from mmsearch.errors import ModelError
 from mmsearch.spaces import embed, load_profile

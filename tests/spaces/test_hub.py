@@ -1,61 +1,21 @@
-"""Model files come from the hub whole, once, and of one commit; what can't come says why and what to do."""
+"""Model files come from the hub whole, once, and of one commit, and a person sees how far they are."""
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
-import socket
-import ssl
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-import huggingface_hub
 import pytest
 from conftest import REPOSITORY
-from huggingface_hub import constants
 from support.fake_hub import Asked, FakeHub, Fault
+from support.hub_files import CLIP, CONFIG, FILES, PICKLED, SAFE, TOKENS, WEIGHTS
+from support.hub_files import home as home
+from support.hub_files import server as server
 
 from mmsearch.errors import ModelError
 from mmsearch.spaces import hub
-
-CLIP = "acme/clip-b32"
-CONFIG, SAFE, PICKLED, TOKENS = (
-    "open_clip_config.json",
-    "open_clip_model.safetensors",
-    "open_clip_pytorch_model.bin",
-    "tokenizer.json",
-)
-WEIGHTS = bytes(range(256)) * 4096  # 1 MiB
-FILES = {CONFIG: b'{"dim": 512}', SAFE: WEIGHTS, PICKLED: WEIGHTS[::-1], TOKENS: b'{"version": "1.0"}'}
-
-
-@pytest.fixture
-def server() -> Iterator[FakeHub]:
-    with FakeHub({CLIP: FILES, "acme/old": {PICKLED: WEIGHTS}}) as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def home(server: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The cache's home; this process uses the server, waits for nothing between tries, and knows no token."""
-    home = tmp_path / "hf"
-    for name in os.environ:
-        if name.startswith(("HF_", "HUGGING", "TRANSFORMERS_")):
-            monkeypatch.delenv(name)
-    for name, value in server.environment(home).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # what the library read when it was imported
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
-    monkeypatch.setattr(constants, "AGENT_HARNESSES_PATH", str(home / "harnesses.json"), raising=False)
-    monkeypatch.setattr(time, "sleep", lambda _: None)
-    yield home
-    huggingface_hub.close_session()
 
 
 def python(code: str, **environment: str) -> str:
@@ -71,27 +31,6 @@ def python(code: str, **environment: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
-
-
-def refusal(repository: str = CLIP, *names: str) -> str:
-    """Return the one line that a fetch fails with."""
-    with pytest.raises(ModelError) as caught:
-        hub.fetch(repository, names or [SAFE])
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def blobs(home: Path) -> list[Path]:
-    return sorted((home / "hub" / "models--acme--clip-b32" / "blobs").glob("*"))
-
-
-def unused_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-# the cache
 
 
 def test_a_fetched_file_is_whole_and_then_found_without_a_request(server: FakeHub) -> None:
@@ -220,259 +159,6 @@ def test_a_name_that_can_be_no_repository_is_refused_before_any_request(server: 
     assert not hub.answers(name)
     assert server.requests == []
 
-
-# what is refused
-
-
-class Case(NamedTuple):
-    fault: Fault
-    words: tuple[str, ...]
-
-
-@pytest.mark.parametrize(
-    "case",
-    [
-        Case(Fault(status=401, code="GatedRepo"), (f"{CLIP} is gated", "accept its terms on http", "hf auth login")),
-        Case(Fault(status=403, code="GatedRepo"), (f"{CLIP} is gated", f"/{CLIP},", "HF_TOKEN")),
-        Case(Fault(status=401, code="RepoNotFound"), (f"no model {CLIP}, or it is private", "check the name")),
-        Case(Fault(status=404, code="RepoNotFound"), (f"no model {CLIP}, or it is private", "log in")),
-        Case(
-            Fault(status=401, headers={"X-Error-Message": "Invalid credentials in Authorization header"}),
-            ("doesn't accept your token", CLIP, "hf auth login"),
-        ),
-        Case(Fault(status=403), ("refuses", CLIP, "(HTTP 403)", "log in")),
-        Case(Fault(status=429), ("no more requests", CLIP, "HTTP 429", "wait some minutes", "log in")),
-        Case(Fault(status=500), ("has a fault (HTTP 500", CLIP, "try again later", "--model mini")),
-        Case(Fault(status=503), ("HTTP 503", CLIP)),
-        Case(Fault(status=200), (CLIP, "doesn't answer as the hub does", "HF_ENDPOINT", "proxy")),
-        Case(Fault(reset=True), (CLIP, "reset", "check the network", "run it again", "--model mini", "copy ")),
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("asked", [("GET", "/revision/main"), ("HEAD", SAFE), ("GET", SAFE)], ids=" ".join)
-def test_a_refusal_names_the_model_and_the_remedy(server: FakeHub, case: Case, asked: tuple[str, str]) -> None:
-    method, name = asked
-    if (method, name, case.fault.status) == ("GET", SAFE, 200):
-        pytest.skip("an empty body is one that broke off")
-    server.misbehave(case.fault, method=method, name=name)
-    said = refusal()
-    assert [word for word in case.words if word not in said] == [], said
-    if name == SAFE and not case.fault.code and not case.fault.headers:
-        assert f"{SAFE} of {CLIP}" in said
-    server.behave()
-    assert hub.fetch(CLIP, [SAFE]).read_bytes() == WEIGHTS, "a refusal left something behind"
-
-
-def test_a_repository_without_the_file_says_which() -> None:
-    assert refusal(CLIP, "model.onnx", "x.bin") == (
-        f"{CLIP} on the hub has no model.onnx or x.bin; choose another model"
-    )
-    assert "no model acme/none" in refusal("acme/none")
-
-
-def test_a_download_that_breaks_off_leaves_nothing_and_can_be_repeated(server: FakeHub, home: Path) -> None:
-    server.misbehave(Fault(break_after=700_000, times=1), name=SAFE, method="GET")
-    server.misbehave(Fault(reset=True), repository=f"content/{CLIP}", method="GET")
-    said = refusal()
-    assert f"{SAFE} of {CLIP} can't be fetched" in said
-    assert "run it again" in said
-    assert (blobs(home), hub.find(CLIP, [SAFE])) == ([], None)
-    server.behave()
-    assert hub.fetch(CLIP, [SAFE]).read_bytes() == WEIGHTS
-
-
-@pytest.mark.parametrize("name", [SAFE, CONFIG])
-@pytest.mark.parametrize("change", [-5, 5])
-def test_content_of_another_size_than_promised_is_never_kept(
-    server: FakeHub, home: Path, name: str, change: int
-) -> None:
-    server.misbehave(Fault(content=bytes(len(FILES[name]) + change)), name=name, method="GET")
-    said = refusal(CLIP, name)
-    assert f"{name} of {CLIP} can't be fetched" in said
-    assert f"should be of size {len(FILES[name])}" in said
-    assert (blobs(home), hub.find(CLIP, [name])) == ([], None)
-
-
-def test_the_token_goes_to_the_hub_and_to_no_other_host(server: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_TOKEN", "hf_named")
-    hub.fetch(CLIP, [SAFE])
-    kept = {asked.path.startswith("/content/"): asked.token for asked in server.requests if CLIP in asked.path}
-    assert kept == {False: "Bearer hf_named", True: None}
-
-
-# no network
-
-
-def test_a_computer_without_a_network_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{unused_port()}")
-    began = time.monotonic()
-    said = refusal()
-    assert time.monotonic() - began < 5
-    assert [word for word in (CLIP, "refused", "check the network", "--model mini", "copy ") if word not in said] == []
-
-
-def test_a_host_that_nobody_knows_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(*_: object, **__: object) -> None:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
-    monkeypatch.setenv("HF_ENDPOINT", "https://hub.example.invalid")
-    monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    said = refusal()
-    assert f"{CLIP} can't be fetched from https://hub.example.invalid: Name or service not known; check the" in said
-
-
-def test_a_certificate_that_is_not_trusted_is_told_from_an_odd_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    def distrust(*_: object, **__: object) -> None:
-        raise RuntimeError("the library's own") from ssl.SSLCertVerificationError(1, "certificate verify failed")
-
-    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", distrust)
-    assert ": certificate verify failed; check the network, the proxy" in refusal()
-
-
-def test_a_server_that_says_nothing_is_given_up(server: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "_PATIENCE_S", 0.5)
-    server.misbehave(Fault(hang=True))
-    began = time.monotonic()
-    assert "no answer in time" in refusal()
-    assert time.monotonic() - began < 5
-
-
-def test_a_download_that_stands_still_is_given_up(server: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
-    server.misbehave(Fault(hang=True), repository=f"content/{CLIP}", method="GET")
-    began = time.monotonic()
-    said = refusal()
-    assert f"{SAFE} of {CLIP} can't be fetched" in said
-    assert "timed out" in said
-    assert time.monotonic() - began < 10
-
-
-def test_an_endpoint_that_is_no_web_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    for endpoint in ("file:///etc", "hub.example.org", "http://[bad", "http://a b", "https://"):
-        monkeypatch.setenv("HF_ENDPOINT", endpoint)
-        said = refusal()
-        assert endpoint.rstrip("/") in said
-        assert "HF_ENDPOINT" in said
-        assert not hub.answers(CLIP)
-
-
-def test_without_a_network_what_is_needed_and_cached_will_do(server: FakeHub) -> None:
-    folder = hub.fetch_all(CLIP, [[SAFE]])
-    server.misbehave(Fault(status=503))
-    assert hub.fetch_all(CLIP, [[SAFE]], [TOKENS]) == folder
-
-
-@pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
-def test_offline_mode_uses_the_cache_and_nothing_else(
-    server: FakeHub, monkeypatch: pytest.MonkeyPatch, variable: str
-) -> None:
-    monkeypatch.delenv("HF_HUB_OFFLINE")
-    cached = hub.fetch(CLIP, [SAFE])
-    server.requests.clear()
-    monkeypatch.setenv(variable, "1")
-    assert hub.fetch(CLIP, [SAFE]) == cached
-    assert hub.fetch_all(CLIP, [[SAFE]], [TOKENS]) == cached.parent
-    said = refusal("acme/old", PICKLED)
-    assert [w for w in ("acme/old", "HF_HUB_OFFLINE", "unset", "--model mini", "copy ") if w not in said] == []
-    assert not hub.answers(CLIP)
-    assert server.requests == []
-
-
-# does the hub answer?
-
-
-def test_the_hub_answers_for_what_it_has_and_for_nothing_else(server: FakeHub) -> None:
-    assert hub.answers(CLIP)
-    assert not hub.answers("acme/none")
-    for fault in (Fault(status=500), Fault(status=429), Fault(status=401, code="GatedRepo"), Fault(reset=True)):
-        server.behave()
-        server.misbehave(fault)
-        assert not hub.answers(CLIP)
-
-
-def test_nobody_waits_longer_for_an_answer_than_they_said(server: FakeHub) -> None:
-    server.misbehave(Fault(hang=True))
-    began = time.monotonic()
-    assert not hub.answers(CLIP, within_s=0.5)
-    assert time.monotonic() - began < 2.5
-
-
-def test_a_name_server_that_hangs_costs_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    released = threading.Event()
-
-    def hang(*_: object, **__: object) -> None:
-        released.wait(30)
-        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-
-    monkeypatch.setenv("HF_ENDPOINT", "https://hub.example.invalid")
-    monkeypatch.setattr(socket, "getaddrinfo", hang)
-    monkeypatch.setattr(hub, "_PATIENCE_S", 0.5)
-    began = time.monotonic()
-    assert not hub.answers(CLIP, within_s=0.5)
-    assert "no answer in time" in refusal()
-    assert time.monotonic() - began < 5
-    released.set()
-
-
-def test_a_port_that_takes_connections_and_never_reads_costs_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(1)
-        monkeypatch.setenv("HF_ENDPOINT", f"https://127.0.0.1:{listener.getsockname()[1]}")
-        began = time.monotonic()
-        assert not hub.answers(CLIP, within_s=0.5)
-        assert time.monotonic() - began < 2.5
-
-
-# the disk
-
-
-class Usage(NamedTuple):
-    total: int
-    used: int
-    free: int
-
-
-def test_a_disk_without_room_is_told_before_the_download(
-    server: FakeHub, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 0, 400_000))
-    said = refusal()
-    assert f"{CLIP} needs 1.0 MB more in {home / 'hub'}, where 0.4 MB are free" in said
-    assert "HF_HOME" in said
-    assert server.asked("GET", SAFE) == []
-
-
-def test_content_that_is_at_hand_already_needs_no_more_room(server: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    hub.fetch(CLIP, [SAFE])
-    server.repositories[CLIP] = {**FILES, "README.md": b"new"}
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 0, 400_000))
-    assert hub.fetch_all(CLIP, [[SAFE], ["README.md"]]).name == server.commit(CLIP)
-
-
-@pytest.mark.parametrize(
-    ("number", "remedy"),
-    [(errno.ENOSPC, "make room there"), (errno.EACCES, "make that folder writable")],
-)
-def test_a_disk_that_takes_no_more_is_named(
-    home: Path, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
-) -> None:
-    def refuse(*_: object, **__: object) -> str:
-        raise OSError(number, os.strerror(number))
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
-    said = refusal()
-    assert f"{SAFE} of {CLIP} can't be kept in {home / 'hub'}: {os.strerror(number)}; {remedy}, or set HF_HOME" in said
-
-
-def test_a_cache_that_can_not_be_written_is_named(home: Path) -> None:
-    home.write_bytes(b"a file, where a folder should be")
-    said = refusal()
-    assert f"{CLIP} can't be kept in {home / 'hub'}: Not a directory; make that folder writable" in said
-    assert "HF_HOME" in said
-
-
-# what a person sees
 
 SHOWING = f"from mmsearch.spaces import hub; hub.fetch({CLIP!r}, [{SAFE!r}])"
 

@@ -15,7 +15,7 @@ from conftest import Run
 from sqlalchemy import create_engine, text
 from support.adapted_maker import make_adapted
 from support.fake_hub import FakeHub
-from support.hostile_models import make_space, save, tower
+from support.small_space import make_space, save, tower
 
 import mmsearch
 from mmsearch.catalog.checksums import checked

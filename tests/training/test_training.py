@@ -1,9 +1,8 @@
-"""Training: recipes, media decoded ahead, the loop that resumes to the bit, and the space that it ends in."""
+"""Training: the loop that resumes to the bit, and the space that it ends in or starts from."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -15,115 +14,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY, Run
-from PIL import Image, ImageDraw
+from conftest import Run
+from support.tiny_training import RECIPE
+from support.tiny_training import captioned as captioned
 from torch import Tensor, nn
 
 import mmsearch
 from mmsearch.errors import LockedError, ModelError, TrainingError, UsageError
-from mmsearch.files import IrregularFileError
 from mmsearch.locking import write_lock
-from mmsearch.training.checks import check
-from mmsearch.training.lines import read_lines
 from mmsearch.training.loop import Schedule, train
-from mmsearch.training.recipe import read_recipe
 from mmsearch.training.run import train_recipe
-from mmsearch.training.teachers import class_names
-
-COLOURS = {
-    "red": (220, 30, 30),
-    "green": (30, 180, 30),
-    "blue": (30, 30, 220),
-    "yellow": (230, 220, 30),
-    "white": (240,) * 3,
-}
-GROUNDS = {
-    "black": (0, 0, 0),
-    "grey": (128,) * 3,
-    "purple": (130, 20, 130),
-    "orange": (250, 140, 20),
-    "cyan": (20, 220, 220),
-}
-SHAPES = ("circle", "square", "triangle", "cross")
-RECIPE = """
-name = "tiny"
-dim = 64
-held = 0
-stored = 48
-vocabulary = 200
-
-[towers.image]
-kind = "image"
-net = "test_byobnet"
-side = 48
-hidden = 128
-
-[towers.text]
-kind = "text"
-width = 64
-
-[[data]]
-kind = "captions"
-path = "captions.jsonl"
-views = 1
-
-[[stage]]
-name = "joint"
-train = ["image", "text"]
-steps = 160
-batch = 100
-lr = 3e-3
-warmup = 20
-
-[[stage.terms]]
-kind = "contrast"
-between = ["text", "image"]
-"""
-
-
-def draw(shape: str, colour: str, ground: str, x: int) -> Image.Image:
-    picture = Image.new("RGB", (96, 96), GROUNDS[ground])
-    pen, fill, y, r = ImageDraw.Draw(picture), COLOURS[colour], 48, 20
-    match shape:
-        case "circle":
-            pen.ellipse((x - r, y - r, x + r, y + r), fill=fill)
-        case "square":
-            pen.rectangle((x - r, y - r, x + r, y + r), fill=fill)
-        case "triangle":
-            pen.polygon([(x, y - r), (x - r, y + r), (x + r, y + r)], fill=fill)
-        case _:
-            pen.rectangle((x - r, y - 6, x + r, y + 6), fill=fill)
-            pen.rectangle((x - 6, y - r, x + 6, y + r), fill=fill)
-    return picture
-
-
-@pytest.fixture(scope="module")
-def captioned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """200 drawn pictures, no two alike, with a caption each."""
-    folder = tmp_path_factory.mktemp("captioned")
-    lines: list[str] = []
-    for colour in COLOURS:
-        for ground in GROUNDS:
-            for shape in SHAPES:
-                for side, x in (("left", 28), ("right", 68)):
-                    name = f"{len(lines):03}.png"
-                    draw(shape, colour, ground, x).save(folder / name)
-                    caption = f"a {colour} {shape} on the {side}, on {ground} ground"
-                    lines.append(json.dumps({"image": name, "captions": [caption]}))
-    (folder / "captions.jsonl").write_text("\n".join(lines), "utf-8")
-    (folder / "tiny.toml").write_text(RECIPE, "utf-8")
-    return folder
-
-
-def said(folder: Path) -> tuple[list[str], list[Path]]:
-    rows = [json.loads(line) for line in (folder / "captions.jsonl").read_text("utf-8").splitlines()]
-    return [row["captions"][0] for row in rows], [folder / row["image"] for row in rows]
 
 
 @pytest.fixture(scope="module")
 def trained(captioned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The space that the recipe ends in."""
     return train_recipe(captioned / "tiny.toml", tmp_path_factory.mktemp("trained") / "space", lambda _: None)
+
+
+def said(folder: Path) -> tuple[list[str], list[Path]]:
+    rows = [json.loads(line) for line in (folder / "captions.jsonl").read_text("utf-8").splitlines()]
+    return [row["captions"][0] for row in rows], [folder / row["image"] for row in rows]
 
 
 def test_training_on_200_captioned_pictures_learns_them_and_ends_in_a_space_that_model_takes(
@@ -255,44 +166,6 @@ def test_a_checkpoint_of_something_else_is_refused_by_name(tmp_path: Path) -> No
         train(Wider(), Schedule(2, 1e-2), tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "said"),
-    [
-        ("dim = 64", "dim = '64'", r"dim is '64', but has to be int"),
-        ("steps = 160", "stepps = 160", r"stage\.0\.stepps is no field"),
-        ('net = "test_byobnet"', "net = 5", r"towers\.image\.net is 5, but has to be str"),
-        ('train = ["image", "text"]', 'train = ["pictures"]', r"stage joint names 'pictures'"),
-        ("dim = 64", "", r"lacks a field .*dim"),
-        ("dim = 64", "dim = ", r"is no TOML"),
-        (
-            'kind = "captions"\npath = "captions.jsonl"',
-            'kind = "captions"\npath = "none.jsonl"',
-            r"none\.jsonl can't be read",
-        ),
-        ('kind = "captions"\npath', 'kind = "photos"\npath', r"of a kind not among captions, clips, files, folders"),
-        ('path = "captions.jsonl"\n', "", r"data\.0 lacks a field \(path\)"),
-        ("[[stage]]", '[[data]]\nkind = "moments"\n\n[[stage]]', r"the source moments makes moments: it needs things"),
-        ('kind = "contrast"', 'kind = "contrats"', r"there is no term 'contrats', but contrast"),
-        ('between = ["text", "image"]', 'between = ["text"]', r"contrast is between two towers"),
-        ('name = "tiny"', 'name = "../tiny"', r"'../tiny' is no plain file name"),
-        ("stored = 48", 'stored = 48\nstart = "nowhere"', r"nowhere doesn't exist; mend start"),
-        ('kind = "contrast"', 'kind = "features"\nof = "image"', r"features of image needs a teacher"),
-        ("batch = 100", "batch = 0", r"batch and log_every of 1 or more"),
-        ("[towers.image]", "[towers.photo]", r"the tower photo is of the kind image, so it has to be called that"),
-    ],
-)
-def test_a_wrong_recipe_is_refused_with_its_name_and_the_field(
-    captioned: Path, tmp_path: Path, before: str, after: str, said: str
-) -> None:
-    assert before in RECIPE
-    recipe = captioned / "wrong.toml"
-    recipe.write_text(RECIPE.replace(before, after), "utf-8")
-    with pytest.raises(UsageError, match=said) as error:
-        train_recipe(recipe, tmp_path / "out", lambda _: None)
-    assert "\n" not in str(error.value)
-    assert not (tmp_path / "out" / "spec.json").exists()
-
-
 def test_a_run_whose_recipe_changed_is_not_gone_on_with(captioned: Path, tmp_path: Path) -> None:
     recipe = captioned / "changed.toml"
     short = RECIPE.replace("steps = 160", "steps = 2").replace("warmup = 20", "warmup = 1")
@@ -312,30 +185,6 @@ def test_two_runs_do_not_train_in_one_folder(captioned: Path, tmp_path: Path) ->
     (tmp_path / "space" / "training").mkdir(parents=True)
     with write_lock(tmp_path / "space" / "training"), pytest.raises(LockedError, match=r"PID \d+ .* is writing"):
         train_recipe(captioned / "locked.toml", tmp_path / "space", lambda _: None)
-
-
-def test_a_recipe_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"none\.toml can't be read"):
-        read_recipe(tmp_path / "none.toml")
-
-
-@pytest.mark.skipif(os.name == "nt", reason="pipes and devices as POSIX systems have them")
-def test_what_a_recipe_reads_neither_blocks_nor_fills_the_memory(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.toml")
-    (tmp_path / "device.toml").symlink_to("/dev/zero")
-    with (tmp_path / "large.toml").open("wb") as large:
-        large.truncate(2**40)
-    (tmp_path / "deep.toml").write_text("a = " + "[" * 100_000)
-    for name in ("pipe", "device", "large"):
-        with pytest.raises(UsageError, match=rf"{name}\.toml can't be read \(it .*\); name a recipe"):
-            read_recipe(tmp_path / f"{name}.toml")
-    with pytest.raises(UsageError, match=r"deep\.toml is no TOML"):
-        read_recipe(tmp_path / "deep.toml")
-    for name in ("pipe", "device"):
-        with pytest.raises(IrregularFileError):
-            next(read_lines(tmp_path / f"{name}.toml"))
-        with pytest.raises(IrregularFileError):
-            class_names(tmp_path / f"{name}.toml")
 
 
 def test_towers_start_from_an_exported_space_and_answer_as_it_did(
@@ -367,60 +216,6 @@ def test_a_start_of_another_architecture_is_refused_by_its_file(captioned: Path,
     )
     with pytest.raises(ModelError, match=r"text\.onnx doesn't fit the recipe's tower"):
         train_recipe(recipe, tmp_path / "space", lambda _: None)
-
-
-def shown_recipes() -> list[str]:
-    """Return the recipes that the documents show; one of a single part is completed."""
-    found = []
-    for file in ("README.md", "docs/training.md"):
-        blocks = (REPOSITORY / file).read_text("utf-8").split("```toml\n")[1:]
-        found += [block.split("```")[0] for block in blocks]
-    return found
-
-
-@pytest.mark.parametrize("number", range(2))
-def test_the_recipes_that_the_documents_show_can_be_read(tmp_path: Path, number: int) -> None:
-    assert len(shown_recipes()) == 2
-    words = shown_recipes()[number]
-    if "[[data]]" not in words:
-        words = 'name = "shown"\ndim = 512\ndata = [{ kind = "files", path = "media" }]\n' + words
-    (tmp_path / "recipe.toml").write_text(words, "utf-8")
-    recipe = read_recipe(tmp_path / "recipe.toml")
-    assert recipe.stage[0].terms[0].kind == "contrast"
-    assert recipe.data[0].path.parent == tmp_path
-
-
-def test_the_recipe_of_the_embedded_space_can_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("MEDIA", str(tmp_path / "media"))
-    monkeypatch.setenv("START", str(tmp_path / "start"))
-    recipe = read_recipe(REPOSITORY / "recipes" / "mini.toml")
-    assert recipe.data[0].path == tmp_path / "media" / "flickr8k" / "captions.jsonl"
-    assert recipe.tokenizer == tmp_path / "start" / "tokenizer.json"
-    assert [stage.name for stage in recipe.stage] == [
-        "features",
-        "texts",
-        "photos",
-        "words",
-        "patience",
-        "sounds",
-        "clips",
-        "moments",
-    ]
-
-
-def test_the_recipe_of_the_next_embedded_space_says_what_its_towers_are_grown_on(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("MEDIA", str(tmp_path / "media"))
-    monkeypatch.setenv("START", str(tmp_path))
-    file = REPOSITORY / "recipes" / "mini2.toml"
-    recipe = read_recipe(file)
-    check(recipe, file)
-    grown = {name: tower.network for name, tower in recipe.towers.items() if tower.kind == "grown"}
-    assert grown == {"text": "multilingual-e5-small", "image": "efficientnet-lite2", "sound": "start"}
-    assert recipe.data[0].more == tmp_path / "media" / "flickr8k" / "more_languages.jsonl.gz"
-    languages = {source.languages[1] for source in recipe.data if source.name.startswith("everyday-")}
-    assert len(languages) == 28
 
 
 def test_train_is_a_command_that_says_where_its_space_is(captioned: Path, run: Run, tmp_path: Path) -> None:

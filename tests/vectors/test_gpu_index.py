@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mmsearch.vectors import FaissIndex, GpuIndex, IndexStore, bitmap, has_gpu
-from mmsearch.vectors.gpu_index import MOST, ToGpu
+from mmsearch.vectors.gpu_index import MAX_K, ToGpu
 
 if TYPE_CHECKING:
     import faiss
@@ -30,7 +30,7 @@ class HalfGpu:
         self.rows = np.concatenate([self.rows, rows.astype(np.float16)])
 
     def search(self, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        assert k <= MOST
+        assert k <= MAX_K
         self.asked.append(k)
         scores = (queries.astype(np.float16) @ self.rows.T).astype(np.float32)
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
@@ -83,7 +83,7 @@ def test_a_filter_and_a_long_answer_are_the_cpus(index: FaissIndex) -> None:
 
     resident = GpuIndex(index, to_gpu)
     allowed = bitmap(index.ids()[::7])
-    for k, bits in ((10, allowed), (MOST, None), (4_000, None)):
+    for k, bits in ((10, allowed), (MAX_K, None), (4_000, None)):
         np.testing.assert_array_equal(resident.search(unit(3, 2), k, bits)[1], index.search(unit(3, 2), k, bits)[1])
     assert seen[0].asked == []
 

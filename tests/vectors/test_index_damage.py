@@ -1,14 +1,11 @@
-"""Indexes that were damaged, crafted or changed while open: they are rebuilt, and FAISS never reads them."""
+"""Indexes of another structure than they should have: they are rebuilt, and FAISS never reads them."""
 
 from __future__ import annotations
 
 import io
-import itertools
 import json
 import os
 import shutil
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -16,50 +13,13 @@ from typing import Any
 import faiss
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from support.small_indexes import DIM, HEADER, fetch, one, span
+from support.small_indexes import either_way as either_way
+from support.small_indexes import mixed as mixed
 
-from mmsearch.errors import DamagedIndexError
-from mmsearch.vectors import ExactIndex, FaissIndex, IndexStore, VectorIndex, bitmap, follow, generation, in_memory
-from mmsearch.vectors.checksum import BLOCK, checksum
-from mmsearch.vectors.faiss_index import codes_of
-from mmsearch.vectors.generation import write_generation
+from mmsearch.vectors import IndexStore
+from mmsearch.vectors.checksum import checksum
 from mmsearch.vectors.manifest import MOST_BYTES, MOST_SERIAL
-
-Ids = NDArray[np.int64]
-Rows = NDArray[np.float32]
-DIM = 16
-TABLE: Rows = np.random.default_rng(0).standard_normal((3_000, DIM)).astype(np.float16).astype(np.float32)
-HEADER = 118
-NOTHING = FaissIndex(DIM, [], np.empty(0, np.int64))
-
-
-def span(start: int, stop: int) -> Ids:
-    return np.arange(start, stop, dtype=np.int64)
-
-
-def fetch(ids: Ids) -> tuple[Ids, Rows]:
-    return ids, TABLE[ids]
-
-
-@pytest.fixture(params=[2**23, 0], ids=["in memory", "mapped"])
-def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files are read into memory, or mapped as large ones are."""
-    monkeypatch.setattr(generation, "IN_MEMORY_BYTES", request.param)
-
-
-@pytest.fixture
-def mixed(tmp_path: Path) -> Path:
-    """The folder of an index of a base, a delta and deleted ids, for 4 to 104 at revision 3."""
-    folder = tmp_path / "index"
-    store = IndexStore(folder, DIM)
-    for revision, live in enumerate((span(1, 101), span(1, 105), span(4, 105)), 1):
-        store.catch_up(live, revision, fetch)
-    return folder
-
-
-def one(folder: Path, pattern: str) -> Path:
-    (file,) = folder.glob(pattern)
-    return file
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:
@@ -89,100 +49,6 @@ def assert_rebuilt(folder: Path) -> None:
     np.testing.assert_array_equal(index.ids(), span(4, 105))
     assert IndexStore(folder, DIM).verify(span(4, 105), 4, fetch) == []
 
-
-# What is written
-
-
-def test_a_generation_is_what_faiss_itself_would_have_written(tmp_path: Path) -> None:
-    ids = span(7, 1_007)
-    parts = [(ids[:300], TABLE[ids[:300]]), (ids[300:], TABLE[ids[300:]])]
-    count, _ = write_generation(tmp_path / "ours", DIM, parts)
-    quantizer = faiss.IndexScalarQuantizer(DIM, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
-    index = faiss.IndexIDMap(quantizer)
-    index.add_with_ids(TABLE[ids], ids)
-    faiss.write_index(index, str(tmp_path / "theirs"))
-    assert count == 1_000
-    assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
-
-
-@pytest.mark.usefixtures("either_way")
-def test_vectors_that_are_not_finite_are_left_out_and_the_others_found(tmp_path: Path) -> None:
-    table = TABLE.copy()
-    table[[3, 9]], table[5, 2], table[7, 0] = np.nan, np.inf, 1e6  # the last is infinite in float16
-    live = span(1, 50)
-    store = IndexStore(tmp_path, DIM)
-    index = store.catch_up(live, 1, lambda ids: (ids, table[ids]))
-    expected = np.setdiff1d(live, [3, 5, 7, 9])
-    np.testing.assert_array_equal(index.ids(), expected)
-    np.testing.assert_array_equal(np.sort(index.search(TABLE[:1], 60)[1][0, : len(expected)]), expected)
-    assert store.verify(live, 1, lambda ids: (ids, table[ids])) == []
-    again = store.catch_up(live, 2, lambda ids: (ids, table[ids]))
-    np.testing.assert_array_equal(again.ids(), expected)
-    assert [file.name for file in tmp_path.glob("*.tmp")] == []
-
-
-def test_a_link_in_the_place_of_a_new_file_is_not_written_through(tmp_path: Path) -> None:
-    own = tmp_path / "thesis.txt"
-    own.write_text("a year's work")
-    folder = tmp_path / "index"
-    folder.mkdir()
-    for name in ("base-000001-000.faiss.tmp", f".manifest.json.{os.getpid()}", "manifest.json"):
-        (folder / name).symlink_to(own)
-    IndexStore(folder, DIM).catch_up(span(1, 9), 1, fetch)
-    assert own.read_text() == "a year's work"
-    assert IndexStore(folder, DIM).open() is not None
-
-
-# Checksums
-
-
-def test_every_flipped_bit_and_every_pair_of_swapped_sectors_changes_the_checksum() -> None:
-    content = bytearray(np.random.default_rng(2).bytes(2 * BLOCK + 777))
-    check, draw = checksum(bytes(content)), np.random.default_rng(3)
-    for at in (0, HEADER, BLOCK - 1, BLOCK, len(content) - 1, *draw.integers(0, len(content), 10).tolist()):
-        content[at] ^= 0x04
-        assert checksum(bytes(content)) != check
-        content[at] ^= 0x04
-    for one_at, other_at in draw.integers(0, len(content) // 512, (10, 2)).tolist():
-        swapped = bytearray(content)
-        swapped[512 * one_at : 512 * one_at + 512] = content[512 * other_at : 512 * other_at + 512]
-        swapped[512 * other_at : 512 * other_at + 512] = content[512 * one_at : 512 * one_at + 512]
-        assert one_at == other_at or checksum(bytes(swapped)) != check
-
-
-def test_threads_that_share_the_work_get_the_same_checksum(monkeypatch: pytest.MonkeyPatch) -> None:
-    content = np.random.default_rng(4).bytes(5 * BLOCK + 12_345)
-    alone = checksum(content[:99], content[99:])
-    monkeypatch.setattr("mmsearch.vectors.checksum._SHARED_BYTES", BLOCK)
-    monkeypatch.setattr(os, "cpu_count", lambda: 3)
-    assert checksum(content[:99], content[99:]) == alone
-
-
-@pytest.mark.usefixtures("either_way")
-def test_damage_of_any_byte_of_an_index_is_noticed(mixed: Path) -> None:
-    for file in (one(mixed, "base-*"), one(mixed, "deleted-*")):
-        content = file.read_bytes()
-        for at in range(0, len(content), 17):
-            file.write_bytes(content[:at] + bytes([content[at] ^ 0x20]) + content[at + 1 :])
-            assert IndexStore(mixed, DIM).open() is None, f"byte {at} of {file.name}"
-        file.write_bytes(content)
-    assert IndexStore(mixed, DIM).open() is not None
-
-
-def test_damage_in_the_middle_of_a_large_index_is_noticed(tmp_path: Path) -> None:
-    dim, rows = 256, 80_000  # 41 MB: the ends alone were checked once
-    table = np.random.default_rng(5).standard_normal((1_000, dim)).astype(np.float32)
-    store = IndexStore(tmp_path, dim)
-    store.catch_up(span(0, rows), 1, lambda ids: (ids, table[ids % 1_000]))
-    file = one(tmp_path, "base-*")
-    with file.open("r+b") as opened:
-        opened.seek(file.stat().st_size // 2)
-        opened.write(bytes(4_096))
-    assert store.open() is None
-    assert store.verify(span(0, rows), 1, lambda ids: (ids, table[ids % 1_000])) == [f"{file} is damaged"]
-
-
-# What FAISS never reads: files with the right checksum and another structure
 
 CRAFTED = {
     "outer dimension": (4, (DIM * 2).to_bytes(4, "little")),
@@ -377,165 +243,3 @@ def test_only_files_of_an_index_are_removed_from_its_folder(mixed: Path) -> None
     assert names == sorted(
         [".base.7", "base-000001-000.faiss.bak", base, "manifest.json", "notes.txt", "old/base-000001-000.faiss"]
     )
-
-
-# Verifying
-
-
-def test_a_whole_index_has_no_problems_nor_has_a_missing_one_or_one_that_is_behind(mixed: Path) -> None:
-    store = IndexStore(mixed, DIM)
-    assert store.verify(span(4, 105), 3, fetch) == []
-    assert store.verify(span(50, 200), 4, fetch) == []
-    assert IndexStore(mixed / "none", DIM).verify(span(4, 105), 3, fetch) == []
-
-
-def test_verifying_names_each_difference_from_the_catalog(mixed: Path) -> None:
-    store = IndexStore(mixed, DIM)
-    (problem,) = store.verify(span(5, 108), 3, fetch)
-    assert problem == f"{mixed} lacks 3 ids of the catalog's and has 1 others"
-
-    def other(ids: Ids) -> tuple[Ids, Rows]:
-        return ids, TABLE[np.where(ids == 7, 8, ids)]
-
-    assert store.verify(span(4, 105), 3, other) == [f"{mixed} holds other vectors than the catalog under 1 ids"]
-
-
-@pytest.mark.parametrize("pattern", ["base-*", "delta-*", "deleted-*", "manifest.json"])
-def test_verifying_names_a_damaged_file(mixed: Path, pattern: str) -> None:
-    file = one(mixed, pattern)
-    content = file.read_bytes()
-    file.write_bytes(content[:40] + bytes([content[40] ^ 1]) + content[41:])
-    (problem,) = IndexStore(mixed, DIM).verify(span(4, 105), 3, fetch)
-    assert str(file) in problem
-
-
-def test_the_deleted_ids_are_compared_with_their_checksum_before_they_are_parsed(mixed: Path) -> None:
-    file = one(mixed, "deleted-*")
-    file.write_bytes(file.read_bytes().replace(b"'<i8'", b"',,,'"))  # a SyntaxError of NumPy's own reader
-    store = IndexStore(mixed, DIM)
-    assert store.open() is None
-    assert store.catch_up(span(4, 105), 3, fetch).count == 101
-
-
-# Changed while open
-
-
-def open_mapped(folder: Path, patch: pytest.MonkeyPatch) -> FaissIndex:
-    patch.setattr(generation, "IN_MEMORY_BYTES", 0)
-    index = IndexStore(folder, DIM).open()
-    assert index is not None
-    return index
-
-
-def test_an_index_cut_short_while_it_is_mapped_is_refused_and_not_searched(
-    mixed: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    index = open_mapped(mixed, monkeypatch)
-    assert index.is_intact()
-    os.truncate(one(mixed, "base-*"), 0)
-    assert not index.is_intact()
-    for call in (lambda: index.search(TABLE[:1], 3), lambda: index.vectors(span(5, 9))):
-        with pytest.raises(DamagedIndexError, match="run the same query again"):
-            call()
-
-
-def test_a_small_index_is_not_mapped_so_that_nobody_can_cut_it_short(mixed: Path) -> None:
-    index = IndexStore(mixed, DIM).open()
-    assert index is not None
-    expected = index.search(TABLE[:3], 20)
-    os.truncate(one(mixed, "base-*"), 0)
-    assert index.is_intact()
-    np.testing.assert_array_equal(index.search(TABLE[:3], 20)[1], expected[1])
-
-
-def test_a_removed_file_is_still_searched_by_who_has_it_mapped(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    index = open_mapped(mixed, monkeypatch)
-    expected = index.search(TABLE[:3], 20)[1]
-    for file in mixed.iterdir():
-        file.unlink()
-    assert index.is_intact()
-    np.testing.assert_array_equal(index.search(TABLE[:3], 20)[1], expected)
-
-
-@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="descriptors are counted in /proc")
-def test_opening_again_and_again_leaves_no_descriptor_behind(mixed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    open_mapped(mixed, monkeypatch)
-    before = len(list(Path("/proc/self/fd").iterdir()))
-    for _ in range(20):
-        open_mapped(mixed, monkeypatch)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
-
-
-def test_nothing_is_written_to_the_terminal_about_damage(mixed: Path) -> None:
-    """In a process of its own: FAISS writes past Python's streams."""
-    code = (
-        "import sys, pathlib, numpy as np\n"
-        "from mmsearch.vectors import IndexStore, generation\n"
-        "generation.IN_MEMORY_BYTES = 0\n"
-        f"folder = pathlib.Path({str(mixed)!r})\n"
-        "for file in sorted(folder.iterdir()):\n"
-        "    content = file.read_bytes()\n"
-        "    for at in range(0, len(content), max(1, len(content) // 40)):\n"
-        "        file.write_bytes(content[:at])\n"
-        f"        assert IndexStore(folder, {DIM}).open() is None\n"
-        "    file.write_bytes(content)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-# In memory
-
-
-def test_an_index_in_memory_fetches_only_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_memory, "_ROWS", 70)
-    asked: list[int] = []
-
-    def noting(ids: Ids) -> tuple[Ids, Rows]:
-        asked.extend(ids.tolist())
-        return fetch(ids)
-
-    index = NOTHING
-    for live, lacking in (
-        (span(0, 0), []),
-        (span(1, 301), span(1, 301)),
-        (np.union1d(span(50, 301), span(400, 450)), span(400, 450)),
-        (span(60, 70), []),
-        (np.union1d(span(60, 70), span(900, 905)), span(900, 905)),
-        (span(40, 70), span(40, 70)),  # deleted ids are back, perhaps with other vectors
-    ):
-        asked.clear()
-        index = follow(index, live, noting)
-        assert asked == list(lacking)
-        np.testing.assert_array_equal(index.ids(), live)
-        assert index.count == len(live)
-        follow(index, live, noting)
-        assert asked == list(lacking)
-
-
-@pytest.mark.parametrize("kind", ["growing", "exact"])
-def test_an_index_in_memory_answers_as_a_plain_search_in_any_blocks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_memory, "_ROWS", 70)
-    for name, size in (("_FETCHED", 70), ("_WIDENED_ROWS", 33), ("_SCORES", 1_500)):
-        monkeypatch.setattr(f"mmsearch.vectors.exact_index.{name}", size)
-    live = np.setdiff1d(span(1, 700), span(100, 140))
-    index: VectorIndex = ExactIndex.read(DIM, live, fetch)
-    if kind == "growing":
-        index = follow(follow(NOTHING, np.union1d(span(1, 300), span(800, 900)), fetch), live, fetch)
-    queries = np.random.default_rng(8).standard_normal((7, DIM)).astype(np.float32)
-    for k, chosen in itertools.product((1, 10, 1_000), (live, live[::3])):
-        expected = queries @ TABLE[chosen].T
-        scores, ids = index.search(queries, k, bitmap(chosen))
-        many = min(k, len(chosen))
-        np.testing.assert_array_equal(ids[:, :many], chosen[np.argsort(-expected, axis=1)][:, :many])
-        np.testing.assert_allclose(scores[:, :many], -np.sort(-expected, axis=1)[:, :many], atol=1e-5)
-        assert (ids[:, many:] == -1).all()
-        assert np.isneginf(scores[:, many:]).all()
-
-
-def test_an_index_in_memory_takes_two_bytes_a_number_in_few_generations() -> None:
-    index = NOTHING
-    for end in range(100, 3_100, 100):
-        index = follow(index, span(0, end), fetch)
-    (alone,) = index.generations
-    assert len(codes_of(alone.index)) == 3_000 * DIM * 2

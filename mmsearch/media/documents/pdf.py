@@ -15,7 +15,7 @@ from mmsearch.media.description import Description, clean
 from mmsearch.media.documents.document import Document, Section
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from mmsearch.types import Payload
 
 _UNREADABLE = "not a PDF that can be read; save it again"
 _MOST_PAGES = 5_000
@@ -73,7 +73,7 @@ def _cut(count: int, most: int, lost: int) -> str | None:
     return None
 
 
-def _page(pdf: Any, number: int, side: int | None) -> tuple[str, Image | None]:  # noqa: ANN401  pypdfium2 has no types
+def _page(pdf: Any, number: int, side: int | None) -> tuple[str, Payload | None]:  # noqa: ANN401  pypdfium2 has no types
     """Return the words on a page and its picture, None where none is wanted. Raises `PdfiumError`."""
     page = pdf[number]
     try:

@@ -1,17 +1,26 @@
-"""Containers of sounds and clips, opened by FFmpeg, and their tags."""
+"""How FFmpeg opens a file that nobody vouches for: no playlist, no network, no other file; and the tags in it."""
 
 from __future__ import annotations
 
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import av
-from av.container import InputContainer
 
 from mmsearch import memory
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
 
 _DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,ogg,mp3,aac,wav,w64,aiff,flac,mpeg,mpegts,asf,flv,caf,amr"
 """What FFmpeg may open: its other demuxers include playlists and scripts that name further files and hosts."""
 _READ_BYTES = 2**20
+
+
+def open_container(file: BinaryIO) -> InputContainer:
+    """Open a container at its start. Raises PyAV's `FFmpegError` where it is none of those that are read."""
+    file.seek(0)
+    options = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "", "enable_drefs": "0"}
+    return av.open(file, "r", options=options, metadata_errors="replace", buffer_size=_READ_BYTES)
 
 
 def tags_of(file: BinaryIO) -> dict[str, str]:
@@ -31,13 +40,6 @@ def tags_in(container: InputContainer) -> dict[str, str]:
     if "ogg" in container.format.name and container.streams.audio:
         tags |= container.streams.audio[0].metadata
     return tags
-
-
-def open_container(file: BinaryIO) -> InputContainer:
-    """Open a container at its start. Raises whatever FFmpeg does on damaged headers."""
-    file.seek(0)
-    options = {"format_whitelist": _DEMUXERS, "protocol_whitelist": "", "enable_drefs": "0"}
-    return av.open(file, "r", options=options, metadata_errors="replace", buffer_size=_READ_BYTES)
 
 
 def reason(error: Exception) -> str:

@@ -1,0 +1,28 @@
+"""`mmsearch serve`: what it needs is loaded only here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from mmsearch.cli.streams import note
+from mmsearch.extras import needed_for
+from mmsearch.library import Library
+from mmsearch.printable import printable
+
+
+def serve(folder: Path | None, host: str, port: int, token: str | None) -> None:
+    """Serve a library until a signal ends it. Raises `MissingPackageError` without the extra `[serve]`."""
+    with needed_for("the server"):
+        from mmsearch.web.policy import Policy
+        from mmsearch.web.server import serve as run
+
+    Policy.of(host, token)  # what can't be served is said before anything is loaded
+    library = Library(folder, create=False)
+
+    def ready(address: str) -> None:
+        note(f"serving {printable(library.folder)} at {address} (Ctrl-C ends it)")
+
+    if run(library, host, port, token, ready):
+        raise typer.Exit(130)
