@@ -1,11 +1,11 @@
-"""Whether `mmsearch adapt` gains where captions say something, and keeps its hands off where they don't.
+"""Measure `mmsearch adapt` with true captions, where it should gain, and with shuffled ones, where it shouldn't adapt.
 
     python benchmarks/adapt.py --media DIR [--model mini|random] [--split train] [--photos 3000]
 
-DIR holds `flickr8k/captions.jsonl` and `flickr8k/<split>/*.jpg`. Every other photo of a split goes into a library with
-its captions beside it, and the library is adapted; then the captions of the dev split, of photos that the library
-doesn't have, ask for their photos: text→image recall@10 by the old and by the new space. Then all of it again with the
-captions shuffled. The model `random` has towers with random weights. Of the split dev, what isn't learnt from is asked.
+DIR holds `flickr8k/captions.jsonl` and `flickr8k/<split>/*.jpg`. Every second photo of a split is indexed with its
+captions, and the library is adapted. The test queries are captions of the dev split whose photos the library doesn't
+have; the result is their text→image recall@10 in the old and in the new space. Then everything is repeated with
+shuffled captions. The model `random` has towers with random weights. With `--split dev`, the other half is tested.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Photo:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class TestSet:
     """Photos (n, dim), captions (m, dim), and the photo of each caption."""
 
     photos: Vectors
@@ -58,8 +58,8 @@ class Asked:
     owners: NDArray[np.int64]
 
     @classmethod
-    def of(cls, photos: Sequence[Photo], profile: Profile) -> Asked:
-        """Embed photos and captions by a profile's first space."""
+    def of(cls, photos: Sequence[Photo], profile: Profile) -> TestSet:
+        """Embed photos and captions with a model's first space."""
         parts = [photos[at : at + _CHUNK] for at in range(0, len(photos), _CHUNK)]
         return cls(
             np.concatenate([embed_items([photo.file for photo in part], profile, Limits()) for part in parts]),
@@ -68,7 +68,7 @@ class Asked:
         )
 
     def recall(self, space: AdaptedSpace | None) -> NDArray[np.float64]:
-        """Return for each photo the share of its captions that find it among the first ten."""
+        """Return for each photo, (n,), the share of its captions that rank it among the first ten."""
         photos, captions = self.photos, self.captions
         if space is not None:
             photos, captions = space.head(View.VISUAL, photos), space.head(View.TEXT, captions)
@@ -86,50 +86,50 @@ def read(media: Path, split: str) -> list[Photo]:
 
 
 def fill(folder: Path, photos: Sequence[Photo], *, shuffled: bool) -> None:
-    """Copy photos into a folder, each with its captions beside it, or with those of another."""
+    """Copy photos into a folder with a caption file each, whose captions are its own or another photo's."""
     folder.mkdir()
     captions = [photo.captions for photo in photos]
     if shuffled:
         order = np.random.default_rng(SEED).permutation(len(photos))
-        moved = np.empty_like(order)
-        moved[order] = np.roll(order, 1)  # a permutation that leaves no photo its own
-        captions = [captions[n] for n in moved.tolist()]
+        owners = np.empty_like(order)
+        owners[order] = np.roll(order, 1)  # a permutation without fixed points
+        captions = [captions[n] for n in owners.tolist()]
     for photo, texts in zip(photos, captions, strict=True):
         shutil.copy(photo.file, folder)
         (folder / photo.file.with_suffix(".txt").name).write_text("\n".join(texts) + "\n", "utf-8")
 
 
-def measure(folder: Path, model: str, known: Sequence[Photo], asked: Sequence[Photo], *, shuffled: bool) -> None:
-    """Index, adapt, ask, and print all that came of it."""
+def measure(folder: Path, model: str, known: Sequence[Photo], unknown: Sequence[Photo], *, shuffled: bool) -> None:
+    """Index and adapt a library of the known photos, and print the results on the unknown ones."""
     print(f"\n{'captions shuffled' if shuffled else 'captions as they are'}: {len(known):,} photos, {model}")
     fill(folder / "photos", known, shuffled=shuffled)
     with mmsearch.open(folder / "library", model=model) as library:
         report = library.index(folder / "photos")
         print(f"  indexed {report.added:,} in {report.seconds:.0f} s")
-        questions = Asked.of(asked, library.seen().profile)
+        test_set = TestSet.of(unknown, library.seen().profile)
         adapted = library.adapt()
         for gain in adapted.gains:
             print(
                 f"  held out {gain.direction:<12} {gain.metric} {gain.before:.3f} → {gain.after:.3f} "
-                f"{_said(gain.difference)}"
+                f"{_format(gain.difference)}"
             )
         verdict = "adapted" if adapted.adapted else "kept"
-        print(f"  {verdict}: {_said(adapted.overall)} over {adapted.pairs:,} pairs, {adapted.seconds:.0f} s")
+        print(f"  {verdict}: {_format(adapted.overall)} over {adapted.pairs:,} pairs, {adapted.seconds:.0f} s")
         space = library.seen().profile.spaces[0]
-        before = questions.recall(None)
-        after = questions.recall(space if isinstance(space, AdaptedSpace) else None)
-        name = f"dev text→image recall@10, {len(asked):,} photos"
-        print(f"  {name}: {100 * before.mean():.2f} {_said(bootstrap(before), 100)}")
-        print(f"    → {100 * after.mean():.2f}, difference {_said(paired_bootstrap(after, before), 100)}")
+        before = test_set.recall(None)
+        after = test_set.recall(space if isinstance(space, AdaptedSpace) else None)
+        name = f"dev text→image recall@10, {len(unknown):,} photos"
+        print(f"  {name}: {100 * before.mean():.2f} {_format(bootstrap(before), 100)}")
+        print(f"    → {100 * after.mean():.2f}, difference {_format(paired_bootstrap(after, before), 100)}")
 
 
-def _said(interval: Interval, scale: float = 1.0) -> str:
+def _format(interval: Interval, scale: float = 1.0) -> str:
     value, low, high = (f"{scale * number:+.3f}" for number in (interval.value, interval.low, interval.high))
     return f"{value} [{low}, {high}]"
 
 
 def main() -> None:
-    """Measure with captions as they are and shuffled."""
+    """Measure with true and with shuffled captions."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--media", type=Path, required=True)
     parser.add_argument("--model", default="mini")
@@ -138,7 +138,7 @@ def main() -> None:
     arguments = parser.parse_args()
     media = arguments.media.resolve()
     known = read(media, arguments.split)[::2][: arguments.photos]
-    asked = [photo for photo in read(media, "dev") if photo not in known]
+    unknown = [photo for photo in read(media, "dev") if photo not in known]
     with tempfile.TemporaryDirectory() as name:
         model = arguments.model
         if model == "random":
@@ -146,7 +146,7 @@ def main() -> None:
         for shuffled in (False, True):
             folder = Path(name, "shuffled" if shuffled else "true")
             folder.mkdir()
-            measure(folder, model, known, asked, shuffled=shuffled)
+            measure(folder, model, known, unknown, shuffled=shuffled)
 
 
 if __name__ == "__main__":

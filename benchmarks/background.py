@@ -1,10 +1,10 @@
-"""What unrelated pairs reach in a space: the `background` table of its spec.json, measured on real media.
+"""Measure the score distributions of a space: the `background` table of its spec.json.
 
     python benchmarks/background.py --media DIR
 
-Photos of several collections, captions of photos and sounds, and sounds, paired at random; DIR holds `caltech101/`,
-`flickr8k/`, `places/`, `esc10/`, `sounds/` and `text/`. Prints mean and standard deviation of the cosine for each pair
-of views.
+Photos of several collections, captions and sounds are paired at random. DIR holds `caltech101/`, `flickr8k/`,
+`places/`, `esc10/`, `sounds/` and `text/`. The command prints the mean and standard deviation of the cosine for each
+pair of views.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ def main() -> None:
     arguments = parser.parse_args()
     vectors = _vectors(load_profile(arguments.model).spaces[0], arguments.media)
     table = {}
-    for one, other in itertools.combinations_with_replacement(sorted(vectors), 2):
-        cosines = vectors[one] @ vectors[other].T
-        if one == other:
+    for first, second in itertools.combinations_with_replacement(sorted(vectors), 2):
+        cosines = vectors[first] @ vectors[second].T
+        if first == second:
             cosines = cosines[np.triu_indices(len(cosines), 1)]
-        table[f"{one}-{other}"] = [round(float(cosines.mean()), 4), round(float(cosines.std()), 4)]
+        table[f"{first}-{second}"] = [round(float(cosines.mean()), 4), round(float(cosines.std()), 4)]
     print(json.dumps(table))
 
 

@@ -1,23 +1,24 @@
-"""Class-level retrieval from and to sounds and videos, through a real library: precision@5 and mAP beside chance.
+"""Measure class-level retrieval from and to sounds and videos in a real library: precision@5 and mAP against chance.
 
     python benchmarks/directions.py --media DIR [--model mini]
 
 DIR holds `esc10/<class>`, `urbansound8k/<class>`, `sounds/{animals,instruments}/<class>` and `av/*.mp4` with
-`av/labels.csv`. Each collection is indexed into a temporary library; every query ranks all of it, and a hit is right
-if it is of the query's class.
+`av/labels.csv`. Each collection is indexed into a temporary library. Every query ranks the whole collection, and a hit
+is relevant if it has the query's class.
 
-- ESC-10: each fold (the first number of a name) asks in turn, the other folds answer. A class name asks each fold's
-  complement, and counts once with the mean.
-- UrbanSound8K: names show the recording (the first number), not the fold. Each file asks, and all slices of its own
-  recording are left out, so that it isn't found again by its background noise. Class names ask all.
-- av: the class is what `labels.csv` says is seen. `SEEN` brings labels of one thing together, any other label is a
-  class of its own; each asks as it stands. Sounds of `ESC-10`, `UrbanSound8K` and `sounds` ask by `HEARD`. For
-  video→video, clips of one source video (by name) don't answer each other, and classes left without another clip don't
-  ask. Most classes are of few clips, which bounds precision@5: see the column "at most".
+- ESC-10: the files of each fold (the first number of a name) are queries for the other folds. A class name is a query
+  for the complement of each fold, and counts once with the mean.
+- UrbanSound8K: names contain the recording (the first number), not the fold. Each file is a query, and all slices of
+  its own recording are left out, so that it isn't found by its background noise. Class names are queries for all files.
+- av: the class is the visible subject in `labels.csv`. `SEEN` merges labels of the same subject; any other label is its
+  own class. Each class name is a text query. `HEARD` assigns sounds of `ESC-10`, `UrbanSound8K` and `sounds` to
+  classes. For video→video, clips of the same source video (by name) are left out, and so are queries without another
+  clip of their class. Most classes have few clips, which limits precision@5: see the column "at most".
 
 Intervals are 95 % bootstraps over queries: texts, sounds or clips. Queries of one class or recording aren't
-independent, so that they are rather too narrow. Chance is the mean over random orders of the same candidates. What
-can't be indexed, or is silent, stays a candidate, never found. `python -m doctest` on this file runs its examples.
+independent, so the intervals are somewhat too narrow. Chance is the mean over random orders of the same candidates.
+Files that can't be indexed, and silent ones, count as candidates that are never found. `python -m doctest` on this file
+runs its examples.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ SEEN = {
     "gun shot": ("a man firing a rifle outdoors", "a person firing a rifle", "a tank firing in a field"),
     "person speaking": ("a man speaking on a stage", "a woman speaking"),
 }
-"""Class of clips → the labels it is seen under."""
+"""The labels of a visible subject, by class of clips."""
 
 HEARD = {
     "a bull mooing in a field": ("sounds/animals/cow",),
@@ -86,7 +87,7 @@ HEARD = {
     "gun shot": ("urbansound8k/gun_shot",),
     "sneezing": ("esc10/person_sneeze",),
 }
-"""Class of clips → the folders of recordings of what sounds there."""
+"""The folders of recordings of the same sound source, by class of clips."""
 
 _SOURCE = re.compile(r"av_[a-z0-9]+_(?:(?P<ucf>v_\w+_g\d+)_c\d+|(?P<id>[\w-]{10,11}?)(?:_\d+)+)")
 """The source video in a clip's name: UCF-101's group, or a video's id before the times that were cut."""
@@ -102,8 +103,8 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
-    """A query: a text or a file, the class that is right, and one group to leave out (or None) for each ranking."""
+class LabelledQuery:
+    """A query, a text or a file, with its class, and for each ranking a group of items to leave out (or None)."""
 
     term: str | Path
     label: str
@@ -111,7 +112,7 @@ class Asking:
 
 
 def average_precision(relevant: NDArray[np.bool_], total_relevant: int) -> float:
-    """Return the mean, over all that is relevant, of the precision where it is found; 0 for what is never found.
+    """Return the mean precision at the ranks of all relevant items; one that isn't found counts as 0.
 
     >>> average_precision(np.array([True, False, True, False]), 2)  # (1/1 + 2/3) / 2
     0.8333333333333333
@@ -123,7 +124,7 @@ def average_precision(relevant: NDArray[np.bool_], total_relevant: int) -> float
 
 
 def precision_at(relevant: NDArray[np.bool_], depth: int) -> float:
-    """Return the share of the first `depth` that is relevant; a shorter ranking is filled up with what isn't.
+    """Return the share of relevant items among the first `depth`; missing ranks count as irrelevant.
 
     >>> precision_at(np.array([True, False, True, False, False, True]), 5)
     0.4
@@ -133,9 +134,9 @@ def precision_at(relevant: NDArray[np.bool_], depth: int) -> float:
 
 @cache
 def chance(candidates: int, total_relevant: int) -> tuple[float, float]:
-    """Return precision@5 and average precision of a random order, each the mean over `PERMUTATIONS`.
+    """Return the mean precision@5 and average precision over `PERMUTATIONS` random orders.
 
-    Of one relevant in two, the average precision is 1 or 1/2.
+    With one relevant item of two, the average precision is 1 or 1/2.
 
     >>> [round(mean, 2) for mean in chance(2, 1)]
     [0.2, 0.75]
@@ -175,7 +176,7 @@ def clips(folder: Path) -> list[Item]:
 
 
 def source_of(name: str) -> str:
-    """Return the source video of a clip, or its own stem where the name shows none.
+    """Return the source video in a clip's name, or the stem of the name if there is none.
 
     >>> source_of("av_v2apiano_nwwHuxHMIpc_00000001.mp4"), source_of("av_ucf101_v_Archery_g05_c01.mp4")
     ('nwwHuxHMIpc', 'v_Archery_g05')
@@ -187,40 +188,40 @@ def source_of(name: str) -> str:
     return match["ucf"] or match["id"] if match else stem
 
 
-def rank(library: Library, items: Sequence[Item], asking: Asking, modality: Modality) -> list[int]:
-    """Return the places in `items` of what a query finds, best first; nothing if its file can't be read."""
-    place = {item.path: i for i, item in enumerate(items)}
+def rank(library: Library, items: Sequence[Item], query: LabelledQuery, modality: Modality) -> list[int]:
+    """Return the numbers of the found items, best first; nothing if the query's file can't be read."""
+    numbers = {item.path: i for i, item in enumerate(items)}
     try:
-        hits = library.query(asking.term, k=len(items), modalities={modality})
+        hits = library.query(query.term, k=len(items), modalities={modality})
     except MediaError as error:
-        print(f"  can't ask with {error}")
+        print(f"  skipped a query: {error}")
         return []
-    return [place[hit.path] for hit in hits]
+    return [numbers[hit.path] for hit in hits]
 
 
 def measure(
-    library: Library, items: Sequence[Item], queries: Sequence[Asking], modality: Modality
+    library: Library, items: Sequence[Item], queries: Sequence[LabelledQuery], modality: Modality
 ) -> NDArray[np.float64]:
-    """Return (queries, 5): precision@5, its chance, its bound, average precision, its chance.
+    """Return (queries, 5): precision@5, its chance, its maximum, average precision, its chance.
 
-    A query to which nothing can answer isn't asked.
+    Queries without a relevant candidate are skipped.
     """
     labels = np.asarray([item.label for item in items])
     rows: list[NDArray[np.float64]] = []
-    for asking in queries:
-        right = labels == asking.label
-        candidates = [np.asarray([item.group != group for item in items]) for group in asking.without]
-        totals = [int((right & among).sum()) for among in candidates]
+    for query in queries:
+        of_class = labels == query.label
+        candidates = [np.asarray([item.group != group for item in items]) for group in query.without]
+        totals = [int((of_class & among).sum()) for among in candidates]
         if not all(totals):
             continue
-        order = np.asarray(rank(library, items, asking, modality), np.intp)
-        each: list[tuple[float, ...]] = []
+        order = np.asarray(rank(library, items, query, modality), np.intp)
+        values: list[tuple[float, ...]] = []
         for among, total in zip(candidates, totals, strict=True):
-            relevant = right[order[among[order]]]
+            relevant = of_class[order[among[order]]]
             at_random = chance(int(among.sum()), total)
-            found = precision_at(relevant, DEPTH), average_precision(relevant, total)
-            each.append((found[0], at_random[0], min(DEPTH, total) / DEPTH, found[1], at_random[1]))
-        rows.append(np.mean(each, axis=0))
+            precision, mean_precision = precision_at(relevant, DEPTH), average_precision(relevant, total)
+            values.append((precision, at_random[0], min(DEPTH, total) / DEPTH, mean_precision, at_random[1]))
+        rows.append(np.mean(values, axis=0))
     return np.stack(rows)
 
 
@@ -235,16 +236,16 @@ def indexed(items: Sequence[Item], model: str) -> Iterator[Library]:
         yield library
 
 
-def texts_of(items: Sequence[Item], *without: str) -> list[Asking]:
-    """Return a text query for each class, named as it is asked."""
+def texts_of(items: Sequence[Item], *without: str) -> list[LabelledQuery]:
+    """Return a text query for each class name."""
     names = sorted({item.label for item in items})
     print(f"  texts: {'; '.join(names)}")
-    return [Asking(name, name, without or (None,)) for name in names]
+    return [LabelledQuery(name, name, without or (None,)) for name in names]
 
 
-def files_of(items: Sequence[Item]) -> list[Asking]:
-    """Return a query by each item's file, to all but its own group."""
-    return [Asking(item.path, item.label, (item.group,)) for item in items]
+def files_of(items: Sequence[Item]) -> list[LabelledQuery]:
+    """Return a query by each item's file, which leaves out the item's group."""
+    return [LabelledQuery(item.path, item.label, (item.group,)) for item in items]
 
 
 def sound_directions(media: Path, collection: str, model: str, *, folds: bool) -> list[str]:
@@ -264,29 +265,29 @@ def video_directions(media: Path, model: str) -> list[str]:
     print("av:")
     items = clips(media / "av")
     recordings = {file: label for label, names in HEARD.items() for name in names for file in (media / name).iterdir()}
-    heard = [Asking(file, label) for file, label in sorted(recordings.items())]
+    sound_queries = [LabelledQuery(file, label) for file, label in sorted(recordings.items())]
     with indexed(items, model) as library:
         return [
             line("text→video", "av", measure(library, items, texts_of(items), Modality.VIDEO)),
-            line("sound→video", "av", measure(library, items, heard, Modality.VIDEO)),
+            line("sound→video", "av", measure(library, items, sound_queries, Modality.VIDEO)),
             line("video→video", "av", measure(library, items, files_of(items), Modality.VIDEO)),
         ]
 
 
 def compare_fusions(media: Path) -> list[str]:
-    """Index the clips; return how else a clip's picture and sound could be put together, each beside what is done."""
+    """Index the clips; return a line for each other fusion of a clip's picture and sound, compared with the current."""
     items = clips(media / "av")
     others: dict[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]] = {
         "best view": lambda z: z.max(axis=1),
         "least view": lambda z: z.min(axis=1),
         "mean of e^-z": lambda z: -np.log(np.exp(-z).mean(axis=1)),
     }
-    found: list[str] = []
+    lines: list[str] = []
     with indexed(items, "mini") as library:
-        done = measure(library, items, files_of(items), Modality.VIDEO)[:, 3]
+        current = measure(library, items, files_of(items), Modality.VIDEO)[:, 3]
         for name, other in others.items():
 
-            def instead(
+            def fuse(
                 z: NDArray[np.float32],
                 together: Sequence[bool],
                 _handicaps: Sequence[float],
@@ -296,18 +297,18 @@ def compare_fusions(media: Path) -> list[str]:
                 both = np.full(len(z), np.nan) if joint.shape[1] < 2 else other(joint)
                 return np.asarray(np.where(np.isnan(both), np.nanmax(z, axis=1), both), np.float32)
 
-            with mock.patch.object(ranking, "fuse", instead):
+            with mock.patch.object(ranking, "fuse", fuse):
                 values = measure(library, items, files_of(items), Modality.VIDEO)[:, 3]
-            low, high = interval(values - done)
-            found.append(
+            low, high = interval(values - current)
+            lines.append(
                 f"video→video by {name}: mAP {values.mean():.3f}, "
-                f"{(values - done).mean():+.3f} [{low:+.3f}, {high:+.3f}] to Σz/√2"
+                f"{(values - current).mean():+.3f} [{low:+.3f}, {high:+.3f}] to Σz/√2"
             )
-    return found
+    return lines
 
 
 def line(direction: str, collection: str, rows: NDArray[np.float64]) -> str:
-    """Return a line of the table for what `measure` returned."""
+    """Return a line of the table for a result of `measure`."""
     precision, at_random, bound, mean, mean_at_random = rows.mean(axis=0)
     (low, high), (mean_low, mean_high) = interval(rows[:, 0]), interval(rows[:, 3])
     first = f"{precision:.3f} [{low:.3f}, {high:.3f}] {at_random:>7.3f} {bound:>8.3f}"
@@ -316,7 +317,7 @@ def line(direction: str, collection: str, rows: NDArray[np.float64]) -> str:
 
 
 def main() -> None:
-    """Index, ask, print."""
+    """Measure every direction and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--media", type=Path, required=True)
     parser.add_argument("--model", default="mini")

@@ -1,9 +1,9 @@
-"""Collections as vectors, in `mini` and in a simulated stronger space; `benchmarks/ranking.py` ranks them.
+"""Embed collections in `mini` and in a simulated stronger space, for `benchmarks/ranking.py` and others.
 
-The stronger space is that of mini's texts. A photo's vector in it is MobileNetV2's pooled features, ridge-regressed on
-the captions of Flickr8k train, plus half the names of ImageNet's classes, each as much as MobileNetV2 believes in it. A
-sound's is the names of AudioSet's classes by YAMNet's scores; nothing is trained for it. Both teachers need
-`pip install ai-edge-litert`.
+The stronger space has the text vectors of mini. A photo's vector is a ridge regression from MobileNetV2's pooled
+features to the captions of Flickr8k train, plus half the mean of the names of ImageNet's classes weighted by
+MobileNetV2's probabilities. A sound's vector is the mean of the names of AudioSet's classes weighted by YAMNet's
+scores, without any training. Both teachers need `pip install ai-edge-litert`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from mmsearch.types import View
 Vectors = NDArray[np.float32]
 SPACES = ("mini", "stronger")
 RIDGE = 1.0
-"""The ridge penalty, in mean variances of a feature."""
+"""The ridge penalty, in units of a feature's mean variance."""
 NAMED = 0.5
-"""How much the names of the classes weigh beside the regression."""
+"""The weight of the class names relative to the regression."""
 _HOP = 7_800
 
 
@@ -46,7 +46,7 @@ class Teacher:
     _tensors: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, values: NDArray[Any], inner: str | None) -> NDArray[np.float32]:
-        """Return the flat values of an inner tensor by its name's end, or of the output, for one input."""
+        """Run the model on one input; return the values of an inner tensor, by the end of its name, or the output."""
         if self._run is None:
             from ai_edge_litert.interpreter import Interpreter
 
@@ -59,7 +59,7 @@ class Teacher:
         return self.read(inner)
 
     def read(self, inner: str | None) -> NDArray[np.float32]:
-        """Return the values of a tensor as they stand, dequantised."""
+        """Return the current values of a tensor, dequantised."""
         tensor = next(t for name, t in self._tensors.items() if name.endswith(inner)) if inner else None
         tensor = tensor or self._run.get_output_details()[0]
         scale, zero = tensor["quantization"]
@@ -69,7 +69,7 @@ class Teacher:
 
 @dataclass(slots=True)
 class Embedder:
-    """Embeds files and texts once, and keeps that in a folder."""
+    """Embeds files and texts once, and caches the vectors in a folder."""
 
     media: Path
     cache: Path
@@ -77,7 +77,7 @@ class Embedder:
     _texts: dict[str, Vectors] = field(default_factory=dict)
 
     def texts(self, texts: Sequence[str]) -> Vectors:
-        """Return (n, dim) of texts; both spaces have the same."""
+        """Return the vectors (n, dim) of texts, which are the same in both spaces."""
         new = [text for text in dict.fromkeys(texts) if text not in self._texts]
         for at in range(0, len(new), 512):
             part = new[at : at + 512]
@@ -85,35 +85,35 @@ class Embedder:
         return np.stack([self._texts[text] for text in texts])
 
     def photos(self, name: str, files: Sequence[Path], space: str) -> Vectors:
-        """Return (n, dim) of photos in one of `SPACES`."""
+        """Return the vectors (n, dim) of photos in one of `SPACES`."""
         if space == "mini":
-            return self._kept(f"{name}-mini", files, self._seen)
+            return self._cached(f"{name}-mini", files, self._photo_vectors)
         return _Stronger.of(self).photos(self.features(name, files))
 
     def sounds(self, name: str, files: Sequence[Path], space: str) -> Vectors:
-        """Return (n, dim) of sounds in one of `SPACES`."""
+        """Return the vectors (n, dim) of sounds in one of `SPACES`."""
         if space == "mini":
-            return self._kept(f"{name}-mini", files, self._heard)
-        return normalise(self._kept(f"{name}-yamnet", files, self._scores) @ self.texts(self._audioset()))
+            return self._cached(f"{name}-mini", files, self._sound_vectors)
+        return normalise(self._cached(f"{name}-yamnet", files, self._scores) @ self.texts(self._audioset()))
 
     def features(self, name: str, files: Sequence[Path]) -> NDArray[np.float32]:
         """Return MobileNetV2's pooled features (n, 1280)."""
-        return self._kept(f"{name}-mobilenet", files, self._pooled)
+        return self._cached(f"{name}-mobilenet", files, self._pooled)
 
-    def _kept(self, name: str, files: Sequence[Path], make: Callable[[Sequence[Path]], Vectors]) -> Vectors:
-        file = self.cache / f"{name}.npz"
-        names = [str(one) for one in files]
-        if file.is_file():
-            with np.load(file) as stored:
+    def _cached(self, name: str, files: Sequence[Path], make: Callable[[Sequence[Path]], Vectors]) -> Vectors:
+        cache = self.cache / f"{name}.npz"
+        names = [str(file) for file in files]
+        if cache.is_file():
+            with np.load(cache) as stored:
                 if stored["files"].tolist() == names:
                     return np.asarray(stored["vectors"])
         print(f"  embedding {name}: {len(files):,}", flush=True)
         vectors = make(files)
         self.cache.mkdir(parents=True, exist_ok=True)
-        np.savez(file, files=np.asarray(names), vectors=vectors)
+        np.savez(cache, files=np.asarray(names), vectors=vectors)
         return vectors
 
-    def _seen(self, files: Sequence[Path]) -> Vectors:
+    def _photo_vectors(self, files: Sequence[Path]) -> Vectors:
         parts = []
         for at in range(0, len(files), 256):
             pictures = [Image.open(file).convert("RGB") for file in files[at : at + 256]]
@@ -126,31 +126,31 @@ class Embedder:
         audible = [segment for segment in segments if not segment.silent] or segments
         return tuple(payload for segment in audible for payload in segment.views.get(View.AUDIO, ()))
 
-    def _heard(self, files: Sequence[Path]) -> Vectors:
+    def _sound_vectors(self, files: Sequence[Path]) -> Vectors:
         space = self.profile.spaces[0]
         return np.stack([normalise(embed(space, View.AUDIO, self._waves(file)).mean(axis=0)) for file in files])
 
     def _pooled(self, files: Sequence[Path]) -> NDArray[np.float32]:
         teacher = Teacher(self.media / "teachers" / "mobilenet_v2_1.0_224_quant.tflite")
-        found = []
+        features = []
         for file in files:
             picture = Image.open(file).convert("RGB")
             side = min(picture.size)
             left, top = (picture.width - side) // 2, (picture.height - side) // 2
             square = picture.crop((left, top, left + side, top + side)).resize((224, 224), Image.Resampling.BICUBIC)
-            found.append(teacher(np.asarray(square)[None], "Logits/AvgPool").ravel())
-        return np.stack(found)
+            features.append(teacher(np.asarray(square)[None], "Logits/AvgPool").ravel())
+        return np.stack(features)
 
     def _scores(self, files: Sequence[Path]) -> NDArray[np.float32]:
         teacher = Teacher(self.media / "teachers" / "yamnet.tflite")
-        found = []
+        scores = []
         for file in files:
             wave = np.concatenate(self._waves(file)).astype(np.float32)[:160_000]
             steps = max(1, -(-(len(wave) - 2 * _HOP) // _HOP) + 1)
             wave = np.pad(wave, (0, max(0, (steps + 1) * _HOP - len(wave))))
             patches = [teacher(wave[at * _HOP : (at + 2) * _HOP], None).ravel() for at in range(steps)]
-            found.append(np.mean(patches, axis=0))
-        return np.stack(found)
+            scores.append(np.mean(patches, axis=0))
+        return np.stack(scores)
 
     def _audioset(self) -> list[str]:
         with (self.media / "teachers" / "yamnet_class_map.csv").open(encoding="utf-8", newline="") as file:
@@ -167,7 +167,7 @@ class Flickr8k:
 
     @classmethod
     def read(cls, media: Path, split: str) -> Flickr8k:
-        """Return a split, by file name."""
+        """Return the photos of a split, sorted by file name."""
         lines = (media / "flickr8k" / "captions.jsonl").read_text("utf-8").splitlines()
         rows = sorted((r for r in map(json.loads, lines) if r["split"] == split), key=lambda row: str(row["image"]))
         files = [media / "flickr8k" / split / row["image"] for row in rows]
@@ -188,7 +188,7 @@ _STRONGER: dict[int, _Stronger] = {}
 
 
 class _Stronger:
-    """The ridge regression onto captions, and the classifier that names what it sees."""
+    """The ridge regression from features to captions, and the classifier of ImageNet's classes."""
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
@@ -203,7 +203,7 @@ class _Stronger:
 
     @classmethod
     def of(cls, embedder: Embedder) -> _Stronger:
-        """Return the one of an embedder, fitted once."""
+        """Return the regression of an embedder; it is fitted once."""
         if id(embedder) not in _STRONGER:
             _STRONGER[id(embedder)] = cls(embedder)
         return _STRONGER[id(embedder)]
@@ -211,16 +211,17 @@ class _Stronger:
     @cached_property
     def _classifier(self) -> tuple[NDArray[np.float32], NDArray[np.float32], Vectors]:
         teacher = Teacher(self._embedder.media / "teachers" / "mobilenet_v2_1.0_224_quant.tflite")
-        teacher(np.zeros((1, 224, 224, 3), np.uint8), None)  # so that its tensors can be read
+        teacher(np.zeros((1, 224, 224, 3), np.uint8), None)  # its tensors can be read only after a run
         weights = teacher.read("Logits/Conv2d_1c_1x1/weights_quant/FakeQuantWithMinMaxVars").reshape(1001, 1280)
         bias = teacher.read("Logits/Conv2d_1c_1x1/biases").ravel()
         labels = (self._embedder.media / "teachers" / "imagenet_labels.txt").read_text("utf-8").splitlines()
         return weights[1:], bias[1:], self._embedder.texts([label.split(",")[0].lower() for label in labels[1:]])
 
     def photos(self, features: NDArray[np.float32]) -> Vectors:
-        """Return (n, dim) of pooled features (n, 1280)."""
+        """Return the vectors (n, dim) of pooled features (n, 1280)."""
         weights, bias, names = self._classifier
         logits = features @ weights.T + bias
-        believed = np.exp(logits - logits.max(axis=1, keepdims=True))
-        named = believed / believed.sum(axis=1, keepdims=True) @ names
-        return normalise(normalise((np.sqrt(features) - self._mean) @ self._weights + self._target) + NAMED * named)
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        class_names = exponentials / exponentials.sum(axis=1, keepdims=True) @ names
+        regression = normalise((np.sqrt(features) - self._mean) @ self._weights + self._target)
+        return normalise(regression + NAMED * class_names)

@@ -1,9 +1,9 @@
-"""Recall of a model on Flickr8k: text→image and image→text, through a real library.
+"""Measure the recall of a model on Flickr8k, text→image and image→text, in a real library.
 
     python benchmarks/flickr8k.py --media DIR [--model mini] [--split dev]
 
-DIR holds `flickr8k/captions.jsonl` and `flickr8k/<split>/*.jpg`. The photos are indexed into a temporary library; every
-caption then ranks all of them exhaustively, and every photo all captions. Intervals are 95 % bootstraps over photos.
+DIR holds `flickr8k/captions.jsonl` and `flickr8k/<split>/*.jpg`. The photos are indexed into a temporary library. Then
+all photos are ranked for every caption, and all captions for every photo. Intervals are 95 % bootstraps over photos.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _photos(media: Path, split: str) -> tuple[list[Path], list[list[str]]]:
 
 
 def _stored_vectors(folder: Path, model: str, photos: list[Path]) -> NDArray[np.float32]:
-    """Index the photos and return what the catalog then holds for them, (n, dim), in their order."""
+    """Index the photos and return their vectors in the catalog, (n, dim), in the photos' order."""
     with mmsearch.open(folder, model=model) as library:
         report = library.index(*{photo.parent for photo in photos})
         print(f"indexed {report.added:,} photos in {report.seconds:.1f} s, {report.failed} failed")
@@ -44,12 +44,12 @@ def _stored_vectors(folder: Path, model: str, photos: list[Path]) -> NDArray[np.
     ids, vectors = catalog.vectors(catalog.embedding_ids(space_id, View.VISUAL), space.dim)
     segments = catalog.segments_of(ids.tolist())
     rows = catalog.segment_rows(segments.values())
-    place = {rows[segments[i]].path: n for n, i in enumerate(ids.tolist())}
-    return vectors[[place[bytes(photo.absolute())] for photo in photos]]
+    row_of = {rows[segments[i]].path: n for n, i in enumerate(ids.tolist())}
+    return vectors[[row_of[bytes(photo.absolute())] for photo in photos]]
 
 
 def _show(direction: str, ranks: NDArray[np.int64], groups: NDArray[np.int64]) -> None:
-    """Print recall with its interval; `groups` says which photo each rank belongs to."""
+    """Print recall with its interval; `groups` has the photo of each rank."""
     random = np.random.default_rng(0)
     members = [np.flatnonzero(groups == g) for g in np.unique(groups)]
     for level in LEVELS:
@@ -61,7 +61,7 @@ def _show(direction: str, ranks: NDArray[np.int64], groups: NDArray[np.int64]) -
 
 
 def main() -> None:
-    """Index, rank, print."""
+    """Measure and print both directions."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--media", type=Path, required=True)
     parser.add_argument("--model", default="mini")

@@ -1,7 +1,7 @@
-"""Memory and time of a text query in a large library: `python benchmarks/large.py /tmp/large --rows 1000000`.
+"""Measure memory and time of a text query in a large library: `python benchmarks/large.py /tmp/large --rows 1000000`.
 
-The library holds random vectors in the space of `mini`, one picture each. It is made on the first call and kept. Every
-query runs in a process of its own. Its anonymous memory is read from /proc/self/status, so that this needs Linux.
+The library has random vectors in the space of `mini`, one for each picture. The first call makes it, later ones reuse
+it. Every query runs in a separate process, whose anonymous memory is read from /proc/self/status (Linux only).
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ print(f"{peak[0]:.0f} MB anonymous at most, cold {cold:.2f} s, warm {1000 * warm
 
 
 def make(folder: Path, rows: int) -> None:
-    """Fill a new library with random unit vectors, as an index run would leave them."""
+    """Fill a new library with random unit vectors, as after an index run."""
     with mmsearch.open(folder, model="mini") as library:
-        seen = library.seen()
-        space, key = seen.profile.spaces[0], seen.profile.key
-        space_id = seen.catalog.add_space(space.name, space.fingerprint, space.dim)
+        model = library.seen()
+        space, key = model.profile.spaces[0], model.profile.key
+        space_id = model.catalog.add_space(space.name, space.fingerprint, space.dim)
     rng = np.random.default_rng(0)
     connection = sqlite3.connect(folder / "catalog.sqlite")
     with connection:
@@ -85,7 +85,7 @@ def make(folder: Path, rows: int) -> None:
 
 
 def main() -> None:
-    """Make the library where there is none, bring its indexes to the catalog, and ask it several times."""
+    """Make the library if it doesn't exist, update its indexes, and run several queries."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, default=1_000_000)
@@ -94,9 +94,9 @@ def main() -> None:
     if not options.folder.exists():
         make(options.folder, options.rows)
     with mmsearch.open(options.folder) as library:
-        seen, began = library.seen(), time.perf_counter()
-        seen.indexes.catch_up(seen.profile)
-    print(f"indexes brought to the catalog in {time.perf_counter() - began:.1f} s")
+        model, began = library.seen(), time.perf_counter()
+        model.indexes.catch_up(model.profile)
+    print(f"indexes updated in {time.perf_counter() - began:.1f} s")
     for _ in range(options.times):
         subprocess.run([sys.executable, "-c", _QUERY, options.folder, "a red car"], check=True)
 

@@ -1,10 +1,10 @@
-"""Peak memory of index runs and queries over files that were made to take much of it.
+"""Measure the peak memory of index runs and queries over files that are made to need much memory.
 
     python benchmarks/memory.py [--workers 8] [--keep DIR]
 
-Every command is a process of its own, as a user starts it. Memory is what the process and its children hold by
-themselves, summed, and the largest part of one that is mapped from files, which the others share; looked at every 10 ms
-(Linux). It is nearly the proportional set size, which takes too long to read while hundreds of megabytes come and go.
+Every command runs in a separate process, as a user starts it. Memory is sampled every 10 ms (Linux only): the sum of
+the private memory of the process and its children, plus the largest file mapping of one process, since the others share
+it. This approximates the proportional set size, which takes too long to read while memory use changes quickly.
 
 The files are small: pictures that unpack to a hundred megabytes and more, clips with large frames, sounds with many
 channels, long texts.
@@ -30,14 +30,14 @@ import numpy as np
 import soundfile
 from speed import MMSEARCH, family
 
-LOOK_S, SLOW_S = 0.01, 0.03
+SAMPLE_S, SLOW_S = 0.01, 0.03
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 GREY, RGB, GREY_ALPHA, RGBA = 0, 2, 4, 6
 CHANNELS = {GREY: 1, RGB: 3, GREY_ALPHA: 2, RGBA: 4}
 
 
 def png(width: int, height: int, colour_type: int, depth: int = 8) -> bytes:
-    """Return a picture that is black all over, deflated about a thousand times."""
+    """Return a black picture, which deflate compresses about a thousand times."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -50,7 +50,7 @@ def png(width: int, height: int, colour_type: int, depth: int = 8) -> bytes:
 
 
 def make_pictures(folder: Path) -> None:
-    """Make 9 MB of pictures; each is another one by its last bytes."""
+    """Make 9 MB of pictures; different last bytes give each its own hash."""
     bodies = [png(15_800, 15_800, RGB), png(15_800, 15_800, RGBA), png(12_000, 12_000, GREY, 16)]
     bodies += [png(10_000, 10_000, RGB), png(8_000, 8_000, GREY_ALPHA), png(6_000, 6_000, RGB)]
     number = 0
@@ -61,7 +61,7 @@ def make_pictures(folder: Path) -> None:
 
 
 def make_clips(folder: Path) -> None:
-    """Make clips of large frames: short ones, which one thread decodes, and one that several do."""
+    """Make clips with large frames: short ones, which one thread decodes, and a long one, which several decode."""
     for number, (width, height, seconds) in enumerate([(7_680, 4_320, 2), (7_680, 4_320, 3), (3_840, 2_160, 70)]):
         with av.open(str(folder / f"{number}.mp4"), "w") as container:
             stream = container.add_stream("libx264", rate=1, options={"preset": "ultrafast", "crf": "40", "g": "9"})
@@ -73,48 +73,48 @@ def make_clips(folder: Path) -> None:
 
 
 def make_sounds(folder: Path) -> None:
-    """Make sounds of many channels, and one of a high rate."""
+    """Make sounds with many channels or a high sample rate."""
     for number, (channels, rate_hz) in enumerate([(8, 96_000), (8, 192_000), (2, 384_000), (1, 655_350)]):
         samples = np.random.default_rng(number).normal(0, 0.001, (rate_hz * 60, channels)).astype(np.float32)
         soundfile.write(folder / f"{number}.flac", np.round(samples, 3), rate_hz, subtype="PCM_16")
 
 
 def make_texts(folder: Path) -> None:
-    """Make texts near the limits of bytes and of passages."""
+    """Make texts that nearly reach the limits of bytes and of passages."""
     for number in range(8):
         (folder / f"{number}.txt").write_bytes(b"%d word " % number * (31 * 2**20 // 7))
         (folder / f"many-{number}.txt").write_bytes((b"%d stops here.\n\n" % number) * 19_000)
 
 
-def held_mb(process_id: int) -> float:
-    """Return what a process and those below it hold in memory, in MB."""
-    own, mapped = 0, 0
+def used_mb(process_id: int) -> float:
+    """Return the memory of a process and its descendants, in MB."""
+    private, mapped = 0, 0
     for member in family(process_id):
         try:
             _, resident, shared, *_ = map(int, Path(f"/proc/{member}/statm").read_text().split())
         except (OSError, ValueError):
             continue
-        own, mapped = own + resident - shared, max(mapped, shared)
-    return (own + mapped) * PAGE_BYTES / 1e6
+        private, mapped = private + resident - shared, max(mapped, shared)
+    return (private + mapped) * PAGE_BYTES / 1e6
 
 
 def peak_of(command: list[str]) -> tuple[int, float, float]:
-    """Run a command; return its exit code, its seconds and its peak memory in MB."""
+    """Run a command; return its exit code, its duration in seconds and its peak memory in MB."""
     began, peak = time.perf_counter(), 0.0
     process = subprocess.Popen([*MMSEARCH, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while process.poll() is None:
-        looked = time.perf_counter()
-        total = held_mb(process.pid)
-        # A slow look would add what one process held before to what another holds after.
-        if time.perf_counter() - looked < SLOW_S:
+        sampled = time.perf_counter()
+        total = used_mb(process.pid)
+        # A slow sample would add memory that two processes used at different times.
+        if time.perf_counter() - sampled < SLOW_S:
             peak = max(peak, total)
-        time.sleep(LOOK_S)
+        time.sleep(SAMPLE_S)
     return process.returncode, time.perf_counter() - began, peak
 
 
 @contextmanager
 def folder_for(keep: Path | None) -> Iterator[Path]:
-    """Yield a folder that lasts if one is named."""
+    """Yield the named folder, or a temporary one."""
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
         yield keep
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--only", choices=["pictures", "clips", "sounds", "texts", "queries"], default=None)
     arguments = parser.parse_args()
     if sys.platform != "linux":
-        raise SystemExit("proportional set sizes are known on Linux only")
+        raise SystemExit("this benchmark reads /proc, which exists only on Linux")
     makers: dict[str, Callable[[Path], None]] = {
         "pictures": make_pictures,
         "clips": make_clips,

@@ -1,15 +1,15 @@
-"""What hubness and agreement gain and lose in each direction.
+"""Measure the effect of hubness correction and agreement re-ranking in each direction.
 
     pip install ai-edge-litert
     python benchmarks/ranking.py --media DIR --cache DIR [--space mini] [--space stronger]
 
-Every collection is embedded in `mini` and in a simulated stronger space (see embedded.py), and ranked exhaustively by
-the functions that the engine ranks with. Of each collection of kinds only the second half (odd files) is reported; the
-constants of `search.scoring` were settled on with the first. The kinds that names ask for are some that mini wasn't
-trained on (flowers, clothing, places) and some that it was (Caltech-101). A made clip is a photo and a sound of a kind.
+Every collection is embedded in `mini` and in a simulated stronger space (see embedded.py), and ranked exhaustively with
+the engine's own functions. The constants of `search.scoring` were chosen on the first half (even files) of each
+collection of classes; only the second half is reported. Class names are queries for classes that mini wasn't trained on
+(flowers, clothing, places) and for some that it was (Caltech-101). A synthetic clip is a photo and a sound of a class.
 
-Differences are paired, with a 95 % bootstrap over kinds where these are asked for, and over photos where captions ask.
-A star marks what stays below 0.05 after Holm's correction for all differences of the table.
+Differences are paired, with a 95 % bootstrap over classes, or over photos if captions are the queries. A star marks
+p < 0.05 after Holm's correction for all differences of the table.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ Floats = NDArray[np.float32]
 Views = Literal["mean", "min", "soft-min"]
 DRAWS = 5_000
 HUB = 0.25
-"""How much hubness is taken off a score: of 0.25, 0.5 and 1 that which loses least on the first halves."""
-CROSSING = 1.0
+"""Share of hubness that is subtracted from a score: of 0.25, 0.5 and 1, the one that loses least on first halves."""
+CROSS_VIEW_PENALTY = 1.0
 UNTRAINED = ("flowers", "clothing", "places/weather", "places/houses")
 SOUNDS = ("esc10", "urbansound8k")
 CLIPS = (
@@ -75,10 +75,10 @@ CLIPS = (
 
 @dataclass(slots=True)
 class Direction:
-    """Queries over a collection: each asks every view with a vector, and `relevant` (queries, items) answer.
+    """Queries over a collection, with a vector for each view, and their `relevant` items (queries, items).
 
-    A query never finds the items of its own in `without`. `groups` are what the bootstrap draws, `texts` what is asked
-    with, None where files ask; views asked by another side than their own are `crossing`.
+    `without` are items that a query doesn't rank, `groups` the units of the bootstrap, `texts` the queries' texts (None
+    if the queries are files), and `crossing` marks views that are searched with a query of another view.
     """
 
     name: str
@@ -94,7 +94,7 @@ class Direction:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How to rank: the share of hubness to take off, and how agreement counts (None: not; "default": as by default)."""
+    """A way of ranking: the share of hubness to subtract, and the strength of agreement (None: off)."""
 
     hub: float = 0.0
     agree: float | Literal["default"] | None = None
@@ -104,24 +104,24 @@ class Way:
 
 
 def background(items: Floats, vectors: Floats) -> list[Background]:
-    """Return the background of each of the vectors against a sample of the items."""
+    """Return the score distribution of each vector against a sample of the items."""
     sample = items[np.random.default_rng(0).permutation(len(items))[:SAMPLE]]
     prior = Background(0.0, items.shape[1] ** -0.5)
     return [estimate_background(cosines, prior) for cosines in vectors @ sample.T]
 
 
 def between(items: Floats, others: Floats | None = None) -> Background:
-    """Return the background of two unrelated items, or of two unrelated views."""
+    """Return the score distribution of two unrelated items, or of two unrelated views."""
     chosen = np.random.default_rng(1).permutation(len(items))[:256]
     cosines = items[chosen] @ (items if others is None else others)[chosen].T
     return estimate_background(cosines[np.triu_indices(len(chosen), 1)], Background(0.0, items.shape[1] ** -0.5))
 
 
 def scores(direction: Direction, bank_vectors: Floats, way: Way) -> Iterator[Floats]:
-    """Yield the scores (items,) of each query; what it never finds is NaN."""
+    """Yield the scores (items,) of each query; items that it doesn't rank are NaN."""
     items = direction.items
     backgrounds = [background(view, asks) for view, asks in zip(items, direction.asks, strict=True)]
-    handicaps = [CROSSING * crossing for crossing in direction.crossing or [False] * len(items)]
+    handicaps = [CROSS_VIEW_PENALTY * crossing for crossing in direction.crossing or [False] * len(items)]
     pairs = [between(view) for view in items]
     hubs = [hubness(z_of(view, bank_vectors)) for view in items] if way.hub else []
     own = np.ones(len(items[0]), np.float32)
@@ -133,48 +133,48 @@ def scores(direction: Direction, bank_vectors: Floats, way: Way) -> Iterator[Flo
         )
         if way.hub:
             z -= way.hub * np.stack(hubs, axis=1)
-        found = fuse(z, [False] * len(items), handicaps)
+        fused = fuse(z, [False] * len(items), handicaps)
         if direction.without is not None:
-            found[direction.without[q]] = np.nan
-        yield found if way.agree is None else agreed(direction, found, pairs, own, q, way)
+            fused[direction.without[q]] = np.nan
+        yield fused if way.agree is None else agreed(direction, fused, pairs, own, q, way)
 
 
-def agreed(direction: Direction, found: Floats, pairs: list[Background], own: Floats, q: int, way: Way) -> Floats:
+def agreed(direction: Direction, fused: Floats, pairs: list[Background], own: Floats, q: int, way: Way) -> Floats:
     """Return a query's scores re-ranked by agreement."""
-    first, weights = positives(np.where(np.isnan(found), -np.inf, found), way.positives or how_many(len(found)))
+    first, weights = positives(np.where(np.isnan(fused), -np.inf, fused), way.positives or how_many(len(fused)))
     texts = [] if direction.texts is None else [direction.texts[q]]
-    by = strength(found[first], texts) if way.agree == "default" else float(way.agree or 0)
+    by = strength(fused[first], texts) if way.agree == "default" else float(way.agree or 0)
     if not by:
-        return found
+        return fused
     weights = weights * own[first] / max(float((weights * own[first]).sum()), 1e-12)
     similarity = [standardise(view @ view[first].T, pair) for view, pair in zip(direction.items, pairs, strict=True)]
     return rerank(
-        found, agreement(agreeing(similarity, way.views), weights), first, weights, np.zeros(len(found), np.int64), by
+        fused, agreement(agreeing(similarity, way.views), weights), first, weights, np.zeros(len(fused), np.int64), by
     )
 
 
 def z_of(items: Floats, vectors: Floats) -> Floats:
-    """Return (vectors, items) of each vector's cosines, standardised by its own background."""
+    """Return the z-scores (vectors, items) of each vector's cosines by its own score distribution."""
     rows = [standardise(row, own) for row, own in zip(vectors @ items.T, background(items, vectors), strict=True)]
     return np.stack(rows)
 
 
 def measure(direction: Direction, bank_vectors: Floats, way: Way) -> Mapping[str, NDArray[np.float64]]:
-    """Return each metric's value for each query."""
+    """Return the values (queries,) of each metric."""
     rows = []
-    for q, found in enumerate(scores(direction, bank_vectors, way)):
-        order = np.argsort(-np.where(np.isnan(found), -np.inf, found), kind="stable")
-        hits = np.flatnonzero(direction.relevant[q][order][: int((~np.isnan(found)).sum())])
-        precise = np.mean(np.arange(1, len(hits) + 1) / (hits + 1)) if len(hits) else 0.0
+    for q, values in enumerate(scores(direction, bank_vectors, way)):
+        order = np.argsort(-np.where(np.isnan(values), -np.inf, values), kind="stable")
+        hits = np.flatnonzero(direction.relevant[q][order][: int((~np.isnan(values)).sum())])
+        precision = np.mean(np.arange(1, len(hits) + 1) / (hits + 1)) if len(hits) else 0.0
         rank = hits[0] + 1 if len(hits) else np.inf
-        rows.append((precise, 1 / rank, float(rank <= 1), float(rank <= 10)))
+        rows.append((precision, 1 / rank, float(rank <= 1), float(rank <= 10)))
     return dict(zip(("map", "mrr", "recall@1", "recall@10"), np.asarray(rows).T, strict=True))
 
 
 def difference(
     after: NDArray[np.float64], before: NDArray[np.float64], groups: Sequence[object]
 ) -> tuple[float, float, float, float]:
-    """Return the mean difference over groups, its 95 % bootstrap interval, and the two-sided p of none.
+    """Return the mean difference over groups, its 95 % bootstrap interval, and its two-sided p-value.
 
     >>> difference(np.ones(8), np.zeros(8), range(8))[:3]
     (1.0, 1.0, 1.0)
@@ -192,7 +192,7 @@ def difference(
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number (Holm 1979).
+    """Return p-values corrected for multiple testing (Holm 1979).
 
     >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
@@ -205,7 +205,7 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def folder(path: Path) -> list[Path]:
-    """Return the files of a folder of classes, by name."""
+    """Return the files in a folder of classes, sorted by path."""
     return sorted(file for file in path.glob("*/*") if file.is_file() and file.parent.name != "BACKGROUND_Google")
 
 
@@ -215,12 +215,12 @@ def kinds(files: Sequence[Path]) -> NDArray[np.str_]:
 
 
 def said(name: str) -> str:
-    """Return a class's name as a person types it."""
+    """Return the name of a class as a person types it."""
     return name.replace("_", " ").lower()
 
 
 class Bench:
-    """The directions of one space, second halves only unless `half` says otherwise."""
+    """The directions of one space, on the second halves of collections (`half` 1) or the first (0)."""
 
     def __init__(self, embedder: Embedder, space: str, half: int = 1) -> None:
         self.embedder, self.space, self.half = embedder, space, half
@@ -243,83 +243,83 @@ class Bench:
         yield from self.clips()
 
     def photos(self, places: Sequence[str]) -> tuple[NDArray[np.str_], Floats]:
-        """Return the kinds and the vectors of every second photo."""
+        """Return the classes and the vectors of every second photo."""
         every = [(f, v) for p in places for f, v in zip(*self._photos(p), strict=True)]
-        mine = every[self.half :: 2]
-        return kinds([file for file, _ in mine]), np.stack([vector for _, vector in mine])
+        half = every[self.half :: 2]
+        return kinds([file for file, _ in half]), np.stack([vector for _, vector in half])
 
     def _photos(self, place: str) -> tuple[list[Path], Floats]:
         files = folder(self.embedder.media / place)
         return files, self.embedder.photos(place.replace("/", "-"), files, self.space)
 
     def by_name(self, name: str, labels: NDArray[np.str_], vectors: Floats) -> Direction:
-        """Return the direction in which the names of kinds ask."""
-        asked = sorted(set(labels.tolist()))
-        texts = [said(label) for label in asked]
+        """Return the direction in which the names of classes are the queries."""
+        classes = sorted(set(labels.tolist()))
+        texts = [said(label) for label in classes]
         asks = self.embedder.texts(texts)
-        return Direction(name, [vectors], [asks], np.asarray(asked)[:, None] == labels, asked, ("map",), texts)
+        return Direction(name, [vectors], [asks], np.asarray(classes)[:, None] == labels, classes, ("map",), texts)
 
     def by_example(
         self, name: str, labels: NDArray[np.str_], vectors: Floats, most: int, takes: NDArray[np.str_] | None = None
     ) -> Direction:
-        """Return the direction in which items ask for their kind; what is of the same take never answers."""
-        asking = np.random.default_rng(0).permutation(len(labels))[:most]
-        same = np.arange(len(labels)) == asking[:, None] if takes is None else takes[asking][:, None] == takes
-        if takes is not None and len(set(takes.tolist())) < 10:  # folds, and not recordings
-            same = np.arange(len(labels)) == asking[:, None]
-        relevant = (labels[asking][:, None] == labels) & ~same
-        some = relevant.any(axis=1)
-        groups = labels[asking][some].tolist()
-        return Direction(name, [vectors], [vectors[asking[some]]], relevant[some], groups, ("map",), None, same[some])
+        """Return the direction in which items are queries for their class; items of the same take are left out."""
+        chosen = np.random.default_rng(0).permutation(len(labels))[:most]
+        same = np.arange(len(labels)) == chosen[:, None] if takes is None else takes[chosen][:, None] == takes
+        if takes is not None and len(set(takes.tolist())) < 10:  # these are folds rather than recordings
+            same = np.arange(len(labels)) == chosen[:, None]
+        relevant = (labels[chosen][:, None] == labels) & ~same
+        answerable = relevant.any(axis=1)
+        queries, groups = vectors[chosen[answerable]], labels[chosen][answerable].tolist()
+        return Direction(name, [vectors], [queries], relevant[answerable], groups, ("map",), without=same[answerable])
 
     def captions(self) -> Iterator[Direction]:
-        """Yield Flickr8k dev, asked by its captions in four languages."""
+        """Yield the directions of Flickr8k dev, with its captions in four languages as queries."""
         dev = Flickr8k.read(self.embedder.media, "dev")
         vectors = self.embedder.photos("flickr8k-dev", dev.files, self.space)
         for language in ("en", "de", "fr", "cs"):
             pairs = [(n, row[language]) for n, row in enumerate(dev.parallel) if row.get(language)]
             if language == "en":
                 pairs = [(n, text) for n, captions in enumerate(dev.captions) for text in captions]
-            right = np.asarray([n for n, _ in pairs])
+            owners = np.asarray([n for n, _ in pairs])
             texts = [text for _, text in pairs]
             yield Direction(
                 f"captions→photo, Flickr8k {language}",
                 [vectors],
                 [self.embedder.texts(texts)],
-                np.arange(len(vectors)) == right[:, None],
-                right.tolist(),
+                np.arange(len(vectors)) == owners[:, None],
+                owners.tolist(),
                 ("recall@1", "recall@10", "mrr"),
                 texts,
             )
 
     def clips(self) -> Iterator[Direction]:
-        """Yield made clips, asked by the names of their kinds and by sounds of the other half."""
-        seen, heard, labels = [], [], []
+        """Yield the directions of synthetic clips, with class names and sounds of the other half as queries."""
+        frames, sounds, labels = [], [], []
         random = np.random.default_rng(0)
-        for name, sounds, photos, classes in CLIPS:
-            files = sorted((self.embedder.media / sounds).iterdir())
-            waves = self.embedder.sounds(sounds.replace("/", "-"), files, self.space)
-            every, vectors = self._photos(photos)
-            shown = vectors[np.isin(kinds(every), classes)]
-            n = min(len(files), len(shown))
-            seen.append(shown[random.permutation(len(shown))[:n]])
-            heard.append(waves[random.permutation(len(files))[:n]])
+        for name, sound_folder, photo_folder, classes in CLIPS:
+            files = sorted((self.embedder.media / sound_folder).iterdir())
+            sound_vectors = self.embedder.sounds(sound_folder.replace("/", "-"), files, self.space)
+            every, vectors = self._photos(photo_folder)
+            of_class = vectors[np.isin(kinds(every), classes)]
+            n = min(len(files), len(of_class))
+            frames.append(of_class[random.permutation(len(of_class))[:n]])
+            sounds.append(sound_vectors[random.permutation(len(files))[:n]])
             labels += [name] * n
-        kind, pictures, sound = np.asarray(labels), np.concatenate(seen), np.concatenate(heard)
-        mine = np.arange(len(kind)) % 2 == self.half
+        kind, visual, audio = np.asarray(labels), np.concatenate(frames), np.concatenate(sounds)
+        half = np.arange(len(kind)) % 2 == self.half
         texts = [name for name, *_ in CLIPS]
         asks = self.embedder.texts(texts)
-        views = [pictures[mine], sound[mine]]
-        right = np.asarray(texts)[:, None] == kind[mine]
-        yield Direction("text→clip", views, [asks, asks], right, texts, ("map",), texts)
-        others, asking = sound[~mine], kind[~mine]
-        right = asking[:, None] == kind[mine]
-        groups = asking.tolist()
-        yield Direction("sound→clip", views, [others, others], right, groups, ("map",), crossing=(True, False))
+        views = [visual[half], audio[half]]
+        relevant = np.asarray(texts)[:, None] == kind[half]
+        yield Direction("text→clip", views, [asks, asks], relevant, texts, ("map",), texts)
+        queries, classes_of = audio[~half], kind[~half]
+        relevant = classes_of[:, None] == kind[half]
+        groups = classes_of.tolist()
+        yield Direction("sound→clip", views, [queries, queries], relevant, groups, ("map",), crossing=(True, False))
 
 
 def table(bench: Bench) -> None:
-    """Print what hubness, agreement and both change in every direction."""
+    """Print the changes by hubness correction, agreement and both in every direction."""
     ways = {"+ hubness": Way(HUB), "+ agreement": Way(0, "default"), "+ both": Way(HUB, "default")}
     rows: list[tuple[str, str, float, list[tuple[float, float, float, float]]]] = []
     for direction in bench.directions():
@@ -339,17 +339,17 @@ def table(bench: Bench) -> None:
 
 
 def compare(bench: Bench, ways: Mapping[str, Way], wanted: Callable[[Direction], bool]) -> None:
-    """Print how other ways of agreeing compare to the plain ranking, as mAP."""
+    """Print the differences in mAP between several ways of ranking and the plain one."""
     for direction in filter(wanted, bench.directions()):
         plain = measure(direction, bench.bank, Way())["map"]
         for name, way in ways.items():
-            found = measure(direction, bench.bank, way)["map"]
-            change, low, high, _ = difference(found, plain, direction.groups)
+            values = measure(direction, bench.bank, way)["map"]
+            change, low, high, _ = difference(values, plain, direction.groups)
             print(f"{direction.name:<36} {name:<28} {100 * change:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]")
 
 
 def fusions(bench: Bench) -> None:
-    """Print the mAP of plain ways to put two views together."""
+    """Print the mAP of several fusions of two views, without re-ranking."""
     ways: dict[str, Callable[[Floats], Floats]] = {
         "soft maximum": lambda z: fuse(z, [False, False]),
         "maximum": lambda z: z.max(axis=1),
@@ -357,9 +357,9 @@ def fusions(bench: Bench) -> None:
         "pictures, 0.3 of the sound": lambda z: z @ np.asarray([1, 0.3], np.float32),
         "sound, 0.3 of the picture": lambda z: z @ np.asarray([0.3, 1], np.float32),
     }
-    for direction in (one for one in bench.directions() if len(one.items) > 1):
+    for direction in (direction for direction in bench.directions() if len(direction.items) > 1):
         z = np.stack([z_of(view, asks) for view, asks in zip(direction.items, direction.asks, strict=True)], axis=-1)
-        z -= CROSSING * np.asarray(direction.crossing or (False, False))
+        z -= CROSS_VIEW_PENALTY * np.asarray(direction.crossing or (False, False))
         for name, way in ways.items():
             values = []
             for row, right in zip(z, direction.relevant, strict=True):
@@ -376,9 +376,9 @@ def main() -> None:
         began = time.perf_counter()
         print(f"\n{space}: second halves; differences x 100")
         table(Bench(embedder, space))
-        print(f"\n{space}: plain ways to put views together, mAP")
+        print(f"\n{space}: fusions of views, mAP")
         fusions(Bench(embedder, space))
-        print(f"\n{space}: how views agree, and whether dubbed clips vote less (always on, second halves)")
+        print(f"\n{space}: agreement over views, and lower weights for dubbed clips (always on, second halves)")
         ways: dict[str, Way] = {f"by the {views}": Way(0, STRENGTH, views) for views in ("mean", "min", "soft-min")}
         ways["by the mean, trusted"] = Way(0, STRENGTH, trusted=True)
         compare(Bench(embedder, space), ways, lambda direction: len(direction.items) > 1)

@@ -1,10 +1,10 @@
-"""What ranking adds to a query at 100,000 segments, and what its upkeep adds to an index run.
+"""Measure the time that ranking adds to a query at 100,000 segments, and that its calibration adds to an index run.
 
     python benchmarks/ranking_cost.py [--segments 100000] [--photos 2000]
 
-Queries are asked of one open library of made vectors, in pairs: without agreement and confidence, then as by default.
-Upkeep is what asking the bank of unrelated queries takes of an index run on drawn photos, and on the made library; the
-bank's own vectors, which the cache keeps, are counted apart.
+Queries run in pairs on one open library of random vectors: without agreement and confidence, then with the defaults.
+The calibration runs the query bank; its time is measured after an index run on synthetic photos, and on the library of
+random vectors. The bank's own vectors, which are cached, are timed separately.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PART = 1_000
 
 
 def make_library(folder: Path, profile: Profile, segments: int) -> None:
-    """Commit photos of made vectors around the centres of kinds."""
+    """Commit photos with random vectors around the centres of classes."""
     random = np.random.default_rng(0)
     with mmsearch.open(folder, model=profile.name):
         pass
@@ -56,16 +56,16 @@ def make_library(folder: Path, profile: Profile, segments: int) -> None:
 
 
 def time_queries(library: Library) -> None:
-    """Print how long a text takes without and with what is on by default, in pairs."""
+    """Print the time of a text query without ranking steps, with the defaults and with re-ranking, in pairs."""
     seconds: dict[str, list[float]] = {"plain": [], "default": [], "re-ranked": []}
     for turn in range(ROUNDS + 1):  # the first one warms up
         for word in WORDS:
             for way, taken in seconds.items():
                 query = make_query(word, rerank={"plain": False, "default": None, "re-ranked": True}[way])
-                silent = mock.patch.object(calibration.Calibration, "bank_scores", return_value=None)
+                no_bank = mock.patch.object(calibration.Calibration, "bank_scores", return_value=None)
                 began = time.perf_counter()
                 if way == "plain":
-                    with silent:
+                    with no_bank:
                         library.answer(query)
                 else:
                     library.answer(query)
@@ -80,18 +80,18 @@ def time_queries(library: Library) -> None:
 
 
 def main() -> None:
-    """Make libraries, time them, print."""
+    """Make the libraries, time index runs and queries, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--segments", type=int, default=100_000)
     parser.add_argument("--photos", type=int, default=2_000)
     arguments = parser.parse_args()
-    spent: list[float] = []
+    durations: list[float] = []
     catch_up = calibration.Calibration.catch_up
 
     def timed(self: calibration.Calibration) -> None:
         began = time.perf_counter()
         catch_up(self)
-        spent.append(time.perf_counter() - began)
+        durations.append(time.perf_counter() - began)
 
     with tempfile.TemporaryDirectory() as name, mock.patch.object(calibration.Calibration, "catch_up", timed):
         os.environ["MMSEARCH_CACHE"] = str(Path(name, "cache"))
@@ -102,16 +102,18 @@ def main() -> None:
         make_photos(Path(name, "photos"), arguments.photos, 640)
         with mmsearch.open(Path(name, "real"), model="mini") as library:
             report = library.index(Path(name, "photos"))
-            share = spent[-1] / (report.seconds + spent[-1])
-            print(f"{report.added:,} photos indexed in {report.seconds:.1f} s; upkeep {spent[-1]:.2f} s, {share:.1%}")
+            last = durations[-1]
+            share = last / (report.seconds + last)
+            print(f"{report.added:,} photos indexed in {report.seconds:.1f} s; calibration {last:.2f} s, {share:.1%}")
         make_library(Path(name, "made"), profile, arguments.segments)
         with mmsearch.open(Path(name, "made")) as library:
             began = time.perf_counter()
             library.index(Path(name, "photos"))
             seconds = time.perf_counter() - began
-            print(f"{arguments.segments:,} made segments: upkeep {spent[-1]:.2f} s of a run of {seconds:.1f} s")
+            last = durations[-1]
+            print(f"{arguments.segments:,} random segments: calibration {last:.2f} s of a run of {seconds:.1f} s")
             library.index(Path(name, "photos"))
-            print(f"nothing new: upkeep {spent[-1]:.3f} s")
+            print(f"nothing new: calibration {durations[-1]:.3f} s")
             time_queries(library)
 
 

@@ -1,9 +1,10 @@
-"""Speed and memory of the main jobs on made files: indexing, a run with nothing to do, a cold query.
+"""Measure speed and memory of the main commands on synthetic files: indexing, a run with nothing to do, a cold query.
 
     python benchmarks/speed.py [--photos 5000] [--passages 5000] [--photo-side 640] [--model mini]
 
-Every job is a process of its own, as a user starts it. Memory is the proportional set size summed over the process
-and its children, sampled every 50 ms (Linux). Queries are run several times; the median is printed with the extremes.
+Every command runs in a separate process, as a user starts it. Memory is the proportional set size, summed over the
+process and its children and sampled every 50 ms (Linux only). Queries run several times; the median, minimum and
+maximum are printed.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def make_sound(file: Path) -> Path:
 
 
 def family(process_id: int) -> list[int]:
-    """Return a process and all that it has started."""
+    """Return the ids of a process and its descendants."""
     try:
         children = Path(f"/proc/{process_id}/task/{process_id}/children").read_text().split()
         # Workers are started by a thread, so every thread's children count.
@@ -99,7 +100,7 @@ def _proportional_mb(process_id: int) -> float:
 
 
 def timed(arguments: list[str], library: Path, *, memory: bool = False) -> tuple[float, float]:
-    """Run one command; return its seconds and, if asked, its peak memory in MB."""
+    """Run one command; return its duration in seconds and, with `memory`, its peak memory in MB (else 0)."""
     environment = {**os.environ, "MMSEARCH_LIBRARY": str(library)}
     began = time.perf_counter()
     process = subprocess.Popen([*MMSEARCH, *arguments], env=environment, stdout=subprocess.DEVNULL)
@@ -121,7 +122,7 @@ def timed(arguments: list[str], library: Path, *, memory: bool = False) -> tuple
 
 
 def main() -> None:
-    """Make the files, run the jobs, print the figures."""
+    """Make the files, run the commands, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--photos", type=int, default=5_000)
     parser.add_argument("--passages", type=int, default=5_000)
@@ -141,14 +142,14 @@ def main() -> None:
         seconds, _ = timed(["index", str(folder)], library)
         print(f"index, nothing to do {seconds:7.2f} s")
         photo = str(folder / "photos" / "000000.jpg")
-        sound = str(make_sound(Path(name, "asked.wav")))
-        asked = {
+        sound = str(make_sound(Path(name, "query.wav")))
+        queries = {
             "text": ["red car"],
             "image": [photo],
             "sound": [sound],
             "text, --in image": ["dog", "--in", "image"],
         }
-        for label, query in asked.items():
+        for label, query in queries.items():
             runs = [timed(["query", "--json", *query], library)[0] for _ in range(RUNS)]
             print(f"cold query, {label:<17} {statistics.median(runs):5.2f} s  ({min(runs):.2f} to {max(runs):.2f})")
 

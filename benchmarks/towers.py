@@ -1,11 +1,10 @@
-"""Whether a full-size model of open_clip answers as open_clip itself does, and how fast each runtime is.
+"""Compare a full-size open_clip model with open_clip itself: the same answers, and the speed of each runtime.
 
     python benchmarks/towers.py [--model ViT-B-32-256] [--photos 500] [--queries 100] [--keep DIR]
 
-The weights are random: that says nothing about quality, and costs as much time as trained ones. The ten best of each
-query are compared with a plain NumPy search over open_clip's own vectors in torch; a difference counts where the
-scores differ by more than a thousandth. `--keep` leaves the checkpoint there, for `benchmarks/speed.py --model
-local-dir:DIR`.
+The weights are random, which doesn't change the speed; quality isn't measured. The ten best hits of each query are
+compared with a NumPy search over open_clip's own vectors in torch. A hit is wrong if its score differs from the
+expected one by more than a thousandth. `--keep` keeps the checkpoint, for `benchmarks/speed.py --model local-dir:DIR`.
 """
 
 from __future__ import annotations
@@ -45,9 +44,9 @@ Vectors = NDArray[np.float32]
 
 
 def make_checkpoint(folder: Path, architecture: str | Mapping[str, Any]) -> Path:
-    """Write random weights; those of the inputs are larger than usual, or all inputs would look alike.
+    """Write a checkpoint with random weights. Those of the first layers are enlarged, or all inputs would look alike.
 
-    `architecture` is one of open_clip's, by name or as such a configuration.
+    `architecture` is the name of one of open_clip's, or its configuration.
     """
     folder.mkdir(parents=True, exist_ok=True)
     named = isinstance(architecture, str)
@@ -64,7 +63,7 @@ def make_checkpoint(folder: Path, architecture: str | Mapping[str, Any]) -> Path
 
 
 class Reference:
-    """The model as open_clip loads and runs it."""
+    """The model as loaded and run by open_clip."""
 
     def __init__(self, folder: Path) -> None:
         self.model, _, self.transform = open_clip.create_model_and_transforms(f"local-dir:{folder}")
@@ -91,18 +90,18 @@ class Reference:
 
 
 def compare(library: mmsearch.Library, reference: Reference, files: Sequence[Path], queries: int) -> None:
-    """Print how many of the ten best differ from those of a plain search."""
+    """Print how many of the ten best hits differ from those of a plain search."""
     items = reference.pictures(files)
-    texts = [f"a {one} and a {other}" for one in WORDS for other in WORDS][:queries]
-    asked: dict[str, list[tuple[str | Path, Vectors]]] = {
+    texts = [f"a {first} and a {second}" for first in WORDS for second in WORDS][:queries]
+    terms: dict[str, list[tuple[str | Path, Vectors]]] = {
         "text": list(zip(texts, reference.texts(texts), strict=True)),
         "image": list(zip(files[:queries], items[:queries], strict=True)),
     }
     spread = np.std(items[:200] @ items[:200].T)
     print(f"standard deviation of the cosines of two photos: {spread:.3f}")
-    for label, some in asked.items():
+    for label, pairs in terms.items():
         same, tied, wrong = 0, 0, 0
-        for query, vector in some:
+        for query, vector in pairs:
             scores = dict(zip(files, (items @ vector).tolist(), strict=True))
             best = sorted(scores, key=lambda file: -scores[file])[:10]
             hits = library.query(query, k=10, modalities={Modality.IMAGE}, rerank=False)
@@ -110,13 +109,12 @@ def compare(library: mmsearch.Library, reference: Reference, files: Sequence[Pat
                 same += hit.path == wanted
                 tied += hit.path != wanted and abs(scores[hit.path] - scores[wanted]) <= TIE
                 wrong += abs(scores[hit.path] - scores[wanted]) > TIE
-        print(
-            f"{label}→image: {len(some)} queries, of {10 * len(some)} hits {same} the same, {tied} tied, {wrong} wrong"
-        )
+        count = len(pairs)
+        print(f"{label}→image: {count} queries, of {10 * count} hits {same} the same, {tied} tied, {wrong} wrong")
 
 
 def time_towers(space: OnnxSpace, reference: Reference, files: Sequence[Path]) -> None:
-    """Print pictures and texts a second in each runtime: rounds in turn, medians."""
+    """Print the pictures and texts per second of each runtime: the medians of alternating rounds."""
     pictures = [Image.open(file).convert("RGB") for file in files[:BATCH]]
     inputs = [space.front_ends[View.VISUAL](picture) for picture in pictures]
     pixels = torch.stack([reference.transform(picture) for picture in pictures])
@@ -145,7 +143,7 @@ def time_towers(space: OnnxSpace, reference: Reference, files: Sequence[Path]) -
 
 
 def time_cold_queries(folder: Path, model: str) -> None:
-    """Print how long a text query takes as a process of its own, on a library of made vectors."""
+    """Print the time of a text query in a separate process, on a library of random vectors."""
     random = np.random.default_rng(0)
     with mmsearch.open(folder, model=model):
         pass
@@ -167,7 +165,7 @@ def time_cold_queries(folder: Path, model: str) -> None:
 
 
 def main() -> None:
-    """Make a checkpoint and photos, index, compare, time."""
+    """Make a checkpoint and photos, index them, and print the comparison and the times."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--model", default="ViT-B-32-256")
     parser.add_argument("--photos", type=int, default=500)

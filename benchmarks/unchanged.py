@@ -1,11 +1,11 @@
-"""Whether a change of the code changed any answer: records the hits of 300 queries, and compares two recordings.
+"""Check that a change of the code changes no answer: record the hits of 300 queries, and compare two recordings.
 
-    python benchmarks/unchanged.py record MEDIA LIBRARY FILE    index MEDIA into LIBRARY, ask, write hits into FILE
-    python benchmarks/unchanged.py compare BEFORE AFTER         print what differs; exit 1 if anything does
+    python benchmarks/unchanged.py record MEDIA LIBRARY FILE    index MEDIA into LIBRARY, write hits of queries to FILE
+    python benchmarks/unchanged.py compare BEFORE AFTER         print the differences; exit 1 if there are any
 
 Record with the old code, then with the new code on a copy of the same library (or a new one), and compare. The queries
-are the captions, photos, sounds, clips and notes of MEDIA itself, drawn by a hash of their path, and asked of every
-kind of file. Scores and confidences may differ by 1e-4, and hits may change places only where their scores tie.
+are fixed texts, and photos, sounds, clips and notes of MEDIA, chosen by a hash of their paths, each for several kinds
+of files. Scores and confidences may differ by 1e-4, and hits may swap ranks only if their scores tie.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ WORDS = (
 
 
 def queries(media: Path) -> Iterator[tuple[str, Any, set[str]]]:
-    """Yield a name, the query and the wanted kinds (none: all) of each query."""
+    """Yield a name, the term and the wanted kinds (empty: all) of each query."""
     for words in WORDS:
         for kind in (*KINDS, ""):
             yield f"text {words!r} in {kind or 'any'}", words, {kind} if kind else set()
@@ -57,7 +57,7 @@ def queries(media: Path) -> Iterator[tuple[str, Any, set[str]]]:
 
 
 def record(media: Path, library: Path, out: Path) -> None:
-    """Index MEDIA and write the hits of all queries."""
+    """Index `media` and write the hits of all queries."""
     with mmsearch.open(library, model="mini") as opened, out.open("w", encoding="utf-8") as file:
         report = opened.index(media)
         sys.stderr.write(f"{report.added + report.updated:,} files indexed, {report.failed} failed\n")
@@ -69,7 +69,7 @@ def record(media: Path, library: Path, out: Path) -> None:
 
 
 def differences(before: list[Any], after: list[Any]) -> Iterator[str]:
-    """Yield what differs between two lists of hits."""
+    """Yield the differences between two lists of hits."""
     if len(before) != len(after):
         yield f"{len(before)} hits, now {len(after)}"
     for rank, (old, new) in enumerate(zip(before, after, strict=False), 1):
@@ -78,29 +78,29 @@ def differences(before: list[Any], after: list[Any]) -> Iterator[str]:
         elif old[0] == new[0] and (old[3:] != new[3:] or abs((old[2] or 0) - (new[2] or 0)) > TOLERANCE):
             yield f"rank {rank}: {old[2:]}, now {new[2:]}"
         elif old[0] != new[0] and not any(o[0] == new[0] and abs(o[1] - new[1]) <= TOLERANCE for o in before):
-            last = abs(old[1] - before[-1][1]) <= TOLERANCE  # a tie may be cut at k
-            if not last:
+            tied_at_end = abs(old[1] - before[-1][1]) <= TOLERANCE  # a tie may be cut off at k
+            if not tied_at_end:
                 yield f"rank {rank}: {old[0]}, now {new[0]}"
 
 
 def compare(before: Path, after: Path) -> int:
-    """Print the differences of two recordings; return how many queries differ."""
+    """Print the differences of two recordings; return the number of queries that differ."""
     old, new = (
         {row["query"]: row["hits"] for row in map(json.loads, file.read_text("utf-8").splitlines())}
         for file in (before, after)
     )
     changed = 0
     for query in old.keys() | new.keys():
-        found = list(differences(old.get(query, []), new.get(query, [])))
-        changed += bool(found)
-        for line in found[:3]:
+        lines = list(differences(old.get(query, []), new.get(query, [])))
+        changed += bool(lines)
+        for line in lines[:3]:
             print(f"{query}: {line}")
     print(f"{len(old)} answers before, {len(new)} after; {changed} differ")
     return changed
 
 
 def main() -> None:
-    """Run the command that is named."""
+    """Run one of the commands."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     recording = commands.add_parser("record")

@@ -1,12 +1,11 @@
-"""Speed and memory of indexing a long video: a made film of 1080p with sound.
+"""Measure speed and memory of indexing a long video: a synthetic film in 1080p with sound.
 
     python benchmarks/video.py [--minutes 60] [--clean] [--model mini] [--workers N]
 
-One minute is drawn (ten scenes with a slow pan, film grain and noise under them) and encoded as cameras and editors do:
-H.264 at 25 frames a second, a key frame every 10 s at most, about 8 Mbit/s, AAC. Without the grain (`--clean`), as in
-drawn films and screen recordings, a tenth of the bits are enough, and decoding is that much faster. The film is that
-minute over and over, copied without encoding it again. The command runs as a user starts it; memory is summed over all
-its processes.
+One minute is drawn (ten scenes with a slow pan, film grain, and noise as sound) and encoded as by cameras and editors:
+H.264 at 25 frames per second, a key frame at least every 10 s, about 8 Mbit/s, AAC. Without grain (`--clean`), as in
+animated films and screen recordings, it has a tenth of the bits and is decoded faster. The film repeats that minute,
+without encoding it again. The command runs as a user starts it; memory is summed over all its processes.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ WIDTH, HEIGHT, FPS = 1920, 1080, 25
 SCENES, SCENE_S = 10, 6
 RATE_HZ = 48_000
 TURN_S = Fraction(301, 5)
-"""From one copy of the minute to the next: time stamps must rise, and a codec's run-up begins before 0."""
+"""Distance between two copies of the minute: time stamps must increase, and a codec's first ones are negative."""
 
 
 def _scene(seed: int) -> NDArray[np.int16]:
@@ -61,15 +60,15 @@ def make_minute(file: Path, *, clean: bool) -> None:
                 frame.pts = scene * SCENE_S * FPS + n
                 container.mux(pictures.encode(frame))
                 noise = draw.normal(0, 0.05, (2, RATE_HZ // FPS)).astype(np.float32)
-                heard = av.AudioFrame.from_ndarray(noise, format="fltp", layout="stereo")
-                heard.sample_rate, heard.pts = RATE_HZ, frame.pts * (RATE_HZ // FPS)
-                container.mux(sound.encode(heard))
+                samples = av.AudioFrame.from_ndarray(noise, format="fltp", layout="stereo")
+                samples.sample_rate, samples.pts = RATE_HZ, frame.pts * (RATE_HZ // FPS)
+                container.mux(sound.encode(samples))
         container.mux(pictures.encode(None))
         container.mux(sound.encode(None))
 
 
 def repeat(minute: Path, file: Path, times: int) -> None:
-    """Copy the packets of a minute so many times, one after the other."""
+    """Copy the packets of a minute `times` times, one copy after the other."""
     with av.open(str(minute)) as source, av.open(str(file), "w") as container:
         copies = {stream.index: container.add_stream_from_template(stream) for stream in source.streams}
         for turn in range(times):
@@ -84,7 +83,7 @@ def repeat(minute: Path, file: Path, times: int) -> None:
 
 
 def main() -> None:
-    """Make the film, index it, print the figures."""
+    """Make the film, index it, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--minutes", type=int, default=60)
     parser.add_argument("--clean", action="store_true", help="without film grain")

@@ -1,4 +1,4 @@
-"""Media collections → the catalog: changes, plan, executor, writer."""
+"""Indexes media collections into the catalog, in four steps: changes, plan, executor, writer."""
 
 from indexer.facts import fill_facts
 from indexer.roots import Scope, check_paths, choose_scope, named_scope, remembered_scope

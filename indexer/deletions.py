@@ -1,4 +1,4 @@
-"""Which rows of the catalog have lost their file, and which only seem to have."""
+"""Finds rows of the catalog whose files are deleted, and tells them from files on a missing disk."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from mmsearch.catalog import Catalog, MediaRow
 
 @dataclass(slots=True)
 class DeletionCheck:
-    """Finds the media whose files a finished scan didn't show.
+    """Finds media whose files a complete scan didn't show.
 
-    `seen` has a byte for each media id whose file was found; ids from `first_new_id` on are of this run. A root, or a
-    folder whose device changed, that suddenly shows nothing is most likely an unmounted disk: its media stay, and it
-    is listed in `kept`, unless `prune` is asked for. A root that is missing, and a path whose disk is, count as such.
+    `seen` has one byte for each media id, 1 if its file was found; ids from `first_new_id` on are new in this run. A
+    root that suddenly shows nothing, or a folder that does and whose device has changed, is most likely an unmounted
+    disk. So is a missing root, and a missing path whose device is gone. Their media stay and the folders are listed in
+    `kept`, unless `prune` is set.
     """
 
     catalog: Catalog
@@ -31,15 +32,15 @@ class DeletionCheck:
     kept: set[bytes] = field(default_factory=set)
 
     def changes(self, failing: Container[bytes]) -> Changes:
-        """Return the paths that are gone, and those at which nothing fails any more: all but the `failing` ones."""
+        """Return the deleted paths, and the paths whose recorded failure is over: all but the `failing` ones."""
         gone = tuple(self._gone())
         return Changes(gone=gone, healed=tuple(self._healed(failing)))
 
     def _gone(self) -> Iterator[bytes]:
         for root, _ in self.scope.scanned:
             for row in self.catalog.media_under(root):
-                found = row.id >= self.first_new_id or (row.id < len(self.seen) and self.seen[row.id])
-                if found or self._is_for_another_root(root, row.path) or self._unscanned(root, row.path):
+                exists = row.id >= self.first_new_id or (row.id < len(self.seen) and self.seen[row.id])
+                if exists or self._is_for_another_root(root, row.path) or self._unscanned(root, row.path):
                     continue
                 if self.prune or not self._keeps(root, row):
                     yield row.path
@@ -64,11 +65,11 @@ class DeletionCheck:
                     yield failure.path
 
     def _is_for_another_root(self, root: bytes, path: bytes) -> bool:
-        """Return whether a path below a root lies at or below another path of the run, which is below that root."""
+        """Return whether a path of a root belongs to another path of the run that lies below that root."""
         return not self.scope.paths.isdisjoint(steps(path, root))
 
     def _may_return(self, path: bytes, row: MediaRow) -> bool:
-        """Return whether a missing path may be on a disk that isn't there: a root, or below another device's folder."""
+        """Return whether a missing path may be on an unmounted disk: it is below a root, or its device has changed."""
         return (path in self.scope.watched and row.path != path) or _device_above(path) != row.device
 
     def _unscanned(self, root: bytes, path: bytes) -> bool:
@@ -100,7 +101,7 @@ def _folders(root: bytes, path: bytes) -> Iterator[bytes]:
 
 
 def _device_above(path: bytes) -> str | None:
-    """Return the device of the closest folder above a path that is there."""
+    """Return the device of the closest existing folder above a path."""
     for folder in folders_above(path):
         with suppress(OSError, ValueError):  # a damaged path may hold a NUL
             return str(os.stat(folder).st_dev)  # noqa: PTH116

@@ -1,4 +1,4 @@
-"""The files that a run has to embed although no root of it shows them."""
+"""The files outside a run's roots that the run must embed all the same."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mmsearch.catalog import Catalog
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
-    """What a change of model lacks, and what was damaged (`again`) and lies below none of the roots.
+    """Files that a change of model hasn't embedded yet, and damaged files (`again`) outside the roots.
 
-    `key` is the profile's that a change leads to, None where there is no change.
+    `key` is that of the model that the library changes to, None if there is no change.
     """
 
     catalog: Catalog
@@ -23,13 +23,13 @@ class Elsewhere:
     key: str | None
 
     def count(self) -> int:
-        """Return how many files there are, before the run: a scan of the roots finds the others."""
+        """Return the number of files outside the roots. Call this before the run; a scan finds those in the roots."""
         return sum(path not in self.roots and not self._is_below_a_root(path) for path in self._paths())
 
     def changes(self, tried: Collection[bytes]) -> Iterator[Changes]:
-        """Yield the files that can be reached, but for those that were `tried` in this run.
+        """Yield the files that can be reached and weren't `tried` in this run.
 
-        The others aren't gone for that: the library says how many there are.
+        Files that can't be reached don't count as deleted; the report says how many there are.
         """
         for changes in changes_at(path for path in self._paths() if path not in tried):
             yield Changes(found=changes.found)

@@ -1,8 +1,8 @@
-"""Where a scan may go: which links to folders it follows, and which file systems hold no media.
+"""Decides which links a scan follows and which file systems it doesn't enter.
 
-A folder of media may come from anyone, and a link in it may lead to `/`. A link is followed to an album on another
-disk, but not up: to a folder that holds what is indexed, the user's home or the library. Nor does a scan enter the file
-systems by which a kernel shows its own state: `/proc` holds files without end, and every folder of the machine again.
+A folder of media may come from anyone, and a link in it may lead to `/`. A scan follows a link to an album on another
+disk, but not to a folder that contains the indexed folder, the user's home or the library. It doesn't enter the file
+systems that show a kernel's state either: `/proc` has countless files, and contains every folder of the machine again.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from mmsearch.errors import one_line
 
 _SEPARATOR = os.fsencode(os.sep)
 _SYSTEM = (b"/proc", b"/sys", b"/dev", b"/run")
-"""Folders of a system's own state. Disks that a desktop mounts below `/run/media` are devices of their own."""
+"""Folders of system state. Disks that a desktop mounts below `/run/media` are separate devices."""
 _MOUNTS = Path("/proc/self/mountinfo")
 _MOUNT = re.compile(rb"\S+ \S+ (?P<major>\d+):(?P<minor>\d+) .*? - (?P<kind>\S+) ")
 _KERNEL = frozenset(
     b"autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devfs devpts devtmpfs efivarfs fusectl mqueue nsfs proc"
     b" procfs pstore rpc_pipefs securityfs selinuxfs sysfs tracefs fuse.gvfsd-fuse fuse.portal fuse.lxcfs".split()
 )
-"""File systems without files of a user's, by the names that Linux and the BSDs have for them."""
+"""File systems without user files, by their names on Linux and the BSDs."""
 
 Identity = tuple[int, int]
-"""The device and the number of a file or folder: the same by whatever name it is reached."""
+"""Device and inode number of a file or folder, which are the same under each of its names."""
 
 
 def identity(status: os.stat_result) -> Identity:
-    """Return what a file or folder is, whatever its name."""
+    """Return the identity of a file or folder, which doesn't depend on its name."""
     return status.st_dev, status.st_ino
 
 
 @dataclass(frozen=True, slots=True)
 class Top:
-    """A folder that a walk begins at: a root of the run, or what a followed link leads to.
+    """A folder where a walk begins: a root of the run, or the target of a followed link.
 
-    `root` is the root it belongs to, `path` its name there and `device` the device it is on. `above` are the folders
-    that hold it or a link on the way to it: none of them can be a folder below it, unless it is mounted there again.
+    `root` is the root it belongs to, `path` its name there and `device` its device. `above` are the folders that
+    contain it or a link on the way to it; a folder below it is one of them only if it is mounted there a second time.
     """
 
     root: bytes
@@ -52,16 +52,16 @@ class Top:
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Decides which folders and files a run's walks take in. Paths are real ones."""
+    """Decides which folders and links the walks of a run enter. All paths are real paths."""
 
     roots: tuple[bytes, ...]
     guarded: frozenset[Identity]
-    """The user's home, and the folders that hold it or a root."""
+    """The user's home, and the folders that contain it or a root."""
     library: bytes | None
     kernel: frozenset[int]
-    """Devices that are file systems of the kernel's own state."""
+    """Devices of file systems that show the kernel's state."""
     system: frozenset[int]
-    """The same, and the devices of the folders in which a system keeps its state: most often in memory."""
+    """`kernel`, and the devices of the folders of system state, which are most often in memory."""
 
     @classmethod
     def of(cls, roots: Iterable[bytes], library: Path | None) -> Links:
@@ -69,16 +69,16 @@ class Links:
         real = tuple(os.path.realpath(root) for root in roots)
         home = os.path.realpath(os.path.expanduser(b"~"))  # noqa: PTH111  paths are bytes here
         guarded = frozenset().union(_parents(home), _itself(home), *map(_parents, real))
-        own = os.path.realpath(os.fsencode(library)) if library is not None else None
-        kernel = _mounted()
-        return cls(real, guarded, own, kernel, kernel | _apart(_SYSTEM))
+        library_path = os.path.realpath(os.fsencode(library)) if library is not None else None
+        kernel = _kernel_devices()
+        return cls(real, guarded, library_path, kernel, kernel | _separate_devices(_SYSTEM))
 
     def top(self, root: bytes) -> Top:
-        """Return a root as the beginning of a walk. Raises `OSError`."""
+        """Return the top of a root's walk. Raises `OSError`."""
         return Top(root, root, os.stat(root).st_dev, _parents(os.path.realpath(root)))  # noqa: PTH116
 
     def follow(self, link: bytes, parent: Top) -> Top | str:
-        """Return what a link to a folder leads to as the beginning of a walk, or in words why it isn't followed.
+        """Return the top of the walk of a linked folder, or a message that says why the link isn't followed.
 
         Raises `OSError`.
         """
@@ -90,43 +90,43 @@ class Links:
         elif self.library is not None and self.library not in self.roots and _is_below(target, self.library):
             refused = "that is the library's own folder; remove the link"
         elif not within and identity(status) in self.guarded | parent.above:
-            refused = "that holds the folder it stands in, or your home; name a folder as a PATH to take it in"
+            refused = "that folder contains the link, or your home; to index it, name it as a PATH"
         else:
             return Top(parent.root, link, status.st_dev, parent.above | _parents(target))
         return f"a link to {one_line(os.fsdecode(target), 80)} isn't followed: {refused}"
 
     def is_above(self, status: os.stat_result, top: Top) -> bool:
-        """Return whether a folder that was met below a top is one that holds it: mounted there a second time."""
+        """Return whether a folder below a top contains that top, because it is mounted there a second time."""
         return identity(status) in top.above
 
     def is_state(self, status: os.stat_result, top: Top) -> bool:
-        """Return whether a folder that was met below a top is another file system, of the system's own state."""
+        """Return whether a folder below a top is on another file system that holds system state."""
         return status.st_dev != top.device and status.st_dev in self.system
 
 
 def _is_state(target: bytes, status: os.stat_result) -> bool:
-    """Return whether a folder is on the same device as the folder of the system's state that it lies in."""
+    """Return whether a folder lies in a folder of system state, and on the same device."""
     above = next((folder for folder in _SYSTEM if _is_below(target, folder)), None)
     return above is not None and status.st_dev == os.stat(above).st_dev  # noqa: PTH116
 
 
-def _apart(folders: Iterable[bytes]) -> frozenset[int]:
-    """Return the devices of folders that aren't on the device of the root folder."""
-    found: set[int] = set()
+def _separate_devices(folders: Iterable[bytes]) -> frozenset[int]:
+    """Return the devices of folders that aren't on the device of `/`."""
+    devices: set[int] = set()
     for folder in folders:
         with suppress(OSError):
-            found.add(os.stat(folder).st_dev)  # noqa: PTH116
-    return frozenset(found - {os.stat(_SEPARATOR).st_dev})  # noqa: PTH116
+            devices.add(os.stat(folder).st_dev)  # noqa: PTH116
+    return frozenset(devices - {os.stat(_SEPARATOR).st_dev})  # noqa: PTH116
 
 
-def _mounted() -> frozenset[int]:
-    """Return the devices that Linux has mounted as file systems of its own; none where there is no such list."""
-    found: set[int] = set()
+def _kernel_devices() -> frozenset[int]:
+    """Return the devices of Linux's mounted file systems of kernel state; empty on systems without a mount list."""
+    devices: set[int] = set()
     with suppress(OSError):
         for line in _MOUNTS.read_bytes().splitlines():
             if (mount := _MOUNT.match(line)) and mount["kind"] in _KERNEL:
-                found.add(os.makedev(int(mount["major"]), int(mount["minor"])))
-    return frozenset(found)
+                devices.add(os.makedev(int(mount["major"]), int(mount["minor"])))
+    return frozenset(devices)
 
 
 def _is_below(path: bytes, folder: bytes) -> bool:
@@ -134,12 +134,12 @@ def _is_below(path: bytes, folder: bytes) -> bool:
 
 
 def _parents(path: bytes) -> frozenset[Identity]:
-    """Return the folders that hold a real path."""
-    found: set[Identity] = set()
+    """Return the folders that contain a real path."""
+    folders: set[Identity] = set()
     while (above := os.path.dirname(path)) != path:  # noqa: PTH120
         path = above
-        found |= _itself(path)
-    return frozenset(found)
+        folders |= _itself(path)
+    return frozenset(folders)
 
 
 def _itself(path: bytes) -> frozenset[Identity]:

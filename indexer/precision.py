@@ -1,4 +1,4 @@
-"""Whether a library's pictures are encoded with weights of 8 bits: only after a trial on the first of its own."""
+"""Decides whether a library's images are encoded with 8-bit weights, after a trial on its first images."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ from mmsearch.extras import is_installed, missing
 from mmsearch.spaces import FrontEnd, OnnxSpace, Prepared, Profile, Vectors, int8_tower, load_profile
 from mmsearch.types import View
 
-TRIED = 512
-"""How many images a trial takes."""
-NEAREST = 10
-LEAST_OVERLAP = 0.9
-"""How much of the nearest ten has to be the same by either precision, on average over the images."""
-LEAST_SPEEDUP = 1.3
-"""What `auto` asks for; a processor without instructions for 8 bits may be slower with them."""
+TRIAL_IMAGES = 512
+NEIGHBOURS = 10
+MIN_OVERLAP = 0.9
+"""Share of an image's ten nearest neighbours that both precisions must have in common, on average."""
+MIN_SPEEDUP = 1.3
+"""Speed-up that `auto` requires; a processor without 8-bit instructions may be slower with int8."""
 _INT8, _FP32 = "int8", "fp32"
 _log = logging.getLogger(__name__)
 
 
 def with_precision(profile: Profile, catalog: Catalog, asked: str) -> Profile:
-    """Return the profile as a run encodes with it, in the precision that is asked for: auto, fp32 or int8.
+    """Return the model for encoding in the requested precision: auto, fp32 or int8.
 
-    What a trial found is remembered by the catalog, and `auto` keeps to it.
+    The catalog remembers the result of a trial, and `auto` uses it.
     """
     space = profile.spaces[0]
     if type(space) is not OnnxSpace or not space.is_exported or View.VISUAL not in space.front_ends:
@@ -45,7 +44,7 @@ def with_precision(profile: Profile, catalog: Catalog, asked: str) -> Profile:
         if known.startswith(_INT8):
             catalog.set_precision(f"{_FP32}, as asked")
         return profile
-    if known and asked == "auto" and not known.startswith(_INT8):  # what was found wanting isn't tried in every run
+    if known and asked == "auto" and not known.startswith(_INT8):  # a failed trial isn't repeated in every run
         return profile
     own = load_profile(profile.name, pins=profile.pins)  # queries stay exact, in this process too
     space = own.spaces[0]
@@ -58,7 +57,7 @@ def with_precision(profile: Profile, catalog: Catalog, asked: str) -> Profile:
 
 
 class _Trial:
-    """A space that encodes exactly until it has seen enough pictures to tell what 8 bits would make of them."""
+    """A space that encodes in fp32 until it has enough images to compare int8 with it, then in the better precision."""
 
     def __init__(self, space: OnnxSpace, catalog: Catalog, *, at_any_speed: bool) -> None:
         self.name, self.dim, self.fingerprint, self.pin = space.name, space.dim, space.fingerprint, space.pin
@@ -77,11 +76,11 @@ class _Trial:
         began = time.monotonic()
         vectors = self._space.encode(view, inputs)
         if view is View.VISUAL and not self._decided:
-            room = TRIED - len(self._inputs)
+            room = TRIAL_IMAGES - len(self._inputs)
             self._inputs += inputs[:room]
             self._vectors += list(vectors[:room])
             self._seconds += (time.monotonic() - began) * min(room / max(len(inputs), 1), 1.0)
-            if len(self._inputs) == TRIED:
+            if len(self._inputs) == TRIAL_IMAGES:
                 self._decide()
         return vectors
 
@@ -90,31 +89,31 @@ class _Trial:
         exact, inputs = np.stack(self._vectors), self._inputs
         self._vectors, self._inputs = [], []
         kept = self._space.tower_file(View.VISUAL)
-        _log.info("trying int8 on the first %d images", TRIED)
+        _log.info("trying int8 on the first %d images", TRIAL_IMAGES)
         try:
             self._space.replace_tower(View.VISUAL, int8_tower(self._space))
             began = time.monotonic()
             agreed = overlap(exact, self._space.encode(View.VISUAL, inputs))
             speedup = self._seconds / max(time.monotonic() - began, 1e-9)
-        except Exception as error:  # whatever it is, exact vectors need none of it
+        except Exception as error:  # int8 is optional: any error means fp32
             self._space.replace_tower(View.VISUAL, kept)
-            _log.warning("int8 can't be tried (%s); going on in fp32", one_line(error))
+            _log.warning("int8 can't be tried (%s); continuing in fp32", one_line(error))
             return
-        found = f"the nearest {NEAREST} of {TRIED} images agree to {agreed:.0%}, {speedup:.1f} times as fast"
-        if agreed >= LEAST_OVERLAP and (self._at_any_speed or speedup >= LEAST_SPEEDUP):
-            self._catalog.set_precision(f"{_INT8}: {found}")
+        result = f"the nearest {NEIGHBOURS} of {TRIAL_IMAGES} images agree to {agreed:.0%}, {speedup:.1f} times as fast"
+        if agreed >= MIN_OVERLAP and (self._at_any_speed or speedup >= MIN_SPEEDUP):
+            self._catalog.set_precision(f"{_INT8}: {result}")
         else:
             self._space.replace_tower(View.VISUAL, kept)
-            self._catalog.set_precision(f"{_FP32}: with int8, {found}")
+            self._catalog.set_precision(f"{_FP32}: with int8, {result}")
         _log.info("images are encoded in %s", self._catalog.precision)
 
 
 def overlap(exact: Vectors, rough: Vectors) -> float:
-    """Return how much of each row's nearest ten others is the same by either of two (n, dim) sets of unit rows."""
+    """Return the mean share of a row's ten nearest rows that two encodings (n, dim) of unit rows have in common."""
     nearest = []
     for rows in (exact, rough):
         cosines = rows @ rows.T
         np.fill_diagonal(cosines, -np.inf)
-        nearest.append(np.argpartition(-cosines, NEAREST, axis=1)[:, :NEAREST])
-    same = [len(set(one.tolist()) & set(other.tolist())) for one, other in zip(*nearest, strict=True)]
-    return float(np.mean(same)) / NEAREST
+        nearest.append(np.argpartition(-cosines, NEIGHBOURS, axis=1)[:, :NEIGHBOURS])
+    common = [len(set(left.tolist()) & set(right.tolist())) for left, right in zip(*nearest, strict=True)]
+    return float(np.mean(common)) / NEIGHBOURS

@@ -1,4 +1,4 @@
-"""Plans and outcomes → the catalog. The only part of a run that writes to it."""
+"""Writes plans and outcomes to the catalog. No other part of a run writes to it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from mmsearch.catalog import Catalog, FailureRow, NewContent
 from mmsearch.spaces import Profile
 from mmsearch.types import Failure, Stage
 
-_Lost = tuple[Failure, Entry]
+_FailedEntry = tuple[Failure, Entry]
 
 
 @dataclass(slots=True)
 class Writer:
-    """Writes what a run finds out, and counts it as the report does."""
+    """Writes the results of a run, and counts them for the report."""
 
     catalog: Catalog
     profile: Profile
@@ -31,15 +31,15 @@ class Writer:
     failures: list[Failure] = field(default_factory=list)
     _spaces: dict[str, int] = field(default_factory=dict)
     _unencodable: set[bytes] = field(default_factory=set)
-    """Contents whose beginning couldn't be encoded: their later parts are dropped."""
+    """Contents whose first part couldn't be encoded: their later parts are dropped."""
 
     @property
     def done(self) -> int:
-        """How many files the run is through with."""
+        """Number of files that are finished."""
         return self.unchanged + self.reused + self.added + self.updated + len(self.failures)
 
     def settle(self, plan: Plan) -> None:
-        """Write what a plan says without decoding anything."""
+        """Write the part of a plan that needs no decoding."""
         if named := plan.moved | plan.reused:
             self.catalog.point(named)
         if plan.failures:
@@ -54,25 +54,25 @@ class Writer:
     def write(self, outcomes: Sequence[Outcome]) -> None:
         """Write a batch of contents and failures, in one transaction."""
         contents: list[NewContent] = []
-        lost: list[_Lost] = []
-        partly: list[_Lost] = []
+        failed: list[_FailedEntry] = []
+        partly_failed: list[_FailedEntry] = []
         for task, result in outcomes:
             if task.from_s and task.hash in self._unencodable:
                 continue
             if isinstance(result, Failure):
-                lost.append((result, task.entry))
+                failed.append((result, task.entry))
                 if result.stage is Stage.ENCODE:
                     self._unencodable.add(task.hash)
                 continue
-            partly += [(failure, task.entry) for failure in result.failures]
+            partly_failed += [(failure, task.entry) for failure in result.failures]
             contents.append(self._content(task, result))
             if is_whole(result):
                 self.added += not task.known_path
                 self.updated += task.known_path
-        self._commit(contents, lost, partly)
+        self._commit(contents, failed, partly_failed)
 
     def note(self, failures: Sequence[Failure]) -> None:
-        """Record failures of a scan, which belong to no state of a file."""
+        """Record failures of a scan. Unlike other failures, they aren't tied to a file's size and mtime."""
         self.catalog.commit([], self.profile.key, [self._row(failure, "") for failure in failures])
         self.failures += failures
 
@@ -82,8 +82,8 @@ class Writer:
             segment.with_views({(spaces[name], view): vector for (name, view), vector in segment.views.items()})
             for segment in encoded.segments
         ]
-        place = (task.from_s, encoded.resume_s)
-        return NewContent(task.hash, encoded.modality, segments, [task.entry.row], *place, encoded.facts)
+        span = (task.from_s, encoded.resume_s)
+        return NewContent(task.hash, encoded.modality, segments, [task.entry.row], *span, encoded.facts)
 
     def _space_ids(self) -> dict[str, int]:
         if not self._spaces:
@@ -93,15 +93,17 @@ class Writer:
             }
         return self._spaces
 
-    def _commit(self, contents: Sequence[NewContent], lost: Sequence[_Lost], partly: Sequence[_Lost]) -> None:
-        """Write contents, failures of files that give nothing, and failures of parts of files."""
-        # A file that no longer decodes has no content any more. One that can't be read may have: its row stays. So does
-        # that of one which only the next profile can't encode, for the profile that answers has.
-        staying = (Stage.READ, Stage.ENCODE) if self.rules.change else (Stage.READ,)
-        gone = [entry.path for failure, entry in lost if failure.stage not in staying]
-        rows = [self._row(failure, entry.stamp) for failure, entry in (*lost, *partly)]
+    def _commit(
+        self, contents: Sequence[NewContent], failed: Sequence[_FailedEntry], partly_failed: Sequence[_FailedEntry]
+    ) -> None:
+        """Write contents, failures of whole files, and failures of parts of files."""
+        # The row of a file that no longer decodes is removed. The row of one that can't be read stays, since its
+        # content may be unchanged. In a change of model, so does the row of one that only the new model can't encode.
+        kept_stages = (Stage.READ, Stage.ENCODE) if self.rules.change else (Stage.READ,)
+        gone = [entry.path for failure, entry in failed if failure.stage not in kept_stages]
+        rows = [self._row(failure, entry.stamp) for failure, entry in (*failed, *partly_failed)]
         self.catalog.commit(contents, self.profile.key, rows, gone)
-        self.failures += [failure for failure, _ in (*lost, *partly)]
+        self.failures += [failure for failure, _ in (*failed, *partly_failed)]
 
     def _row(self, failure: Failure, stamp: str) -> FailureRow:
         version = self.rules.version_for(failure.stage)

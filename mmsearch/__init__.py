@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mmsearch.errors import (
         CatalogError,
         DiskFullError,
+        FilterError,
         LibraryError,
         LockedError,
         MediaError,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         UsageError,
         WrongModelError,
     )
+    from mmsearch.filters import Filter
     from mmsearch.library import Library, embed, open
     from mmsearch.records import FileFacts, Item, Origin, Segment, Text
     from mmsearch.search.query import Query
@@ -65,6 +67,8 @@ __all__ = [
     "Evaluation",
     "Failure",
     "FileFacts",
+    "Filter",
+    "FilterError",
     "Gain",
     "Hit",
     "IndexReport",
@@ -105,7 +109,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     if name in __all__:
-        for room in ("types", "records", "errors", "settings", "search.query", "library"):
+        for room in ("types", "records", "errors", "settings", "search.query", "filters", "library"):
             module = importlib.import_module(f"mmsearch.{room}")
             if name in vars(module):
                 return vars(module)[name]

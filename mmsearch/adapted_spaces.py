@@ -1,4 +1,4 @@
-"""Where a library keeps the spaces that were adapted to it: LIBRARY/adapted/FINGERPRINT."""
+"""The folder of a library's adapted spaces: LIBRARY/adapted/FINGERPRINT."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from mmsearch.spaces import ADAPTED
 
 
 def adapted_folder(library: Path) -> Path:
-    """Return where a library keeps the spaces that it was adapted to."""
+    """Return the folder of a library's adapted spaces."""
     return library / "adapted"
 
 
 def adapted_place(catalog: Catalog, library: Path) -> OwnFolder:
-    """Return that folder with what mmsearch keeps in it."""
+    """Return the folder of adapted spaces with its layout."""
     return OwnFolder(adapted_folder(library), ADAPTED_LAYOUT, catalog.library_id)
 
 
 def check_adapted(catalog: Catalog, library: Path) -> None:
-    """Raise `LinkError` where a link is in the way of a space that a profile of the library names."""
+    """Raise `LinkError` if a link is in the way of an adapted space of the library's models."""
     place = adapted_place(catalog, library)
     for row in catalog.profiles():
         if row.name.startswith(ADAPTED):
@@ -30,9 +30,9 @@ def check_adapted(catalog: Catalog, library: Path) -> None:
 
 
 def tidy(catalog: Catalog, library: Path) -> None:
-    """Remove the spaces of profiles that the catalog no longer knows. The caller holds the lock.
+    """Remove the adapted spaces of models that the catalog no longer knows. The caller holds the lock.
 
-    Behind a link they stay: a copy of the library may share the folder, and a space can't be made again from anything.
+    If the folder is a link, they are kept: a copy of the library may share them, and they can't be made again.
     """
     known = {row.name.removeprefix(ADAPTED) for row in catalog.profiles()}
     place = adapted_place(catalog, library)

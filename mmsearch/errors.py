@@ -2,7 +2,8 @@
 
     MMSearchError
     ├── UsageError (ValueError)    the caller's: what was asked can't be done as asked
-    │   ├── QueryError             a term, weight, filter or k makes no sense
+    │   ├── QueryError             a term, weight or k makes no sense
+    │   │   └── FilterError        a filter makes no sense; it knows at which character
     │   ├── WrongModelError        also a ModelError: no such model, or it doesn't take this
     │   └── NoItemError            the library holds no item of this number
     ├── ModelError                 the model's: its files aren't those of a model that can be used
@@ -26,6 +27,8 @@
 Foreign exceptions are mapped where they enter: Pillow's in `media/`, SQLAlchemy's in `catalog/`, FAISS's in `vectors/`.
 """
 
+from __future__ import annotations
+
 import errno
 
 from mmsearch.printable import printable
@@ -35,16 +38,36 @@ class MMSearchError(Exception):
     """Base of every error that mmsearch raises on purpose."""
 
     def locate(self, place: object) -> None:
-        """Put in front of the message where it happened: a file, or a line of one."""
+        """Prefix the message with the place of the error: a file, or a line of a file."""
         self.args = (f"{place}: {self}",)
 
 
 class UsageError(MMSearchError, ValueError):
-    """What was asked can't be done as asked."""
+    """The caller's request can't be carried out as it is."""
 
 
 class QueryError(UsageError):
     """A term, a weight, a filter or k makes no sense."""
+
+
+class FilterError(QueryError):
+    """A filter makes no sense: `reason` says why, and `position` from which character of `text` on, counted from 0."""
+
+    def __init__(self, reason: str, text: str, position: int) -> None:
+        place = f"character {position + 1} of {_excerpt(text)}: " if text else ""
+        super().__init__(f"{place}{reason}")
+        self.reason, self.text, self.position = reason, text, position
+
+    def within(self, text: str, start: int) -> FilterError:
+        """Return the same error in a longer text, in which this one's begins at `start`."""
+        return FilterError(self.reason, text, start + self.position)
+
+    def __reduce__(self) -> tuple[type[FilterError], tuple[str, str, int]]:
+        return FilterError, (self.reason, self.text, self.position)
+
+
+def _excerpt(text: str, most: int = 120) -> str:
+    return printable(f'"{text if len(text) <= most else text[:most] + "…"}"')
 
 
 class NoItemError(UsageError):
@@ -84,7 +107,7 @@ class CatalogError(LibraryError):
 
 
 class DamagedIndexError(LibraryError):
-    """A file of a vector index isn't what was written: the index is rebuilt from the catalog."""
+    """A file of a vector index has changed since it was written. The index is rebuilt from the catalog."""
 
 
 class MediaError(MMSearchError):
@@ -92,11 +115,11 @@ class MediaError(MMSearchError):
 
 
 class ReadError(MediaError):
-    """A file can't be read at the moment, or changed meanwhile: another time it may be."""
+    """A file can't be read now, or changed while it was read. It may be readable later."""
 
 
 class TrainingError(MMSearchError):
-    """A training run can't go on, or its result can't be used."""
+    """A training run can't continue, or its result can't be used."""
 
 
 class MissingPackageError(MMSearchError):
@@ -112,7 +135,7 @@ class CacheFullError(ModelUnavailableError, DiskFullError):
 
 
 class CatalogFullError(CatalogError, DiskFullError):
-    """The disk has no room for what is to be written to the catalog."""
+    """The disk has no room for a change of the catalog."""
 
 
 class LibraryFullError(LibraryError, DiskFullError):
@@ -120,11 +143,11 @@ class LibraryFullError(LibraryError, DiskFullError):
 
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""Error numbers of a disk, or of a user's share of it, that is full."""
+"""Error numbers of a full disk or an exhausted quota."""
 
 
 def unwritable(error: OSError, message: str) -> LibraryError:
-    """Return the error of a library's file that can't be written, by what the operating system says."""
+    """Return a `LibraryError` for a file that can't be written; a `LibraryFullError` if the disk is full."""
     return LibraryFullError(message) if error.errno in FULL else LibraryError(message)
 
 
@@ -135,17 +158,17 @@ _REMEDIES = (
     (FULL, "make room on the disk and run it again"),
     ((errno.EROFS,), "make the disk writable, or use another"),
     ((errno.ENAMETOOLONG,), "shorten its name, or move it further up"),
-    ((errno.ELOOP,), "mend or remove the link"),
+    ((errno.ELOOP,), "correct or remove the link"),
     ((errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN), "check the disk"),
 )
 
 
-def why(error: OSError, otherwise: str = "mend that and run it again") -> str:
-    """Return what the operating system says, and what to do about it: "permission denied; check its permissions"."""
+def why(error: OSError, otherwise: str = "fix that and run it again") -> str:
+    """Return the operating system's message with a remedy: "permission denied; check its permissions"."""
     remedy = next((remedy for numbers, remedy in _REMEDIES if error.errno in numbers), otherwise)
     return f"{one_line(error.strerror or error).lower() or type(error).__name__}; {remedy}"
 
 
 def one_line(error: object, most: int = 160) -> str:
-    """Return what a foreign error says, in one line of at most so many characters that can all be seen."""
+    """Return a foreign error's message in one line of at most `most` printable characters."""
     return printable(" ".join(str(error).split()))[:most]

@@ -1,10 +1,10 @@
-"""Files of a library, a model or a cache folder, opened, written and removed without trust in what lies there.
+"""Opens, writes and removes files in folders that aren't trusted: those of libraries, models and caches.
 
 Such a folder may come from anyone. A name in it may be a link into the user's own files, a pipe that blocks, a device
-that never ends or an archive that unpacks to more than the memory. So a file is read only if it is a regular file of a
-bounded size, and a file is removed only if its name is one that mmsearch gives, in a real folder.
+that never ends, or an archive that unpacks to more than the memory. So a file is read only if it is a regular file of
+bounded size, and removed only if mmsearch uses its name and it lies in a real folder.
 
-Every error is an `OSError` that names the file, so that callers map it to the error of their own room.
+Every error is an `OSError` that names the file; callers map it to an `MMSearchError`.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 TEMPORARY = re.compile(r"\..+\.\d+|.+\.tmp")
-"""The names under which files are written before they get their own: a killed process leaves one behind."""
+"""The temporary names under which files are written; a killed process leaves such files behind."""
 _ARRAY_HEADER = re.compile(
     rb"\{'descr': '([<>|=][biufcSU]\d{1,6})', 'fortran_order': (False|True), "
     rb"'shape': \(((?:\d{1,18}, ?){0,32}(?:\d{1,18})?)\), ?\}\s*"
 )
-"""What NumPy writes before an array: one type for all of it, no Python objects."""
-_MOST_HEADER_BYTES = 2**12
+"""NumPy's header of an array with a plain type, which excludes records and Python objects."""
+_MAX_HEADER_BYTES = 2**12
 _OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class IrregularFileError(OSError):
-    """The name stands for a pipe, a device, a socket, a folder, or a link where none may be."""
+    """The name is that of a pipe, a device, a socket, a folder, or a link that isn't allowed."""
 
 
 class OversizedFileError(OSError):
-    """The file is larger than anything that mmsearch writes under this name, or unpacks to more."""
+    """The file, or its unpacked content, is larger than any that mmsearch writes under this name."""
 
 
 # Reading
 
 
 def open_regular(path: Path | bytes | str, *, follow_links: bool = True) -> io.BufferedReader:
-    """Open a regular file for reading; never block on a pipe. Raises `IrregularFileError` for anything else.
+    """Open a regular file for reading. Raises `IrregularFileError` for anything else; never blocks on a pipe.
 
-    Without `follow_links`, a link in the place of the file is refused as well.
+    Without `follow_links`, a link is refused as well.
     """
     flags = _OPEN if follow_links else _OPEN | getattr(os, "O_NOFOLLOW", 0)
     try:
@@ -66,7 +66,7 @@ def open_regular(path: Path | bytes | str, *, follow_links: bool = True) -> io.B
 
 
 def read_bounded(path: Path, most_bytes: int, *, follow_links: bool = True) -> bytes:
-    """Return the content of a regular file. Raises `OversizedFileError` where it is larger than `most_bytes`."""
+    """Return the content of a regular file. Raises `OversizedFileError` if it is larger than `most_bytes`."""
     with open_regular(path, follow_links=follow_links) as file:
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
@@ -75,10 +75,10 @@ def read_bounded(path: Path, most_bytes: int, *, follow_links: bool = True) -> b
 
 
 def unpack_arrays(content: bytes, path: Path, most_bytes: int) -> dict[str, NDArray[Any]]:
-    """Return the arrays of an npz file by name; `path` is what errors name.
+    """Return the arrays of an npz file by name; errors mention `path`.
 
-    Raises `OversizedFileError` where they would take more than `most_bytes` together, whatever the archive says of
-    itself, and `ValueError` where they aren't arrays of numbers or text.
+    Raises `OversizedFileError` if the arrays take more than `most_bytes` together, whatever sizes the archive declares,
+    and `ValueError` if they aren't arrays of numbers or text.
     """
     arrays: dict[str, NDArray[Any]] = {}
     left = most_bytes
@@ -86,7 +86,7 @@ def unpack_arrays(content: bytes, path: Path, most_bytes: int) -> dict[str, NDAr
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             for member in archive.infolist():
                 if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise ValueError("it is packed in another way than mmsearch packs arrays")
+                    raise ValueError("it is compressed by a method that mmsearch doesn't use")
                 if member.file_size > left:
                     raise _oversized(path, most_bytes)
                 with archive.open(member) as packed:
@@ -98,7 +98,7 @@ def unpack_arrays(content: bytes, path: Path, most_bytes: int) -> dict[str, NDAr
     except (OversizedFileError, ValueError):
         raise
     except Exception as error:
-        # zipfile raises whatever a broken archive makes it hit: BadZipFile, zlib.error, RuntimeError, struct.error...
+        # For a broken archive, zipfile raises errors of many types: BadZipFile, zlib.error, RuntimeError, struct.error.
         raise ValueError(f"it is no archive of arrays ({error or type(error).__name__})") from None
     return arrays
 
@@ -106,36 +106,35 @@ def unpack_arrays(content: bytes, path: Path, most_bytes: int) -> dict[str, NDAr
 def unpack_array(raw: bytes) -> NDArray[Any]:
     """Return the array of an npy file: numbers, booleans or text.
 
-    Raises `ValueError` where the file isn't what NumPy writes for these, or its header promises other data than it
-    holds.
+    Raises `ValueError` if the file isn't in NumPy's format for these, or its length doesn't match its header.
     """
-    start, kind, shape, order = _array_header(raw)
-    if math.prod(shape) * kind.itemsize != len(raw) - start:
+    start, dtype, shape, order = _array_header(raw)
+    if math.prod(shape) * dtype.itemsize != len(raw) - start:
         raise ValueError("an array in it is longer or shorter than its header says")
-    return np.frombuffer(raw, kind, math.prod(shape), start).reshape(shape, order=order)
+    return np.frombuffer(raw, dtype, math.prod(shape), start).reshape(shape, order=order)
 
 
 def _array_header(raw: bytes) -> tuple[int, np.dtype[Any], tuple[int, ...], Literal["C", "F"]]:
-    """Return where the data of an npy file begins, its type, its shape and its order. Raises `ValueError`.
+    """Return the offset of the data in an npy file, its type, shape and order. Raises `ValueError`.
 
-    NumPy's own reader evaluates the header as Python, which raises MemoryError, SyntaxError and more for a crafted one.
+    NumPy's own reader evaluates the header as Python, which for a crafted one raises MemoryError, SyntaxError etc.
     """
     width = {b"\x01": 2, b"\x02": 4, b"\x03": 4}.get(raw[6:7])
     if raw[:6] != b"\x93NUMPY" or width is None:
-        raise ValueError("it holds what is no array")
+        raise ValueError("it holds something that is no array")
     begin = 8 + width
     start = begin + int.from_bytes(raw[8:begin], "little")
-    header = _ARRAY_HEADER.fullmatch(raw[begin:start]) if start - begin <= _MOST_HEADER_BYTES else None
+    header = _ARRAY_HEADER.fullmatch(raw[begin:start]) if start - begin <= _MAX_HEADER_BYTES else None
     if header is None:
         raise ValueError("its arrays are not of numbers or text")
     code, by_column, lengths = (part.decode() for part in header.groups())
     try:
-        kind = np.dtype(code)
+        dtype = np.dtype(code)
     except TypeError:
         raise ValueError(f"it holds an array of an unknown type ({code})") from None
     return (
         start,
-        kind,
+        dtype,
         tuple(int(length) for length in re.findall(r"\d+", lengths)),
         "F" if by_column == "True" else "C",
     )
@@ -145,9 +144,9 @@ def _array_header(raw: bytes) -> tuple[int, np.dtype[Any], tuple[int, ...], Lite
 
 
 def write_whole(file: Path, content: bytes, *, sync: bool = True) -> None:
-    """Write a file under a temporary name, sync it and give it its own. Raises `OSError`, and leaves nothing then.
+    """Write a file under a temporary name, sync it and rename it. Raises `OSError`, and then leaves no file.
 
-    Without `sync` a crash of the machine may leave it torn: for what is checked when it is read, and soon made again.
+    Without `sync`, a crash of the machine may damage the file; use that for files that are verified and easily rebuilt.
     """
     temporary = file.with_name(f".{file.name[:200]}.{os.getpid()}")
     try:
@@ -163,33 +162,33 @@ def write_whole(file: Path, content: bytes, *, sync: bool = True) -> None:
 
 
 def remove_unfinished(file: Path) -> None:
-    """Remove what killed processes left of `write_whole`; the caller is the only one who writes this file now."""
+    """Remove temporary files that killed processes left in `write_whole`. No other process may write the file now."""
     names = re.compile(rf"\.{re.escape(file.name[:200])}\.\d+")
     remove_own(file.parent, file.parent, Layout(names), lambda _: True)
 
 
 def open_new(temporary: Path) -> io.BufferedRandom:
-    """Open a new file for writing and reading back; what stands under its temporary name is removed, not followed."""
+    """Create a file for writing and reading. An existing file or link of this name is removed first."""
     with suppress(FileNotFoundError):
-        temporary.unlink()  # of a killed process with the same number, or a link that somebody put there
+        temporary.unlink()  # left by a killed process of the same id, or a hostile link
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     return os.fdopen(os.open(temporary, flags, 0o666), "w+b")
 
 
 def make_folder(folder: Path, root: Path) -> None:
-    """Make a folder and those above it. Raises `OSError` where a link or a file stands in its way below `root`."""
+    """Make a folder and its parents. Raises `OSError` if a link or a file is in the way below `root`."""
     root.mkdir(parents=True, exist_ok=True)
-    place = root
+    path = root
     for part in folder.relative_to(root).parts:
-        place /= part
+        path /= part
         with suppress(FileExistsError):
-            place.mkdir()
-        if not _is_folder(place):
-            raise NotADirectoryError(errno.ENOTDIR, "it has to be a real folder, no link and no file", str(place))
+            path.mkdir()
+        if not _is_folder(path):
+            raise NotADirectoryError(errno.ENOTDIR, "it has to be a real folder, no link and no file", str(path))
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk; raises `OSError`. Windows has no such call, and needs none."""
+    """Flush a folder's entries to the disk. Raises `OSError`. Windows has no such call, and needs none."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -204,28 +203,28 @@ def sync_folder(folder: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The names that mmsearch gives to files and folders in one of its folders: full matches, in any order."""
+    """The names of mmsearch's files and subfolders in one of its folders, as patterns that match a whole name."""
 
     files: re.Pattern[str] | None = None
     folders: Mapping[re.Pattern[str], Layout] = field(default_factory=dict)
 
     def below(self, name: str) -> Layout | None:
-        """Return the layout of a folder of this name, None where mmsearch makes none."""
+        """Return the layout of a subfolder of this name, None if mmsearch makes no such folder."""
         return next((layout for pattern, layout in self.folders.items() if pattern.fullmatch(name)), None)
 
 
 def is_real_folder(folder: Path, root: Path) -> bool:
-    """Return whether `folder` is a folder that is reached from `root` without a link; `root` itself may be one."""
-    place = root
+    """Return whether `folder` is a folder that is reached from `root` without a link; `root` itself may be a link."""
+    path = root
     for part in folder.relative_to(root).parts:
-        place /= part
-        if not _is_folder(place):
+        path /= part
+        if not _is_folder(path):
             return False
     return folder != root or root.is_dir()
 
 
 def is_link(path: Path) -> bool:
-    """Return whether a name stands for a link, or for one of Windows' junctions."""
+    """Return whether a path is a link, or a junction on Windows."""
     try:
         status = path.lstat()
     except OSError:
@@ -234,18 +233,18 @@ def is_link(path: Path) -> bool:
 
 
 def find_foreign(folder: Path, root: Path, layout: Layout) -> Path | None:
-    """Return what may not be used of a folder below `root`: a link on the way to it, or in the place of a file.
+    """Return a path that makes a folder below `root` unusable, None if there is none.
 
-    `layout` is that of `root`, which itself may be a link. None where there is nothing of that kind; what doesn't
-    exist yet is fine.
+    That is a link on the way to the folder, or a link or folder under the name of one of its files. `layout` is that of
+    `root`, which itself may be a link. Files and folders that don't exist yet are fine.
     """
-    place = root
+    path = root
     for part in folder.relative_to(root).parts:
-        place, below = place / part, layout.below(part)
-        if not os.path.lexists(place):
+        path, below = path / part, layout.below(part)
+        if not os.path.lexists(path):
             return None
-        if below is None or not _is_folder(place):
-            return place
+        if below is None or not _is_folder(path):
+            return path
         layout = below
     try:
         with os.scandir(folder) as entries:
@@ -253,16 +252,16 @@ def find_foreign(folder: Path, root: Path, layout: Layout) -> Path | None:
                 named = layout.files is not None and layout.files.fullmatch(entry.name)
                 if named and not entry.is_file(follow_symlinks=False):
                     return folder / entry.name
-    except OSError:  # nothing is there; or whoever reads it gets this error
+    except OSError:  # the folder is missing, or unreadable, which its reader will report
         return None
     return None
 
 
 def remove_own(folder: Path, root: Path, layout: Layout, unwanted: Callable[[str], bool]) -> list[Path]:
-    """Remove what mmsearch made in a folder below `root`, and what is `unwanted` of it by its name; return what went.
+    """Remove mmsearch's own files from a folder below `root`, if `unwanted` holds for their names; return their paths.
 
-    Files go if their name and the names of all folders down to them are of the layout; a folder goes when nothing else
-    is left in it. Links are neither followed nor removed, and what can't be removed stays: nobody is in its way.
+    A file is removed only if its name, and the names of all folders on the way, match the layout. A folder is removed
+    when it is empty. Links are neither followed nor removed, and files that can't be removed stay.
     """
     with suppress(OSError), _real_folder(folder, root) as opened:
         return list(_removed(folder, opened, layout, unwanted))
@@ -270,29 +269,29 @@ def remove_own(folder: Path, root: Path, layout: Layout, unwanted: Callable[[str
 
 
 _HAS_DIR_FD = {os.open, os.stat, os.unlink, os.rmdir} <= os.supports_dir_fd and os.listdir in os.supports_fd
-"""Whether a folder can be held open and its files named from there, so that nobody can put a link in its place."""
+"""Whether files can be addressed relative to an open folder, so that nobody can replace the folder by a link."""
 
 
 @contextmanager
 def _real_folder(folder: Path, root: Path) -> Iterator[int | None]:
-    """Hold a folder below `root` open, following no link on the way; gives its descriptor, None where there is none.
+    """Hold a folder below `root` open without following links; yield its descriptor, None if there are none here.
 
-    Raises `OSError` where a part of the way is a link, or no folder.
+    Raises `OSError` if a part of the path is a link or no folder.
     """
     if not is_real_folder(folder, root):
         raise NotADirectoryError(errno.ENOTDIR, "it has to be a real folder", str(folder))
     if not _HAS_DIR_FD:
         yield None
         return
-    with ExitStack() as held:
-        opened = held.enter_context(_held(root, None, follow=True))
+    with ExitStack() as stack:
+        opened = stack.enter_context(_open_folder(root, None, follow=True))
         for part in folder.relative_to(root).parts:
-            opened = held.enter_context(_held(part, opened))
+            opened = stack.enter_context(_open_folder(part, opened))
         yield opened
 
 
 @contextmanager
-def _held(name: str | Path, above: int | None, *, follow: bool = False) -> Iterator[int]:
+def _open_folder(name: str | Path, above: int | None, *, follow: bool = False) -> Iterator[int]:
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     descriptor = os.open(name, flags, dir_fd=above)
     try:
@@ -302,22 +301,22 @@ def _held(name: str | Path, above: int | None, *, follow: bool = False) -> Itera
 
 
 def _removed(folder: Path, opened: int | None, layout: Layout, unwanted: Callable[[str], bool]) -> Iterator[Path]:
-    """Remove what is unwanted of a folder, by names from its descriptor where there is one."""
+    """Remove unwanted files of a folder and yield their paths; they are named relative to its descriptor, if any."""
     for name in sorted(os.listdir(folder if opened is None else opened)):  # noqa: PTH208  names are matched
-        place = folder / name
-        named: str | Path = place if opened is None else name
+        path = folder / name
+        target: str | Path = path if opened is None else name
         if not unwanted(name):
             continue
-        if (below := layout.below(name)) is not None and _is_folder(named, opened):
-            with suppress(OSError):  # a link by now, or something of the user's is left in it
-                with nullcontext() if opened is None else _held(name, opened) as inner:
-                    yield from _removed(place, inner, below, lambda _: True)
-                os.rmdir(named, dir_fd=opened)
-                yield place
-        elif layout.files is not None and layout.files.fullmatch(name) and _is_file(named, opened):
-            with suppress(OSError):  # a reader has it mapped (Windows), or the folder is read-only
-                os.unlink(named, dir_fd=opened)
-                yield place
+        if (below := layout.below(name)) is not None and _is_folder(target, opened):
+            with suppress(OSError):  # it has become a link, or a file of the user's is left in it
+                with nullcontext() if opened is None else _open_folder(name, opened) as inner:
+                    yield from _removed(path, inner, below, lambda _: True)
+                os.rmdir(target, dir_fd=opened)
+                yield path
+        elif layout.files is not None and layout.files.fullmatch(name) and _is_file(target, opened):
+            with suppress(OSError):  # a reader has mapped it (Windows), or the folder is read-only
+                os.unlink(target, dir_fd=opened)
+                yield path
 
 
 def _names(folder: Path) -> list[str]:
@@ -328,7 +327,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def temporary_files(folder: Path, root: Path, layout: Layout) -> Iterator[Path]:
-    """Yield what killed processes left half-written below a folder of a layout: files under temporary names."""
+    """Yield the temporary files that killed processes left in a folder of this layout and below it."""
     if layout.files is not None and is_real_folder(folder, root):
         for name in _names(folder):
             if TEMPORARY.fullmatch(name) and layout.files.fullmatch(name) and _is_file(folder / name):
@@ -338,33 +337,33 @@ def temporary_files(folder: Path, root: Path, layout: Layout) -> Iterator[Path]:
 
 
 def remove_temporary(folder: Path, root: Path, layout: Layout) -> None:
-    """Remove those files; what can't be removed stays."""
+    """Remove the files of `temporary_files`, except those that can't be removed."""
     for file in list(temporary_files(folder, root, layout)):
         with suppress(OSError):
             file.unlink()
 
 
 def subfolders(folder: Path, root: Path, layout: Layout) -> Iterator[tuple[str, Layout]]:
-    """Yield the names and layouts of those folders in a folder that a layout knows; links are left out."""
+    """Yield the names and layouts of a folder's subfolders that match its layout; links are left out."""
     for name in _names(folder):
         if (below := layout.below(name)) is not None and is_real_folder(folder / name, root):
             yield name, below
 
 
 def size_of(folder: Path) -> int:
-    """Return how many bytes the files below a folder take; links and what vanishes meanwhile are left out."""
+    """Return the total size in bytes of the regular files below a folder. Links aren't followed."""
     total = 0
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if _is_folder(Path(place, name))]
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if _is_folder(Path(parent, name))]
         for name in names:
-            with suppress(OSError):
-                status = os.lstat(Path(place, name))
+            with suppress(OSError):  # it was removed meanwhile
+                status = os.lstat(Path(parent, name))
                 total += status.st_size if stat.S_ISREG(status.st_mode) else 0
     return total
 
 
 def mtime_ns(status: os.stat_result) -> int:
-    """Return a file's time of change in nanoseconds, within the 64 bits that a catalog holds (years 1677 to 2262)."""
+    """Return a file's mtime in nanoseconds, clamped to the catalog's 64 bits (years 1677 to 2262)."""
     return min(max(status.st_mtime_ns, -(2**63)), 2**63 - 1)
 
 

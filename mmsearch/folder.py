@@ -1,4 +1,4 @@
-"""The folder of a library: where it lies, where its catalog does, and its lock."""
+"""The folder of a library, with its catalog's file and its lock."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from mmsearch.paths import expand
 
 CATALOG = "catalog.sqlite"
 _TEMPORARY = Layout(re.compile(rf"\.{re.escape(CATALOG)}\.\d+"))
-"""What a process that was killed while it made a catalog has left."""
+"""Leftovers of a process that was killed while it created a catalog."""
 _MARKS_OF_A_LIBRARY = ("indexes", "adapted", "catalog.seal")
-"""What lies beside the catalog of a library that is in use; beside one that was put on another disk there is none."""
+"""Names next to the catalog of a library in use. A catalog that was only moved to another disk has none of them."""
 
 
 def default_folder() -> Path:
-    """Return the library that is meant where none is named: `$MMSEARCH_LIBRARY`, else one in the user's data folder."""
+    """Return the default library: `$MMSEARCH_LIBRARY`, else one in the user's data folder."""
     if named := os.environ.get("MMSEARCH_LIBRARY"):
         return Path(named)
-    import platformdirs  # a library that is named needs none of this
+    import platformdirs  # not needed if a library is named
 
     return platformdirs.user_data_path("mmsearch", appauthor=False) / "default"
 
@@ -36,7 +36,7 @@ def _both(first: AbstractContextManager[None], second: AbstractContextManager[No
 
 
 class LibraryFolder:
-    """The folder of one library. Its path is absolute: another working folder doesn't take anything elsewhere."""
+    """The folder of one library. Its path is absolute, so that a change of the working directory has no effect."""
 
     def __init__(self, folder: str | Path | None) -> None:
         self.path = (expand(folder) if folder is not None else default_folder()).absolute()
@@ -49,7 +49,7 @@ class LibraryFolder:
 
     @property
     def has_catalog(self) -> bool:
-        """Whether there is anything in the catalog's place, whatever it is."""
+        """Whether anything has the name of the catalog, even a broken link."""
         return os.path.lexists(self.catalog)
 
     def make(self) -> None:
@@ -61,13 +61,13 @@ class LibraryFolder:
             raise unwritable(error, message) from error
 
     def remember(self) -> None:
-        """Note which folder this is: `lock` refuses whatever comes to lie in its place."""
+        """Record the identity of the folder; `lock` refuses another folder that has replaced it."""
         self._identity = identity_of(self.path)
 
     def lock(self, command: str, wait_s: float = LOCK_WAIT_S) -> AbstractContextManager[None]:
-        """Hold the library's lock: see `write_lock`. Behind a linked catalog, hold the lock of its own folder as well.
+        """Hold the library's lock: see `write_lock`. If the catalog is a link, its target's folder is locked as well.
 
-        Raises `LinkError` where the catalog is a link to that of another library: two would write to one catalog.
+        Raises `LinkError` if the target is the catalog of another library, since both would write to it.
         """
         own = write_lock(self.path, wait_s, command=command, identity=self._identity)
         if not is_link(self.catalog):
@@ -78,5 +78,5 @@ class LibraryFolder:
         return _both(own, write_lock(home, wait_s, command=command))
 
     def tidy(self) -> None:
-        """Remove what killed processes left directly in the folder. The caller holds the lock."""
+        """Remove temporary files of killed processes from the folder itself. The caller holds the lock."""
         remove_own(self.path, self.path, _TEMPORARY, lambda _: True)

@@ -1,4 +1,4 @@
-"""What a library holds, read from its catalog: its items, and their vectors."""
+"""Reads a library's items, their vectors and facets from its catalog."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from mmsearch.records import Details, FileFacts, Item, Segment
 from mmsearch.spaces import Profile, Vectors
 from mmsearch.types import Facets, Failure, Stage, View
 
-_TOGETHER = 500
-"""How many items are read of one moment."""
+_PAGE = 500
+"""Number of items that are read in one transaction."""
 
 
 def read_items(catalog: Catalog) -> Iterator[Item]:
-    """Yield the items of a library by id. What is taken out meanwhile may be missing, and so may what is new."""
+    """Yield the items of a library by id. Items that are added or removed meanwhile may be missing."""
     ids = sorted(catalog.contents())
-    for some in (ids[at : at + _TOGETHER] for at in range(0, len(ids), _TOGETHER)):
-        for item, _ in _read_some(catalog, some):
+    for page in (ids[at : at + _PAGE] for at in range(0, len(ids), _PAGE)):
+        for item, _ in _read_some(catalog, page):
             yield item
 
 
@@ -37,41 +37,41 @@ def read_segments(catalog: Catalog, number: int) -> tuple[Segment[None], ...]:
 
 
 def read_facets(catalog: Catalog) -> Facets:
-    """Return by what a library's contents can be told apart."""
+    """Return the values by which a library's contents can be filtered, with their numbers."""
     years, cameras = catalog.count_facts()
     return Facets(catalog.count_media(), years, cameras)
 
 
 def read_details(catalog: Catalog, path: bytes) -> Details:
-    """Return all that is known of the file at a path. Raises `UsageError` where nothing is."""
+    """Return everything that the library knows about the file at a path. Raises `UsageError` if it knows nothing."""
     with catalog.one_read():
         media, failed = catalog.media_at([path]).get(path), catalog.failures_at([path]).get(path)
         contents = [media.content_id] if media else []
         paths = catalog.paths_of(contents)
-        found = _read_some(catalog, contents)
+        read = _read_some(catalog, contents)
     failure = Failure(Path(os.fsdecode(path)), Stage(failed.stage), failed.reason) if failed else None
     if media is None and failure is None:
-        raise UsageError(f"the library holds nothing at {os.fsdecode(path)}; 'mmsearch index' takes it in")
-    named = tuple(Path(os.fsdecode(each)) for each in (paths[media.content_id] if media else [path]))
-    item, segments = found[0] if found else (None, ())
-    return Details(named, item, segments, failure)
+        raise UsageError(f"the library holds nothing at {os.fsdecode(path)}; 'mmsearch index' adds it")
+    every_path = tuple(Path(os.fsdecode(name)) for name in (paths[media.content_id] if media else [path]))
+    item, segments = read[0] if read else (None, ())
+    return Details(every_path, item, segments, failure)
 
 
 def _read_one(catalog: Catalog, number: int) -> tuple[Item, tuple[Segment[None], ...]]:
-    for found in _read_some(catalog, [number]):
-        return found
+    for item_and_segments in _read_some(catalog, [number]):
+        return item_and_segments
     raise NoItemError(f"the library holds no item {number}; it may have been removed since it was found")
 
 
 def _read_some(catalog: Catalog, contents: Sequence[int]) -> list[tuple[Item, tuple[Segment[None], ...]]]:
-    """Return some contents that the library holds, each with its segments, as they are at one moment."""
+    """Return the existing ones of these contents as items with their segments, in one consistent state."""
     with catalog.one_read():
         rows = catalog.segment_rows(segment for content in contents for segment in catalog.segment_ids(content))
         texts_of, facts_of = catalog.texts_of(rows), catalog.facts_of(contents)
     by_content: dict[int, list[int]] = {}
     for segment, row in sorted(rows.items()):
         by_content.setdefault(row.content_id, []).append(segment)
-    found = []
+    items = []
     for content, ids in sorted(by_content.items()):
         segments = tuple(
             Segment(None, rows[i].start_s, rows[i].end_s, texts_of.get(i, ()), rows[i].silent) for i in ids
@@ -79,12 +79,12 @@ def _read_some(catalog: Catalog, contents: Sequence[int]) -> list[tuple[Item, tu
         first = rows[ids[0]]
         texts = tuple(dict.fromkeys(text for segment in segments for text in segment.texts))
         facts = facts_of.get(content, FileFacts())
-        found.append((Item(content, Path(os.fsdecode(first.path)), first.modality, texts, facts), segments))
-    return found
+        items.append((Item(content, Path(os.fsdecode(first.path)), first.modality, texts, facts), segments))
+    return items
 
 
 def read_vectors(catalog: Catalog, profile: Profile, view: str | View) -> tuple[Ids, Vectors]:
-    """Return the item of each vector of a view, (n,) int64 ascending, and these, (n, dim) float32: see `Library`."""
+    """Return item ids (n,) int64, ascending, and the vectors (n, dim) float32 of a view: see `Library.vectors`."""
     try:
         wanted = View(view)
     except ValueError:

@@ -1,6 +1,6 @@
-"""The vector indexes of a library, each the cache of its catalog for one space and one view.
+"""The vector indexes of a library; each is a cache of the catalog's vectors of one space and one view.
 
-FAISS searches them; where it isn't installed, `ExactIndexes` compares with every vector in NumPy.
+FAISS searches them. If it isn't installed, `ExactIndexes` compares a query with every vector in NumPy.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,17 +23,15 @@ from mmsearch.errors import LibraryError, LinkError, one_line, unwritable
 from mmsearch.extras import command, is_installed
 from mmsearch.layout import INDEX, INDEXES, OwnFolder
 from mmsearch.spaces import Profile, Space
-from mmsearch.types import IndexStatus, Modality, View
+from mmsearch.types import IndexStatus, View
 from mmsearch.vectors import (
     MOST_ID,
-    Bitmap,
     ExactIndex,
     FaissIndex,
     GpuIndex,
     IndexStore,
     Stamp,
     VectorIndex,
-    bitmap,
     follow,
     has_gpu,
 )
@@ -43,21 +41,21 @@ KIND = "flat-fp16"
 EXACT = "exact"
 """The kind of an index that NumPy searches."""
 LARGE_ROWS = 20_000
-"""From so many vectors on a query without FAISS says how to get it."""
+"""From this many vectors on, a query without FAISS logs how to install it."""
 _NONE = np.empty(0, np.int64)
 _log = logging.getLogger(__name__)
 GPU_ROWS = 100_000
-"""A smaller index is searched in a few milliseconds on the CPU, and isn't worth a GPU's memory."""
+"""A smaller index isn't copied to a GPU: the CPU searches it in a few milliseconds."""
 STALE_S = 5.0
-"""How long an index in memory serves that no file holds yet, before what is new in the catalog is added to it."""
+"""Minimum time between two updates of an index that exists only in memory because another process is writing."""
 
 
 @dataclass(slots=True)
-class _Held:
-    """An open index and the catalog revision that it answers for.
+class _OpenIndex:
+    """An open index and the catalog revision that it represents.
 
-    `stamp` is that of the files it was opened from, None where it is in memory only; `since` and `took_s` say when it
-    was brought up to date there, and how long that took.
+    `stamp` is that of its files, None if it is only in memory; `since` and `took_s` are then the time and the
+    duration of its last update.
     """
 
     index: VectorIndex
@@ -65,24 +63,22 @@ class _Held:
     stamp: Stamp | None
     since: float = 0.0
     took_s: float = 0.0
-    bitmaps: dict[frozenset[Modality], Bitmap | None] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
-class _Place:
-    """What is open for one view of a space. Of several threads that ask for it, one opens it or catches it up."""
+class _Slot:
+    """The open index of one view in a space. If several threads need it, one opens or updates it for all."""
 
     guard: threading.Lock = field(default_factory=threading.Lock)
-    held: _Held | None = None
+    opened: _OpenIndex | None = None
 
 
 class Indexes:
-    """Opens the indexes under `folder`, and sees that what it hands out answers for the catalog as it is.
+    """Opens the indexes of the catalog's model under `folder`, and keeps them up to date with the catalog.
 
-    They are those of the profile as which the catalog is seen; each profile has a folder of its own in `folder`.
-    With `on_gpu`, an index that is asked for repeatedly is searched on a GPU, where there is one.
-    `write_lock` gives the library's lock without waiting, or raises `LibraryError` where it can't be had: another
-    process writes, or the folder is read-only.
+    Each model has its own subfolder. With `on_gpu`, an index that is used repeatedly is searched on a GPU if there is
+    one. `write_lock` takes the library's lock without waiting, or raises `LibraryError` if another process is writing
+    or the folder is read-only.
     """
 
     def __init__(
@@ -101,81 +97,82 @@ class Indexes:
         self._warned = False
         self._guard = threading.Lock()
         self._writing = threading.Lock()
-        self._places: dict[tuple[str, View], _Place] = {}
+        self._slots: dict[tuple[str, View], _Slot] = {}
 
     def get(self, space: Space, view: View, revision: int | None = None) -> VectorIndex:
         """Return the index of a view in a space.
 
-        An index that is behind the catalog is caught up first; threads that ask for the same one wait. While another
-        process writes, the index is returned as that process's last finished run left it. Where there is none yet,
-        one is made in memory of what is committed, and what is committed later is added to it after `STALE_S` seconds.
-        An open index of the `revision` that the caller has read is returned at once.
+        An index that is behind the catalog is updated first; other threads that need it wait. While another process is
+        writing, the index of its last finished run is returned. If there is none yet, one is built in memory from the
+        committed vectors, and updated every `STALE_S` seconds. An open index of the given `revision`, which the caller
+        has read from the catalog, is returned at once.
         """
         return self._current(space, view, revision).index
 
-    def _current(self, space: Space, view: View, known: int | None = None) -> _Held:
-        place = self._place(space, view)
-        with place.guard:
-            held = place.held
+    def _current(self, space: Space, view: View, known: int | None = None) -> _OpenIndex:
+        slot = self._slot(space, view)
+        with slot.guard:
+            held = slot.opened
             is_known = held is not None and held.revision == known
             revision = known if is_known and known is not None else self._catalog.revision
             if held and held.stamp and held.revision == revision and held.index.is_intact():
                 self._move_to_gpu(held)
                 return held
             try:
-                held = place.held = self._reopened(space, view, held)
+                held = slot.opened = self._reopened(space, view, held)
                 if held is None or held.stamp is None or held.revision != revision:
-                    held = place.held = self._brought_up(space, view, held)
-            except LinkError as error:  # what lies behind a link isn't even read
+                    held = slot.opened = self._brought_up(space, view, held)
+            except LinkError as error:  # files behind a link aren't even read
                 self._warn(error)
-                held = place.held = self._in_memory(space, view, held)
+                held = slot.opened = self._in_memory(space, view, held)
             return held
 
-    def _place(self, space: Space, view: View) -> _Place:
+    def _slot(self, space: Space, view: View) -> _Slot:
         with self._guard:
-            return self._places.setdefault((space.name, view), _Place())
+            return self._slots.setdefault((space.name, view), _Slot())
 
-    def _reopened(self, space: Space, view: View, held: _Held | None) -> _Held | None:
-        """Return the index as it stands on disk, opened only if that has changed; else the one that is held.
+    def _reopened(self, space: Space, view: View, held: _OpenIndex | None) -> _OpenIndex | None:
+        """Return the index on disk, opened again only if it has changed; otherwise the open one.
 
-        None where neither is whole and of this catalog.
+        Returns None if neither is undamaged and belongs to this catalog.
         """
         store, intact = self._store(space, view), held is not None and held.index.is_intact()
         stamp = store.stamp()
         if stamp is not None and not (held and intact and held.stamp == stamp):
             opened = store.open_with_revision()
             if opened is not None and self._catalog.had_revision(opened[1]):
-                return _Held(*opened, stamp)
+                return _OpenIndex(*opened, stamp)
         if held is None or not intact or (held.stamp and not self._catalog.had_revision(held.revision)):
             return None
         return held
 
-    def _brought_up(self, space: Space, view: View, held: _Held | None) -> _Held:
-        """Return the index for the catalog as it is, or the best one that can be had without writing."""
+    def _brought_up(self, space: Space, view: View, held: _OpenIndex | None) -> _OpenIndex:
+        """Return an index that is up to date with the catalog, or the best one available without writing."""
         if self._writing.acquire(blocking=held is None):
             try:
                 with self._write_lock():
                     return self._catch_up(space, view, self._catalog.revision)
             except LibraryError:
-                pass  # what is held, or made in memory, answers as well
+                pass  # the open index, or one in memory, is used instead
             finally:
                 self._writing.release()
         return held if held and held.stamp else self._in_memory(space, view, held)
 
-    def _in_memory(self, space: Space, view: View, held: _Held | None) -> _Held:
-        """Return an index in memory: the one before, and, if that has served for long enough, what is new besides."""
+    def _in_memory(self, space: Space, view: View, held: _OpenIndex | None) -> _OpenIndex:
+        """Return an index in memory: the earlier one, updated if its last update was long enough ago."""
         began, revision = time.monotonic(), self._catalog.revision
         if held and (held.revision == revision or began - held.since <= STALE_S * max(1.0, 2 * held.took_s)):
             return held
         before = held.index if held and isinstance(held.index, FaissIndex) else FaissIndex(space.dim, [], _NONE)
         index = follow(before, self._live(space, view), self._fetch(space))
         ended = time.monotonic()
-        return _Held(index, revision, None, ended, ended - began)
+        return _OpenIndex(index, revision, None, ended, ended - began)
 
-    def _move_to_gpu(self, held: _Held) -> None:
-        """Copy an index to the GPU, where there is one, from the second time on that it is asked for.
+    def _move_to_gpu(self, held: _OpenIndex) -> None:
+        """Copy an index to the GPU, if there is one, when it is used a second time.
 
-        A command asks once, and copying takes longer than that. Where the GPU has no room, the CPU answers.
+        A single command uses an index once, and copying takes longer than one search. If the GPU lacks memory, the CPU
+        is used.
         """
         if self._on_gpu and isinstance(held.index, FaissIndex) and held.index.count >= GPU_ROWS:
             try:
@@ -185,10 +182,10 @@ class Indexes:
             self._on_gpu = isinstance(held.index, GpuIndex)
 
     def catch_up(self, profile: Profile) -> None:
-        """Bring every index of the profile to the catalog; the caller holds the lock.
+        """Bring every index of the model up to date with the catalog. The caller holds the lock.
 
-        Every byte of them is checked, and a damaged one is rebuilt. Folders of indexes that no profile of the library
-        uses are removed, and what killed processes left.
+        Every byte is checked, and a damaged index is rebuilt. Unused index folders and the leftovers of killed
+        processes are removed.
         """
         self._prepare()
         self._tidy(profile)
@@ -196,12 +193,12 @@ class Indexes:
         for space in profile.spaces:
             for view in space.front_ends:
                 held = self._catch_up(space, view, revision)
-                place = self._place(space, view)
-                with place.guard:
-                    place.held = held
+                slot = self._slot(space, view)
+                with slot.guard:
+                    slot.opened = held
 
     def verify(self, profile: Profile) -> list[str]:
-        """Return what is wrong with the profile's indexes, a line each, without changing any: see `IndexStore`."""
+        """Return the faults of the model's indexes, one line each, without changing them: see `IndexStore.verify`."""
         revision = self._catalog.revision
         problems: list[str] = []
         for space in profile.spaces:
@@ -210,53 +207,37 @@ class Indexes:
         return problems
 
     def discard(self, profile: Profile) -> None:
-        """Forget every index of the profile, so that each is built anew; the caller holds the lock."""
+        """Discard every index of the model, so that the next catch-up rebuilds it. The caller holds the lock."""
         for space in profile.spaces:
             for view in space.front_ends:
                 self._store(space, view).discard()
-                place = self._place(space, view)
-                with place.guard:
-                    place.held = None
-
-    def allowed(
-        self, space: Space, view: View, modalities: frozenset[Modality], revision: int | None = None
-    ) -> Bitmap | None:
-        """Return the bitmap of a view's embeddings whose content is of one of these modalities; None if all are.
-
-        It is read again only with another index: what the catalog holds beyond this one isn't found anyway.
-        """
-        if not modalities:
-            return None
-        bitmaps = self._current(space, view, revision).bitmaps
-        if modalities not in bitmaps:
-            space_id = self._catalog.space_id(space.name, space.fingerprint, space.dim)
-            some = space_id is not None and self._catalog.has_other(space_id, view, modalities)
-            bitmaps[modalities] = bitmap(self._live(space, view, modalities)) if some else None
-        return bitmaps[modalities]
+                slot = self._slot(space, view)
+                with slot.guard:
+                    slot.opened = None
 
     def check(self, profile: Profile) -> None:
-        """Raise `LinkError` where a link is in the way of an index of the profile: see `mmsearch.layout`."""
+        """Raise `LinkError` if a link is in the way of an index of the model: see `mmsearch.layout`."""
         for space in profile.spaces:
             self._own.check(self._own_folder / _folder_name(space))
             for view in space.front_ends:
                 self._store(space, view)
 
     def file(self, space: Space, view: View, name: str) -> Path:
-        """Return where something is kept that goes with an index, and goes when it goes. Raises `LinkError`."""
+        """Return the path of a file that belongs to an index, and is removed with it. Raises `LinkError`."""
         folder = self._own_folder / _folder_name(space)
         self._own.check(folder)
         return folder / f"{view.value}.{name}"
 
     def remove(self, file: Path) -> None:
-        """Remove what `file` said, if it is there."""
+        """Remove a file whose path `file` has returned, if it exists."""
         self._own.remove(file.parent, lambda name: name == file.name)
 
     def exact(self) -> Indexes:
-        """Return what answers as these do by comparing with every vector of the catalog: the measure of them."""
+        """Return exhaustive indexes over the same catalog, as a reference for measuring these."""
         return ExactIndexes(self._catalog, self.folder, self._write_lock)
 
     def status(self, profile: Profile) -> tuple[IndexStatus, ...]:
-        """Return a line for each index that has something to hold, without changing any."""
+        """Return the status of each index that isn't empty, without changing any."""
         revision = self._catalog.revision
         lines = []
         for space in profile.spaces:
@@ -271,13 +252,13 @@ class Indexes:
                     lines.append(IndexStatus(space.name, view, KIND, count, stale))
         return tuple(lines)
 
-    def _catch_up(self, space: Space, view: View, revision: int) -> _Held:
+    def _catch_up(self, space: Space, view: View, revision: int) -> _OpenIndex:
         store = self._store(space, view)
         try:
             self._prepare()
             held = store.revision()
             if held is not None and held != revision and not self._catalog.had_revision(held):
-                store.discard()  # it holds another catalog's vectors, or those of a state that was rolled back
+                store.discard()  # it belongs to another catalog, or to a state that was rolled back
             index = store.open() if held == revision else None
             if index is None:
                 began = time.monotonic()
@@ -286,20 +267,20 @@ class Indexes:
                 _log.debug("caught up the index of %s %s: %d in %.3f s", space.name, view, index.count, took_s)
         except OSError as error:
             raise self._unwritable(error) from error
-        return _Held(index, revision, store.stamp())
+        return _OpenIndex(index, revision, store.stamp())
 
     def _fetch(self, space: Space) -> Callable[[Ids], tuple[Ids, NDArray[np.float32]]]:
         return lambda ids: self._catalog.vectors(ids, space.dim)
 
-    def _live(self, space: Space, view: View, modalities: Iterable[Modality] | None = None) -> Ids:
+    def _live(self, space: Space, view: View) -> Ids:
         space_id = self._catalog.space_id(space.name, space.fingerprint, space.dim)
         if space_id is None:
             return np.empty(0, np.int64)
-        ids = self._catalog.embedding_ids(space_id, view, modalities)
+        ids = self._catalog.embedding_ids(space_id, view)
         return ids if not len(ids) or (ids[0] >= 0 and ids[-1] < MOST_ID) else ids[(ids >= 0) & (ids < MOST_ID)]
 
     def _store(self, space: Space, view: View) -> IndexStore:
-        """Return the store of an index. Raises `LinkError` where a link is in its way."""
+        """Return the store of an index. Raises `LinkError` if a link is in its way."""
         folder = self._own_folder / _folder_name(space) / view.value
         self._own.check(folder)
         return IndexStore(folder, space.dim, self.folder)
@@ -319,8 +300,8 @@ class Indexes:
     def _unwritable(self, error: OSError) -> LibraryError:
         return unwritable(
             error,
-            f"{error.filename or self.folder}: {error.strerror or error}; the catalog is whole, "
-            "so mend that and run 'mmsearch index' again",
+            f"{error.filename or self.folder}: {error.strerror or error}; the catalog is intact, "
+            "so fix that and run 'mmsearch index' again",
         )
 
     def _warn(self, error: LinkError) -> None:
@@ -339,33 +320,33 @@ class Indexes:
 
 
 class ExactIndexes(Indexes):
-    """Compares with every vector of the catalog in NumPy, without any file: for measuring, and where FAISS is missing.
+    """Compares a query with every vector of the catalog in NumPy. It has no files, and serves libraries without FAISS.
 
-    For small libraries that is as good: `LARGE_ROWS` vectors are read in about a tenth of a second.
+    It is also the reference for measuring other indexes. `LARGE_ROWS` vectors are read in about a tenth of a second.
     """
 
-    def _current(self, space: Space, view: View, known: int | None = None) -> _Held:
+    def _current(self, space: Space, view: View, known: int | None = None) -> _OpenIndex:
         """Return every vector of a view in memory."""
-        place, revision = self._place(space, view), self._catalog.revision if known is None else known
-        with place.guard:
-            if place.held is None or place.held.revision != revision:
+        slot, revision = self._slot(space, view), self._catalog.revision if known is None else known
+        with slot.guard:
+            if slot.opened is None or slot.opened.revision != revision:
                 index = ExactIndex.read(space.dim, self._live(space, view), self._fetch(space))
-                place.held = _Held(index, revision, None)
+                slot.opened = _OpenIndex(index, revision, None)
                 if index.count > LARGE_ROWS:
                     self._name_the_extra()
-            return place.held
+            return slot.opened
 
-    def _catch_up(self, space: Space, view: View, revision: int) -> _Held:
-        """Return every vector of a view; nothing is written. Called at the end of an index run."""
+    def _catch_up(self, space: Space, view: View, revision: int) -> _OpenIndex:
+        """Return every vector of a view in memory, and log once how to install FAISS. Nothing is written."""
         self._name_the_extra()
         return self._current(space, view, revision)
 
     def verify(self, profile: Profile) -> list[str]:
-        """Return nothing: there are no files."""
+        """Return no faults, since there are no files."""
         return []
 
     def status(self, profile: Profile) -> tuple[IndexStatus, ...]:
-        """Return a line for each view that has vectors; none is ever stale."""
+        """Return the status of each view that has vectors; none is ever stale."""
         counts = [
             (space.name, view, len(self._live(space, view))) for space in profile.spaces for view in space.front_ends
         ]
@@ -382,6 +363,6 @@ class ExactIndexes(Indexes):
 
 
 def _folder_name(space: Space) -> str:
-    """Return a name for a space's folder; that of a space may hold what no folder's may, and be long."""
+    """Return a folder name for a space, whose own name may be long and contain any character."""
     digest = hashlib.blake2b(f"{space.name} {space.fingerprint}".encode("utf-8", "surrogateescape"), digest_size=8)
     return f"{re.sub(r'[^A-Za-z0-9-]+', '_', space.name)[:40]}-{digest.hexdigest()}"

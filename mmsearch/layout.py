@@ -1,18 +1,18 @@
-"""The folders that a library owns: which names mmsearch gives there, and which links it follows.
+"""The folders of a library: their file names, and the links that are followed.
 
     LIBRARY/                         may be reached through a link
     ├── catalog.sqlite               may be a link to a catalog of mmsearch (see `catalog/opening.py`)
     ├── write.lock                   is never a link
-    ├── indexes/                     may be a link to a folder that is empty or carries this library's marker
-    │   ├── .mmsearch                the marker: the library's id
-    │   └── 1/SPACE-DIGEST/          one folder a profile, one a space
+    ├── indexes/                     may be a link to a folder that is empty or has this library's marker
+    │   ├── .mmsearch                the marker, with the library's id
+    │   └── 1/SPACE-DIGEST/          one folder for each model, in it one for each space
     │       ├── visual/              manifest.json, base-000001-000.faiss, ...
     │       └── visual.bank.npz
     └── adapted/                     as `indexes`
         └── FINGERPRINT/             spec.json, heads.npz
 
-A user who links `indexes` to a faster disk means that folder and nothing below it. So a link at any other place is
-neither read nor written through, and nothing behind it is ever removed.
+A user may link `indexes` to a faster disk. Links in any other position are never followed, neither for reading nor for
+writing, and nothing behind them is removed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _ID_BYTES = 64
 
 
 def _with_temporary(files: str) -> re.Pattern[str]:
-    """Match these names, and those under which `write_whole` and the index store write them."""
+    """Return a pattern of these names and of the temporary names of `write_whole` and the index store."""
     return re.compile(rf"({files})(\.tmp)?|\.({files})(\.tmp)?\.\d+")
 
 
@@ -54,17 +54,17 @@ INDEX = Layout(_with_temporary(_INDEX_FILES))
 _SPACE = Layout(_with_temporary(_BANK_FILES), {re.compile(_VIEWS): INDEX})
 _PROFILE = Layout(folders={re.compile(r"[A-Za-z0-9_-]{1,40}-[0-9a-f]{16}"): _SPACE})
 _BEFORE_PROFILES = Layout(_SPACE.files, {**_PROFILE.folders, **_SPACE.folders})
-"""What versions before there were several models side by side kept in a folder named after a space."""
-_MARKER_BEFORE = re.compile(rf"\.{re.escape(MARKER)}\.\d+")
-"""The names under which the marker is written; the marker itself is never removed."""
+"""The folder of a space in versions that supported only one model per library."""
+_MARKER_TEMPORARY = re.compile(rf"\.{re.escape(MARKER)}\.\d+")
+"""The temporary names of the marker. The marker itself is never removed."""
 INDEXES = Layout(
-    _MARKER_BEFORE, {re.compile(r"\d+"): _PROFILE, re.compile(r"[A-Za-z0-9_-]{1,40}-\w+"): _BEFORE_PROFILES}
+    _MARKER_TEMPORARY, {re.compile(r"\d+"): _PROFILE, re.compile(r"[A-Za-z0-9_-]{1,40}-\w+"): _BEFORE_PROFILES}
 )
 HEADS = Layout(_with_temporary(_SPACE_FILES))
 BUILDING = ".building-"
-"""What the name of a space's folder begins with while it is written."""
+"""Prefix of the name of a space's folder while it is written."""
 ADAPTED = Layout(
-    _MARKER_BEFORE,
+    _MARKER_TEMPORARY,
     {
         re.compile(r"[0-9a-f]{16}"): HEADS,
         re.compile(rf"{re.escape(BUILDING)}\w+"): Layout(HEADS.files, {re.compile("before"): HEADS}),
@@ -74,9 +74,10 @@ ADAPTED = Layout(
 
 @dataclass(frozen=True, slots=True)
 class OwnFolder:
-    """A folder of a library in which mmsearch alone writes: `indexes` or `adapted`.
+    """A folder of a library in which only mmsearch writes: `indexes` or `adapted`.
 
-    `library_id` returns the library's random id, "" where it has none yet. Only a link is compared with it.
+    `library_id` returns the library's random id, "" if it has none yet. The marker is compared with it if the folder is
+    a link.
     """
 
     path: Path
@@ -84,36 +85,36 @@ class OwnFolder:
     library_id: Callable[[], str]
 
     def check(self, below: Path | None = None) -> None:
-        """Raise `LinkError` where the folder is a link to one that isn't the library's, or a link lies below it.
+        """Raise `LinkError` if the folder is a link to a folder of something else, or if `below` isn't usable.
 
-        `below` is a folder in it that is to be used: every folder down to it must be real if it exists, and what it
-        holds under names of mmsearch must be regular files.
+        `below` is a subfolder: every existing folder on the way to it must be real, and its entries that have names of
+        mmsearch's files must be regular files.
         """
         if is_link(self.path) and not (self._is_marked() or self._is_empty()):
             raise LinkError(
-                f"{self.path} is a link to a folder that isn't this library's; remove the link, or let it name an "
+                f"{self.path} is a link to a folder that isn't this library's; remove the link, or let it point to an "
                 "empty folder"
             )
         foreign = find_foreign(below, self.path, self.layout) if below is not None else None
         if foreign is not None:
-            raise LinkError(f"{foreign} is a link, or no file of mmsearch's; remove it and run 'mmsearch index' again")
+            raise LinkError(f"{foreign} is a link, or not mmsearch's own; remove it and run 'mmsearch index' again")
 
     def prepare(self) -> None:
-        """Make the folder and mark it as the library's, so that it can be moved and linked. The caller holds the lock.
+        """Make the folder and write its marker, so that it can be moved and linked later. The caller holds the lock.
 
         Raises `LinkError`, `OSError`.
         """
         self.check()
         library_id = self.library_id()
         if library_id and not self._is_marked():
-            if not self.path.is_dir():  # also where it is a link to an empty folder
+            if not self.path.is_dir():  # a link to an empty folder is a folder as well
                 self.path.mkdir(parents=True)
             write_whole(self.path / MARKER, library_id.encode())
 
     def remove(self, folder: Path, unwanted: Callable[[str], bool]) -> None:
-        """Remove from this folder, or from one below it, what mmsearch made and is unwanted by its name.
+        """Remove mmsearch's files whose names are `unwanted` from this folder or a subfolder.
 
-        The caller holds the lock. What lies behind links, or has names that mmsearch doesn't give, stays.
+        The caller holds the lock. Files behind links, and files with other names, stay.
         """
         layout: Layout | None = self.layout
         for part in folder.relative_to(self.path).parts:
@@ -124,13 +125,13 @@ class OwnFolder:
                 remove_own(folder, self.path, layout, unwanted)
 
     def remove_temporary(self) -> None:
-        """Remove every file that a killed process left half-written. The caller holds the lock."""
+        """Remove the temporary files of killed processes. The caller holds the lock."""
         with suppress(LinkError):
             self.check()
             remove_temporary(self.path, self.path, self.layout)
 
     def folders(self, layout: Layout) -> Iterator[Path]:
-        """Yield the folders of a layout below this one that are reached without a link."""
+        """Yield the subfolders, at any depth, that have this layout and are reached without a link."""
         with suppress(LinkError):
             self.check()
             yield from _folders(self.path, self.path, self.layout, layout)

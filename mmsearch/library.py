@@ -1,4 +1,4 @@
-"""Library: a folder with a catalog and its vector indexes. What the command line and users call."""
+"""Library: a folder with a catalog and its vector indexes. It is the interface of users and of the command line."""
 
 from __future__ import annotations
 
@@ -43,13 +43,14 @@ from mmsearch.types import (
 )
 
 if TYPE_CHECKING:
+    from mmsearch.filters import Filter
     from mmsearch.types import QueryInput
 
 _log = logging.getLogger(__name__)
 
 
 class Library:
-    """A library of media that can be indexed and asked.
+    """A library of media that can be indexed and searched.
 
     Many processes may read it while one writes. Open it with `mmsearch.open`; it is a context manager.
     """
@@ -62,10 +63,10 @@ class Library:
         create: bool = True,
         settings: Settings | None = None,
     ) -> None:
-        """Open the library in `folder`, making it if `create`; a new one uses the profile `model` from then on.
+        """Open the library in `folder`; with `create`, make it if it doesn't exist. A new one uses the given `model`.
 
-        Raises `NoLibraryError` where there is none, `ModelError` for an unknown model or for one that differs from an
-        existing library's: only `index` changes that.
+        Raises `NoLibraryError` if there is none, `ModelError` for an unknown model or for one that differs from the
+        library's: only `index` changes the model.
         """
         self._place = LibraryFolder(folder)
         self.folder = self._place.path
@@ -76,7 +77,7 @@ class Library:
                 raise NoLibraryError(
                     f"there is no library in {self.folder}; make one with 'mmsearch index PATH --library {self.folder}'"
                 )
-            first = load(model, self.folder, self._settings)  # a model that can't be used makes no library
+            first = load(model, self.folder, self._settings)  # before the folder is made: the model may be unusable
             self._place.make()
         named = (first.name, first.pins) if first else None
         self._catalog = Catalog(self._place.catalog, create=create, first=named)
@@ -84,17 +85,17 @@ class Library:
         try:
             self._views = ModelViews(self._place, self._catalog, self._settings, model, create=create)
             current = self._catalog.current
-            if current is not None:  # else an older version made it and came no further: see `answering_id`
+            if current is not None:  # otherwise an older version was interrupted: see `answering_id`
                 self._views.refuse_another(model)
             if first and current is not None:
                 self._views.keep(self._views.open(current, first))
-            # The model of an existing library is loaded by the first query: one that can't be any more may be changed.
+            # An existing library's model is loaded by the first query, so that `index` can replace an unusable one.
         except BaseException:
             self.close()
             raise
 
     def seen(self) -> ModelView:
-        """Return the library as the model sees it that answers now: any process may have changed that."""
+        """Return the library's current model with its indexes; any process may have changed the model."""
         return self._views.answering()
 
     @property
@@ -112,19 +113,18 @@ class Library:
         progress: Callable[[Progress], None] | None = None,
         stop: threading.Event | None = None,
     ) -> IndexReport:
-        """Bring the library to what the files and folders at `paths` hold; what lies elsewhere stays as it is.
+        """Update the library with the files and folders at `paths`; files elsewhere stay as they are.
 
-        The library remembers the paths: without any, all are refreshed. A known path that isn't there any more is a
-        change like any other. What was forgotten stays out until it is named itself.
-        `exclude` are globs of names or of paths below a root. `prune` also drops media below folders that suddenly show
-        nothing, `retry` tries failed files again that didn't change. `progress` is called after every batch; setting
-        `stop` ends the run early with what is ready. One bad file never stops a run: see `failures`.
+        The library remembers the paths; without any, all remembered paths are refreshed. A known path that no longer
+        exists counts as deleted. A forgotten path stays out until it is named again.
+        `exclude` are globs of names, or of paths relative to a root. `prune` also drops media below folders that
+        suddenly show nothing; `retry` tries unchanged failed files again. `progress` is called after every batch;
+        setting `stop` ends the run early and keeps its results so far. A bad file never stops a run: see `failures`.
 
-        Another `model` than the library's embeds all that it holds anew, wherever that lies, beside what is there.
-        Queries are answered by the old model until every file is embedded, and by the new one from then on; a run that
-        was stopped is gone on with by the same call. Files that can't be reached prevent the change, unless `prune`
-        drops them. The old vectors stay until `prune` is asked for.
-        Raises `UsageError` for a path that neither exists nor is known, `LockedError` where another run is under way.
+        With another `model` than the library's, all files are embedded again. Queries use the old model until every
+        file is embedded, then the new one. The same call continues an interrupted change. Files that can't be reached
+        prevent the change, unless `prune` drops them. The old vectors are kept until a run with `prune`.
+        Raises `UsageError` for a path that neither exists nor is known, `LockedError` if another process is writing.
         """
         from indexer import IndexOptions, check_paths, choose_scope, run  # the reverse dependency
         from mmsearch.catalog.upkeep import mend_if_broken
@@ -157,13 +157,13 @@ class Library:
         return report
 
     def adapt(self, progress: Callable[[Progress], None] | None = None) -> AdaptReport:
-        """Adapt the library's first space to what it holds: small heads after its towers, learnt from its own pairs.
+        """Adapt the model's first space to the library: train small heads after its towers on the library's own pairs.
 
-        Pairs are pictures and clips with captions, and clips with sound. A tenth is held out; unless the 95 % interval
-        of what the heads gain there lies above 0, everything stays as it is. Nothing is decoded again, and the old
-        vectors stay. Raises `UsageError` where there is too little to learn from, `LockedError`.
+        Pairs are pictures and clips with captions, and clips with sound. A tenth is held out; the heads are adopted
+        only if the 95 % interval of their gain on it lies above 0. Nothing is decoded again, and the old vectors
+        stay. Raises `UsageError` if there are too few pairs, `LockedError` if another process is writing.
         """
-        from mmsearch.adaptation.convert import adapt_profile, called_off_on_failure, convert  # no query pays for it
+        from mmsearch.adaptation.convert import adapt_profile, cancelled_on_failure, convert
         from mmsearch.model_change import ModelChange
 
         require("adapting a library", "torch")
@@ -174,17 +174,17 @@ class Library:
             report, adapted = adapt_profile(seen.catalog, seen.profile, self.folder, progress)
             if adapted is not None:
                 new = self._views.open(self._catalog.begin_change(adapted.name, adapted.pins), adapted)
-                with called_off_on_failure(new.catalog):
+                with cancelled_on_failure(new.catalog):
                     convert(seen.catalog, seen.profile, new.catalog, adapted, progress)
                     ModelChange(self.folder, self._catalog, self._views).switch(new, IndexReport(), prune=False)
                 self._clean_up(prune=False)
         return report
 
     def _clean_up(self, *, prune: bool, measure: bool = True) -> None:
-        """Bring the indexes to the catalog; `prune` deletes what other profiles embedded, `measure` asks the bank."""
+        """Update the indexes; `prune` deletes other models' vectors, `measure` updates the score distributions."""
         try:
             seen = self.seen()
-        except ModelError as error:  # what the run did is done, and its report is worth more
+        except ModelError as error:  # the run itself has succeeded, and its report must be returned
             _log.warning("%s", error)
             return
         dropped = seen.catalog.drop_others() if prune else 0
@@ -196,15 +196,16 @@ class Library:
         if dropped:
             try:
                 seen.catalog.shrink()
-            except CatalogError as error:  # it needs room; without, the space is used for what comes next
-                _log.warning("the space of what was dropped stays with the library: %s", error)
+            except CatalogError as error:  # shrinking needs disk space; later runs reuse the free pages
+                _log.warning("the disk space of the dropped vectors can't be freed: %s", error)
 
     def query(
         self,
-        terms: QueryInput | Term | Iterable[QueryInput | Term],
+        terms: QueryInput | Term | Iterable[QueryInput | Term] = (),
         k: int = 10,
         *,
         modalities: str | Collection[str | Modality] | None = None,
+        filter: Filter | None = None,
         rerank: bool | None = None,
         cut: bool = False,
         explain: bool = False,
@@ -213,11 +214,12 @@ class Library:
 
         A str is always a text, a Path always a file, bytes are the content of one. A Pillow picture or an array of
         pixels asks like a picture file; an array of one dimension is a vector of the model: see `vectors`. A `Term` is
-        any of these with a weight; several are combined into one query. `modalities` filters the kind of file.
+        any of these with a weight; several are combined into one query. `modalities` filters the kind of file, `filter`
+        whatever is known of it; a filter without terms lists the newest first.
         `rerank` None leaves agreement re-ranking to the direction's default; `cut` hides near-duplicates and weak
         matches; `explain` fills `Hit.why`. Raises `QueryError`, and `MediaError` for a file that can't be read.
         """
-        return self.answer(make_query(terms, k, modalities, rerank, cut, explain)).hits
+        return self.answer(make_query(terms, k, modalities, rerank, cut, explain, filter)).hits
 
     def query_many(
         self,
@@ -225,6 +227,7 @@ class Library:
         k: int = 10,
         *,
         modalities: str | Collection[str | Modality] | None = None,
+        filter: Filter | None = None,
         rerank: bool | None = None,
         cut: bool = False,
         explain: bool = False,
@@ -234,14 +237,14 @@ class Library:
         The options are those of `query`, and hold for every query that isn't a `Query` already. Raises what it does.
         """
         made = [
-            query if isinstance(query, Query) else make_query(query, k, modalities, rerank, cut, explain)
+            query if isinstance(query, Query) else make_query(query, k, modalities, rerank, cut, explain, filter)
             for query in queries
         ]
         return [self.answer(query) for query in made]
 
     def items(self) -> Iterator[Item]:
-        """Yield what the library holds, by id: each content once, however many paths name it."""
-        from mmsearch.holdings import read_items  # no query pays for it
+        """Yield the library's items by id: each content once, even if several paths name it."""
+        from mmsearch.holdings import read_items  # not needed by a query
 
         return read_items(self.seen().catalog)
 
@@ -262,7 +265,7 @@ class Library:
         return [root.path for root in self._catalog.roots()]
 
     def facets(self) -> Facets:
-        """Return by what the contents can be told apart, with how many there are of each."""
+        """Return the values by which contents can be filtered, with the number of contents of each."""
         from mmsearch.holdings import read_facets
 
         return read_facets(self.seen().catalog)
@@ -270,8 +273,8 @@ class Library:
     def vectors(self, view: str | View = View.VISUAL) -> tuple[Ids, Vectors]:
         """Return the vectors of a view, in the model's first space that has it: ids (n,) int64, and (n, dim) float32.
 
-        The ids are those of `items`, in ascending order; an item of several segments has several rows. Raises
-        `UsageError` where there is no such view, or no space of the model has it.
+        The ids are those of `items`, in ascending order; an item with several segments has several rows. Raises
+        `UsageError` if there is no such view, or no space of the model has it.
         """
         from mmsearch.holdings import read_vectors
 
@@ -293,22 +296,22 @@ class Library:
                 if self._catalog.current == seen.catalog.profile_id:
                     if seen is tried or not isinstance(error, ModelError):
                         raise
-                    self._views.keep(None)  # its files may be gone from the cache: made anew, they answer
+                    self._views.keep(None)  # its files may be gone from the cache: open the model again
                     tried = self.seen()
             else:
                 if held:
                     return answer
-            # Another profile answers by now, and what this one was reading may have been dropped.
+            # The library has another model now, and the vectors of this one may have been dropped: try again.
 
     def embed(self, items: QueryInput | Iterable[QueryInput]) -> Vectors:
         """Return (n, dim) float32, L2-normalised, in input order: see `mmsearch.embed`."""
         return embed_items(items, self.seen().profile, self._settings.limits)
 
     def forget(self, *paths: str | Path) -> int:
-        """Take files, or all below folders, out of the library; the files themselves stay. Returns how many.
+        """Remove files, or all files below folders, from the library, not from the disk. Returns their number.
 
-        Runs leave them out from now on, until `index` is given these very paths. Raises `UsageError`, before anything
-        changes, where the library holds nothing at a path.
+        Runs leave them out from then on, until `index` is given these paths. Raises `UsageError`, before anything is
+        changed, if the library has nothing at a path.
         """
         roots = [absolute(path) for path in paths]
         with self._place.lock("forget"), kept_seal(self._catalog.file):
@@ -326,20 +329,20 @@ class Library:
         return removed
 
     def status(self) -> Status:
-        """Return what the library holds, and the state of its indexes."""
+        """Return the numbers of the library's media, segments and failures, and the state of its indexes."""
         from mmsearch.status import describe
 
         row = self._views.row()
         try:
             seen: ModelView | None = self.seen()
-        except ModelError as error:  # what the library holds can be said all the same
+        except ModelError as error:  # most of the status doesn't need the model
             _log.warning("%s", error)
             seen = None
         loaded = (seen.profile, seen.indexes) if seen else None
         return describe(self.folder, self._catalog.beside(row.id), row, loaded)
 
     def doctor(self, *, repair: bool = False) -> list[Check]:
-        """Check all that the library consists of; `repair` mends what can be mended, and raises `LockedError`."""
+        """Check every part of the library; `repair` repairs what it can, and raises `LockedError`."""
         from mmsearch.doctor import examine
 
         opened = partial(Library, self.folder, create=False, settings=self._settings)
@@ -350,12 +353,12 @@ class Library:
         return checks
 
     def outdated(self) -> int:
-        """Return how many files were embedded by another version of the model, and aren't found until indexed again."""
+        """Return the number of files that another version of the model embedded: they must be indexed again."""
         seen = self.seen()
         return seen.catalog.count_outdated(seen.profile.key)
 
     def failures(self) -> list[Failure]:
-        """Return the files that can't be indexed as they are, by path."""
+        """Return the recorded failures, by path."""
         rows = self._catalog.failures_under()
         return [Failure(Path(os.fsdecode(row.path)), Stage(row.stage), row.reason) for row in rows]
 
@@ -371,10 +374,10 @@ class Library:
 
 
 def open(path: str | Path | None = None, model: str | Path = "auto", *, settings: Settings | None = None) -> Library:
-    """Open the library at `path`, making it on first use; None is the default library.
+    """Open the library at `path`, and make it if it doesn't exist; None is the default library.
 
-    `model` names the profile of a new library: "auto", "mini", ... An existing one keeps its own until
-    `Library.index` is asked for another. Raises `ModelError` where `model` is unknown or another than the library's.
+    `model` is the model of a new library: "auto", "mini", ... An existing library keeps its own until `Library.index`
+    is given another. Raises `ModelError` if `model` is unknown or another than the library's.
     """
     return Library(path, model, settings=settings)
 
@@ -382,8 +385,8 @@ def open(path: str | Path | None = None, model: str | Path = "auto", *, settings
 def embed(items: QueryInput | Iterable[QueryInput], model: str | Path = "auto") -> Vectors:
     """Embed texts (str), files (Path, or their bytes) and pictures in one space, without a library.
 
-    Returns (n, dim) float32, L2-normalised rows, in input order, by the profile's first space that takes every item.
-    The passages of a long text are averaged; a clip gives its visual view. Raises `ModelError` where no space does,
-    `MediaError` for a bad file.
+    Returns (n, dim) float32, L2-normalised rows, in input order, from the model's first space that takes every item.
+    The passages of a long text are averaged; of a clip, the visual view is used. Raises `ModelError` if no space takes
+    every item, `MediaError` for a bad file.
     """
     return embed_items(items, load_profile(model), Limits())

@@ -1,7 +1,7 @@
-"""The lock of a library: one process writes, any number read.
+"""The lock of a library: one process writes, any number of others read.
 
-The lock is the operating system's, on `write.lock`, and ends with the process that holds it. While it is held, the file
-says who does, so that whoever finds it taken can be told. A file of that name that isn't mmsearch's is never written.
+It is a lock of the operating system on `write.lock`, which ends with the process that holds it. While it is held, the
+file names the holder, so that a waiting process can report it. A foreign file of that name is never written.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from mmsearch.errors import LibraryError, LockedError, unwritable
 
 LOCK = "write.lock"
 LOCK_WAIT_S = 2.0
-"""How long a writer waits for a query that catches an index up, or for a process that doesn't say what it does."""
+"""How long a writer waits for a query that updates an index, or for an unknown holder."""
 _LONG_WAIT_S = 0.3
-"""How long it waits for an index run and its like: they take minutes, and whoever called wants to know."""
+"""How long it waits for other commands, such as an index run: these may take minutes, so the caller is told early."""
 BRIEF = "query"
-"""The command of a holder that is soon done."""
+"""The command of a holder that finishes soon."""
 _POLL_S = 0.02
 _RECORD_BYTES = 512
 _TAKEN = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK, errno.EDEADLK)
@@ -38,7 +38,7 @@ Identity = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The process that writes to a library: what it says of itself."""
+    """The process that writes to a library, as it describes itself."""
 
     pid: int
     host: str
@@ -54,7 +54,7 @@ class Holder:
 
 
 def identity_of(folder: Path) -> Identity | None:
-    """Return by what a folder is known whatever its name, None where there is none."""
+    """Return the identity of a folder, which doesn't depend on its name; None if it doesn't exist."""
     try:
         status = folder.stat()
     except OSError:
@@ -66,10 +66,10 @@ def identity_of(folder: Path) -> Identity | None:
 def write_lock(
     folder: Path, wait_s: float = LOCK_WAIT_S, *, command: str = "", identity: Identity | None = None
 ) -> Iterator[None]:
-    """Hold a library's lock for a command, whose name others are told.
+    """Hold a library's lock. `command` is the name that waiting processes report.
 
-    Raises `LockedError` while another process holds it, `LibraryError` where it can't be had at all.
-    With the `identity` that the folder had when it was opened, a folder that was moved or replaced isn't locked.
+    Raises `LockedError` if another process holds it, `LibraryError` if it can't be locked at all, or if the folder no
+    longer has the given `identity` because it was moved or replaced.
     """
     moved = LibraryError(f"{folder} was moved or deleted while it was open; open the library again")
     if identity is not None and identity_of(folder) != identity:
@@ -97,7 +97,7 @@ def write_lock(
 
 
 def holder_of(folder: Path) -> Holder | None:
-    """Return who holds, or last held, a library's lock by its own word; None where nothing credible is said."""
+    """Return the process that holds a library's lock by the content of the file, None if that isn't valid."""
     try:
         descriptor = os.open(folder / LOCK, os.O_RDONLY | _FLAGS)
     except OSError:
@@ -117,7 +117,7 @@ _FLAGS = (
 
 
 def _open(file: Path) -> int:
-    """Open the lock file for reading and writing; it is neither followed where it is a link, nor ever truncated."""
+    """Open the lock file for reading and writing, without truncating it. Raises `LibraryError` if it is a link."""
     refused = LibraryError(f"{file} is a link, or no regular file; remove it and run the same command again")
     if file.is_symlink():  # Windows has no O_NOFOLLOW
         raise refused
@@ -152,7 +152,7 @@ def _try_lock(descriptor: int, folder: Path) -> bool:
             return False
         if error.errno in _NO_LOCKS:
             raise LibraryError(
-                f"the file system of {folder} has no locks ({error.strerror}), without which two processes could write "
+                f"the file system of {folder} doesn't support locks ({error.strerror}), so two processes could write "
                 "at once; keep the library on another disk, or mount this one with locks"
             ) from error
         message = f"{folder} can't be locked for writing ({error.strerror}); make it writable"
@@ -188,11 +188,11 @@ def _is_at(descriptor: int, file: Path) -> bool:
         return False
 
 
-# Who holds it. The first byte is the one that is locked: on Windows nobody else can read it.
+# The holder's record. It begins at the second byte: the first one is locked, and unreadable to others on Windows.
 
 
 def _write_holder(descriptor: int, holder: Holder) -> bool:
-    """Say who holds the lock; return whether that was written. A file that holds anything else stays as it is."""
+    """Write the holder into the lock file; return whether it was written. Other content isn't changed."""
     record = {"pid": holder.pid, "host": holder.host, "command": holder.command, "since": holder.since}
     try:
         status = os.fstat(descriptor)
@@ -201,7 +201,7 @@ def _write_holder(descriptor: int, holder: Holder) -> bool:
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, 0, os.SEEK_SET)
         os.write(descriptor, b"\n" + json.dumps(record).encode())
-    except OSError:  # on a full disk the lock is as good without
+    except OSError:  # the disk is full; the lock works without a record
         return False
     return True
 

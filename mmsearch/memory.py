@@ -1,7 +1,7 @@
-"""How much memory the decoding of one file may take, as decoders ask for it.
+"""Memory limits for decoders: a decoder reserves the memory of a file before it allocates it.
 
-A sandbox lends a decoder a share of what all of them may take together. What a file needs is known from its header,
-so a decoder reserves it before it allocates it. Outside of a sandbox there is no such limit.
+A sandbox lends each decoder a share of the memory of all. The need of a file is estimated from its header. Outside of
+a sandbox there is no limit.
 """
 
 from __future__ import annotations
@@ -9,38 +9,38 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-_WANT = re.compile(r"memory|alloc", re.IGNORECASE)
+_MEMORY_ERROR = re.compile(r"memory|alloc", re.IGNORECASE)
 _lend: Callable[[int], None] | None = None
 _share_bytes = 0
-_most_bytes = 0
+_max_bytes = 0
 
 
-def set_share(share_bytes: int, most_bytes: int, lend: Callable[[int], None]) -> None:
-    """Say how much this process may allocate for its file, how much at most, and who lends more.
+def set_share(share_bytes: int, max_bytes: int, lend: Callable[[int], None]) -> None:
+    """Set the memory that this process may allocate for its file, and the function that lends more.
 
-    `lend` gets the bytes that are needed in all, at most `most_bytes`, and returns when they may be allocated.
+    `lend` is called with the total number of bytes needed, at most `max_bytes`, and returns when they may be allocated.
     """
-    global _lend, _share_bytes, _most_bytes
-    _lend, _share_bytes, _most_bytes = lend, share_bytes, most_bytes
+    global _lend, _share_bytes, _max_bytes
+    _lend, _share_bytes, _max_bytes = lend, share_bytes, max_bytes
 
 
 def reserve(needed_bytes: int) -> None:
-    """Wait until this process may allocate so much for its file.
+    """Wait until this process may allocate `needed_bytes` for its file, or the maximum if that is less.
 
-    More than a file may have is no error yet: it is an estimate, and what is allocated tells.
+    A need above the maximum is no error here, since it is only an estimate; the allocation itself may still succeed.
     """
     global _share_bytes
-    wanted = min(needed_bytes, _most_bytes)
+    wanted = min(needed_bytes, _max_bytes)
     if _lend is not None and wanted > _share_bytes:
         _lend(wanted)
         _share_bytes = wanted
 
 
 def is_short(error: BaseException) -> bool:
-    """Return whether an error comes of a want of memory that a larger share may end.
+    """Return whether an error means that memory ran out, and a larger share might help.
 
-    Libraries raise it under many names; their own words for it are looked at as well.
+    Libraries raise such errors under many types, so their messages are searched as well.
     """
-    if _lend is None or _share_bytes >= _most_bytes:
+    if _lend is None or _share_bytes >= _max_bytes:
         return False
-    return isinstance(error, MemoryError) or _WANT.search(str(error)) is not None
+    return isinstance(error, MemoryError) or _MEMORY_ERROR.search(str(error)) is not None

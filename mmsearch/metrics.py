@@ -1,7 +1,7 @@
-"""Metrics of retrieval, and how sure they are.
+"""Retrieval metrics with confidence intervals.
 
-Metrics are those of trec_eval for binary judgements. Intervals are the 2.5th and 97.5th percentile of a bootstrap over
-queries; what is compared is resampled in pairs (Sakai 2006, https://doi.org/10.1145/1148170.1148261).
+The metrics are those of trec_eval for binary judgements. Intervals are the 2.5th and 97.5th percentile of a bootstrap
+over queries; comparisons use paired samples (Sakai 2006, https://doi.org/10.1145/1148170.1148261).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 DRAWS = 1_000
 _SEED = 0
 _DRAWN_AT_ONCE = 4_000_000
-"""Queries that are drawn in one array: 32 MB."""
+"""Number of queries drawn in one array of 32 MB."""
 
 Values = NDArray[np.float64]
 Statistic = Callable[[Values], Values]
-"""(…, n) values → (…), what they come to over queries."""
+"""Reduces values (…, n) over the n queries to (…)."""
 
 
 # Metrics
@@ -30,9 +30,9 @@ Statistic = Callable[[Values], Values]
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Where what is relevant to a query stands: the sorted ranks, from 1, of what was found of it.
+    """The sorted ranks, from 1, of the relevant contents that a query found.
 
-    `relevant` is how many there are, found or not, `candidates` how many contents could have been found.
+    `relevant` is the number of relevant contents, found or not; `candidates` that of all contents that could be found.
     """
 
     ranks: tuple[int, ...]
@@ -41,33 +41,33 @@ class Ranking:
 
 
 def recall(ranking: Ranking, k: int) -> float:
-    """Return whether anything relevant is among the first k."""
+    """Return 1 if any relevant content is among the first k, else 0."""
     return float(bool(ranking.ranks) and ranking.ranks[0] <= k)
 
 
 def set_recall(ranking: Ranking, k: int) -> float:
-    """Return the share of what is relevant that is among the first k."""
+    """Return the share of the relevant contents that are among the first k."""
     return sum(rank <= k for rank in ranking.ranks) / ranking.relevant
 
 
 def first_rank(ranking: Ranking) -> float:
-    """Return the first relevant rank, or the one after all candidates."""
+    """Return the rank of the first relevant content, or the number of candidates + 1 if none was found."""
     return float(ranking.ranks[0] if ranking.ranks else ranking.candidates + 1)
 
 
 def reciprocal_rank(ranking: Ranking) -> float:
-    """Return 1 / the first relevant rank, 0 where there is none."""
+    """Return the reciprocal of the first relevant rank, 0 if none was found."""
     return 1 / ranking.ranks[0] if ranking.ranks else 0.0
 
 
 def ndcg(ranking: Ranking, k: int) -> float:
-    """Return the gain of what is relevant among the first k, discounted by log2(1 + rank), over the most there is."""
+    """Return the nDCG of the first k: the gain, discounted by log2(1 + rank), divided by the maximum gain."""
     gain = sum(1 / math.log2(1 + rank) for rank in ranking.ranks if rank <= k)
     return gain / sum(1 / math.log2(1 + rank) for rank in range(1, min(k, ranking.relevant) + 1))
 
 
 def average_precision(ranking: Ranking) -> float:
-    """Return the mean, over all that is relevant, of the precision where it is found; 0 for what isn't."""
+    """Return the mean precision at the ranks of the relevant contents; one that wasn't found counts as 0."""
     return sum(n / rank for n, rank in enumerate(ranking.ranks, 1)) / ranking.relevant
 
 
@@ -90,7 +90,7 @@ METRICS: Mapping[str, Callable[[Ranking], float]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A value over queries, and the bounds of its 95 % interval."""
+    """A statistic over queries, and the bounds of its 95 % interval."""
 
     value: float
     low: float
@@ -108,12 +108,12 @@ def median(values: Values) -> Values:
 
 
 def bootstrap(values: Values, statistic: Statistic = mean) -> Interval:
-    """Return a statistic of (n,) values, one a query, with its interval."""
+    """Return a statistic of (n,) values, one for each query, with its interval."""
     return _interval(len(values), lambda drawn: statistic(values[drawn]))
 
 
 def paired_bootstrap(after: Values, before: Values, statistic: Statistic = mean) -> Interval:
-    """Return by how much a statistic of (n,) values differs from that of others for the same queries."""
+    """Return the difference of a statistic of (n,) values before and after a change, for the same queries."""
     return _interval(len(after), lambda drawn: statistic(after[drawn]) - statistic(before[drawn]))
 
 

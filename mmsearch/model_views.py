@@ -1,4 +1,4 @@
-"""The library as its models see it: each opened with its indexes, and the one that answers kept."""
+"""Opens the models of a library, each with its view of the catalog and its indexes, and keeps the current one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ModelView:
-    """The library as one model sees it, ready to answer."""
+    """One model of a library, with its view of the catalog, its indexes and its search engine."""
 
     catalog: Catalog
     profile: Profile
@@ -33,19 +33,19 @@ class ModelView:
 
 
 class OpenLibrary(Protocol):
-    """An open library, as those see it that examine and measure it."""
+    """The part of an open library that evaluation and the doctor use."""
 
     folder: Path
 
     def seen(self) -> ModelView:
-        """Return the library as the model sees it that answers. Raises `ModelError`."""
+        """Return the library's current model. Raises `ModelError`."""
         ...
 
 
 class ModelViews:
-    """Opens the library as one of its models sees it. Several threads may ask: one of them opens it for all.
+    """Opens the models of a library and keeps the current one. If several threads need it, one opens it for all.
 
-    `model` is what a library without any model gets, if `create`.
+    With `create`, a library that has no model yet gets `model`.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class ModelViews:
         self._kept: ModelView | None = None
 
     def answering_id(self, wanted: Profile | None = None) -> int:
-        """Return the id of the model that answers. A library without any gets `wanted`, or the one it is opened with.
+        """Return the id of the current model. A library without one gets `wanted`, or the model it is opened with.
 
-        An older version may have made such a library and come no further.
+        A library has no model if an older version was interrupted while it created the library.
         """
         current = self._catalog.current
         if current is None:
@@ -72,11 +72,11 @@ class ModelViews:
         return current
 
     def answering(self) -> ModelView:
-        """Return the library as the model sees it that answers now: any process may have changed that."""
+        """Return the current model; any process may have changed it since the last call."""
         return self.now()[0]
 
     def now(self) -> tuple[ModelView, int]:
-        """Return the library as the model sees it that answers now, and the revision of its embeddings."""
+        """Return the current model and the revision of its embeddings."""
         kept = self._kept
         if kept is not None:
             state = kept.catalog.state()
@@ -90,19 +90,19 @@ class ModelViews:
         return view, view.catalog.revision
 
     def keep(self, view: ModelView | None) -> None:
-        """Answer from this view as long as its model answers; None opens the answering one again."""
+        """Keep this model open while it is the current one; None makes the next call open the current one again."""
         with self._guard:
             self._kept = view
 
     def row(self, profile_id: int | None = None) -> ProfileRow:
-        """Return what the catalog knows of a model, or of the one that answers."""
+        """Return the catalog's row of a model, by default of the current one."""
         row = self._catalog.beside(profile_id or self.answering_id()).profile
         if row is None:
             raise CatalogError(f"{self._place.catalog} lacks its model; run 'mmsearch doctor --repair'")
         return row
 
     def refuse_another(self, model: str | Path) -> None:
-        """Raise `ModelError` if `model` names another than the one that answers."""
+        """Raise `ModelError` if `model` isn't the library's current model."""
         own = self.row().name
         if model != "auto" and (name := resolve_name(model)) != own:
             raise WrongModelError(
@@ -111,7 +111,7 @@ class ModelViews:
             )
 
     def open(self, profile_id: int, loaded: Profile | None = None) -> ModelView:
-        """Return the library as one of its models sees it; that may be loaded already. Raises `ModelError`."""
+        """Open a model of the library; `loaded` is used if it is this model. Raises `ModelError`."""
         catalog, row = self._catalog.beside(profile_id), self.row(profile_id)
         if loaded is not None and (loaded.name, loaded.pins) == (row.name, row.pins):
             profile = loaded
@@ -135,5 +135,5 @@ class ModelViews:
 
 
 def load(model: str | Path, folder: Path, settings: Settings) -> Profile:
-    """Return a model's profile as it is made today, for the library in `folder`. Raises `ModelError`."""
+    """Load the newest state of a model for the library in `folder`. Raises `ModelError`."""
     return load_profile(model, settings.device, own=adapted_folder(folder))

@@ -1,4 +1,4 @@
-"""Paths as people write them."""
+"""Converts paths as users write them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def expand(path: str | Path) -> Path:
-    """Return a path with its `~` replaced; one of a user who doesn't exist stays as it is, where Path's own raises."""
+    """Return a path with `~` expanded. For an unknown user, `~` is kept, whereas `Path.expanduser` would raise."""
     return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
 def absolute(path: str | Path) -> bytes:
-    """Return the bytes of a path from the root on, with its `~` replaced; links in it stay as they are."""
+    """Return an absolute path as bytes, with `~` expanded; links aren't resolved."""
     return os.path.abspath(os.fsencode(expand(path)))  # noqa: PTH100

@@ -1,4 +1,4 @@
-"""What can be seen of a stranger's text: on a terminal, and of words before they reach a tower or an index."""
+"""Makes untrusted text safe: escapes invisible characters for a terminal, and removes them before encoding."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ _IGNORABLE = re.compile(
 """Control characters and Unicode's Default_Ignorable_Code_Point, without the Hangul fillers that are in syllables."""
 _JOINERS = frozenset("\u200c\u200d")
 _FIRST_JOINED = "\u0590"
-"""The first character of the scripts in which a joiner changes how letters look; Latin and Cyrillic come before."""
+"""The first character of scripts in which a joiner changes the shape of letters; Latin and Cyrillic come before it."""
 _FIRST_EMOJI = "\u203c"
 _KEYCAPS = frozenset("0123456789#*\u00a9\u00ae")
 _BLACK_FLAG = "\U0001f3f4"
-"""It begins the flags of England, Scotland and Wales, which tag characters spell."""
+"""The first character of the flags of England, Scotland and Wales; tag characters follow."""
 _FILLERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
-"""Characters that Unicode counts among letters and symbols, and that show nothing."""
-_MOST_MARKS = 4
-"""How many combining marks stand on a letter at most: more of them cover the lines above and below."""
+"""Characters without a glyph that Unicode classifies as letters or symbols."""
+_MAX_MARKS = 4
+"""Maximum number of combining marks on a letter: more would cover the lines above and below."""
 _OVERLAY = 1
-"""The combining class of marks that strike a letter out."""
+"""The combining class of marks that strike through a letter."""
 
 
 def printable(text: str | Path) -> str:
-    """Return a text in which everything that can't be seen is escaped, so that it can't steer or deceive a terminal.
+    """Return a text with all invisible characters escaped, so that it can't control a terminal or mislead its user.
 
-    That is control characters (C0, C1), line and paragraph separators, marks that turn the direction of writing or
-    have no width (Unicode's Cc, Cf, Zl, Zp, Default_Ignorable_Code_Point), fillers, spaces other than U+0020, and bytes
-    that are no text; and combining marks that strike a letter out, or are more than four in a row.
+    These are control characters (C0, C1), line and paragraph separators, direction and zero-width marks (Unicode's Cc,
+    Cf, Zl, Zp, Default_Ignorable_Code_Point), fillers, spaces other than U+0020, and undecodable bytes. Combining marks
+    that strike through a letter, and those beyond four in a row, are escaped as well.
     """
     text = str(text)
     if text.isascii() and text.isprintable():
         return text
-    import unicodedata  # most texts are ASCII, and need none of it
+    import unicodedata  # not needed for ASCII, which most texts are
 
     shown, marks = [], 0
     for character in text:
         marks = marks + 1 if unicodedata.category(character).startswith("M") else 0
-        is_seen = character.isprintable() and character not in _FILLERS and not _IGNORABLE.match(character)
-        is_plain = marks <= _MOST_MARKS and unicodedata.combining(character) != _OVERLAY
-        shown.append(character if is_seen and is_plain else _escaped(character))
+        is_visible = character.isprintable() and character not in _FILLERS and not _IGNORABLE.match(character)
+        is_plain = marks <= _MAX_MARKS and unicodedata.combining(character) != _OVERLAY
+        shown.append(character if is_visible and is_plain else _escaped(character))
     return "".join(shown)
 
 
@@ -52,19 +52,19 @@ def _escaped(character: str) -> str:
 
 
 def without_invisible(text: str) -> str:
-    """Return a text without soft hyphens, zero-width and direction marks and control characters; white space stays.
+    """Return a text without soft hyphens, zero-width marks, direction marks and control characters.
 
-    A joiner stays between emoji and in scripts that need it (Arabic, Persian, Indic ones), a variation selector behind
-    a symbol, and tag characters in the emoji of a flag.
+    White space is kept, as are joiners between emoji and in scripts that need them (Arabic, Persian, Indic scripts),
+    variation selectors after symbols, and tag characters in flag emoji.
     """
     if text.isascii() and text.isprintable():
         return text
     return _IGNORABLE.sub(_kept, text)
 
 
-def _kept(found: re.Match[str]) -> str:
-    character, start = found.group(), found.start()
-    before = found.string[start - 1] if start else ""
+def _kept(match: re.Match[str]) -> str:
+    character, start = match.group(), match.start()
+    before = match.string[start - 1] if start else ""
     if character in _JOINERS:
         return character if before >= _FIRST_JOINED else ""
     if "\ufe00" <= character <= "\ufe0f":

@@ -1,4 +1,4 @@
-"""What a library holds, counted: see `types.Status`."""
+"""Collects the status of a library: see `types.Status`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from mmsearch.types import Status
 
 
 def describe(folder: Path, catalog: Catalog, row: ProfileRow, loaded: tuple[Profile, Indexes] | None) -> Status:
-    """Return what the library in a folder holds, as the profile `row` sees it that answers.
+    """Return the status of the library in a folder, whose current model is `row`.
 
-    Without that profile, `loaded` with its indexes, nothing is said of indexes and of files that are out of date.
+    `loaded` is that model with its indexes. Without it, indexes and the number of outdated files aren't reported.
     """
     change = catalog.change
     others = [other for other in catalog.profiles() if other.id != row.id]

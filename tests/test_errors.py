@@ -10,6 +10,7 @@ import pytest
 import mmsearch
 from mmsearch import (
     DiskFullError,
+    FilterError,
     LibraryError,
     MediaError,
     MissingPackageError,
@@ -27,7 +28,7 @@ from mmsearch import (
 from mmsearch.catalog.opening import mapped_errors
 from mmsearch.errors import CacheFullError, CatalogFullError, unwritable
 
-THE_CALLERS = (UsageError, QueryError, WrongModelError, NoItemError)
+THE_CALLERS = (UsageError, QueryError, FilterError, WrongModelError, NoItemError)
 
 
 def tree() -> set[type[MMSearchError]]:

@@ -1,4 +1,4 @@
-"""Executors: where tasks are decoded and encoded. `local` is what index runs use; `inline` needs no other process."""
+"""Executors decode and encode tasks. Index runs use `local`; `inline` needs no other process."""
 
 from indexer.executors.base import MakeExecutor
 from indexer.executors.local import LocalExecutor

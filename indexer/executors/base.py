@@ -1,4 +1,4 @@
-"""What an executor is: tasks go in, and vectors or failures come out."""
+"""The protocol of an executor: it takes tasks and yields vectors or failures."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ SegmentVectors: TypeAlias = Mapping[tuple[str, View], NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class EncodedContent:
-    """A content, or a part of one, with the vectors of its segments: what is written to the catalog.
+    """A content, or a part of one, with the vectors of its segments, ready to be written to the catalog.
 
-    `failures` are of parts of it. `resume_s` is where the next part begins, None where this is the last one. `facts`
+    `failures` concern parts of the content. `resume_s` is where the next part begins, None for the last one. `facts`
     come with the first part.
     """
 
@@ -38,15 +38,15 @@ Outcome: TypeAlias = tuple[Task, EncodedContent | Failure]
 
 
 def is_whole(result: EncodedContent | Failure) -> bool:
-    """Return whether nothing more comes of a content."""
+    """Return whether a result is the last one of its content."""
     return isinstance(result, Failure) or result.resume_s is None
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The model of a run. `for_encoding` readies its towers, on the device and in the precision of the run.
+    """The model of a run. `for_encoding` loads its towers on the device and in the precision of the run.
 
-    It is called once, when there is something to encode, and may take seconds.
+    It is called once, when the first task arrives, and may take seconds.
     """
 
     profile: Profile
@@ -54,30 +54,30 @@ class Model:
 
 
 class Executor(Protocol):
-    """Decodes and encodes tasks, in their order. A long content comes in parts, in order, with others in between.
+    """Decodes and encodes tasks in their order. The parts of a long content come in order, interleaved with others.
 
-    One thread calls it. Nothing is started before the first task. Outcomes come in batches, to be committed together:
-    a run that is killed loses the one that it was about to commit. Raises `SandboxError` where nothing can be decoded,
-    and `ModelError` where the towers can't be loaded: neither is a file's fault.
+    One thread calls it. Nothing starts before the first task. Outcomes come in batches that are committed together, so
+    a killed run loses at most one batch. Raises `SandboxError` if no process can decode, and `ModelError` if the towers
+    can't be loaded: neither is the fault of a file.
     """
 
     @property
     def bound(self) -> str:
-        """What it waits for most: "decode" or "encode"."""
+        """The slower of the two steps: "decode" or "encode"."""
 
     def submit(self, task: Task) -> None:
-        """Take a task. Call `batches` before the next one."""
+        """Add a task. Call `batches` before the next one."""
 
     def batches(self) -> Iterator[Sequence[Outcome]]:
-        """Yield what has become of tasks: what is ready, and what has to be waited for before there is room again."""
+        """Yield finished outcomes; if there is no room for another task, wait for some first."""
 
     def drain(self) -> Iterator[Sequence[Outcome]]:
-        """Yield what becomes of all tasks that were submitted."""
+        """Yield the outcomes of all submitted tasks."""
 
     def close(self) -> None:
-        """End every process. What wasn't yielded is lost."""
+        """End every process. Outcomes that weren't yielded are lost."""
 
 
 MakeExecutor: TypeAlias = Callable[[Model, Settings, Callable[[], bool]], Executor]
-"""Makes an executor for a model. When the last argument says that the run was stopped, no further part of a long
-content begins."""
+"""Makes an executor for a model. The last argument returns whether the run was stopped; then no further part of a long
+content is decoded."""

@@ -1,4 +1,4 @@
-"""Tasks → decoded contents, in order, from the processes of a sandbox."""
+"""Decodes tasks in the processes of a sandbox and returns their contents in order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
-from indexer.executors.spent import Spent
+from indexer.executors.file_costs import FileCosts
 from indexer.plan import Task
 from mmsearch.errors import MediaError, ReadError
 from mmsearch.sandbox.keeper import Job, Needs
@@ -21,51 +21,51 @@ from mmsearch.settings import Settings
 from mmsearch.spaces import decoding_needs
 from mmsearch.types import Failure, Stage
 
-_AHEAD = 4
+_TASKS_PER_WORKER = 4
 """Tasks in flight for each worker."""
 
 Result: TypeAlias = tuple[Task, PreparedContent | Failure]
 
 
 class Decoding:
-    """Decodes tasks in worker processes, with a bounded look-ahead.
+    """Decodes tasks in worker processes, with a limited number of tasks in flight.
 
-    A long content comes in parts, in their order, with those of others in between. When `stopped` says so, no further
-    part begins, and those under way still come. Raises `SandboxError` where no process can be kept alive.
+    The parts of a long content come in order, interleaved with others. Once `stopped` returns True, no further part is
+    begun, but those in flight are finished. Raises `SandboxError` if no process can be kept alive.
     """
 
     def __init__(self, front_ends: FrontEnds, settings: Settings, stopped: Callable[[], bool]) -> None:
-        decoding_needs(front_ends.values())  # a damaged tokenizer is an error here, and not in every worker
+        decoding_needs(front_ends.values())  # so that a damaged tokenizer fails here and not in every worker
         self._needs = Needs.of(front_ends, settings.limits)
         self._sandbox = Sandbox(settings.workers, settings.limits)
-        self._most = settings.workers * _AHEAD
+        self._max_tasks = settings.workers * _TASKS_PER_WORKER
         self._stopped = stopped
-        self._spent = Spent(settings.limits)
+        self._costs = FileCosts(settings.limits)
         self._waiting: deque[tuple[Task, Future[PreparedContent]]] = deque()
 
     def submit(self, task: Task) -> None:
-        """Begin a task. Take what is `due` before the next one."""
+        """Begin a task. Consume `due` before the next one."""
         job = Job(request_of(task), self._needs, self._needs.limits.decode_s)
         self._waiting.append((task, self._sandbox.submit(job)))
 
     def due(self) -> Iterator[Result]:
-        """Yield what is decoded, and what has to be waited for before there is room for another task."""
-        while self._waiting and (len(self._waiting) >= self._most or self._waiting[0][1].done()):
+        """Yield decoded contents; if there is no room for another task, wait for some first."""
+        while self._waiting and (len(self._waiting) >= self._max_tasks or self._waiting[0][1].done()):
             yield self._finish()
 
     def drain(self) -> Iterator[Result]:
-        """Yield what becomes of all tasks."""
+        """Yield the results of all tasks."""
         while self._waiting:
             yield self._finish()
 
     def close(self) -> None:
-        """End the processes; what isn't decoded yet is given up."""
+        """End the processes. Unfinished tasks are dropped."""
         self._sandbox.close()
 
     def _finish(self) -> Result:
-        """Wait for the first task and return what became of it."""
+        """Wait for the first task and return its result."""
         task, future = self._waiting.popleft()
-        result = decoded(task, lambda: self._sandbox.take(future), self._spent)
+        result = decoded(task, lambda: self._sandbox.take(future), self._costs)
         if (following := next_part(task, result)) and not self._stopped():
             self.submit(following)
         return task, result
@@ -74,7 +74,7 @@ class Decoding:
 def decode_all(
     tasks: Iterable[Task], front_ends: FrontEnds, settings: Settings, stopped: Callable[[], bool]
 ) -> Generator[Result, None, None]:
-    """Decode tasks and yield what became of each, in order; when `stopped` says so, no further one begins."""
+    """Decode tasks and yield their results in order. Once `stopped` returns True, no further task is begun."""
     with closing(Decoding(front_ends, settings, stopped)) as decoding:
         for task in tasks:
             decoding.submit(task)
@@ -85,13 +85,16 @@ def decode_all(
 
 
 def request_of(task: Task) -> Request:
-    """Return what a worker is asked to do for a task."""
+    """Return a worker's request for a task."""
     entry = task.entry
     return Request(entry.path, entry.sidecars, task.from_s, stamp=(entry.size_bytes, entry.mtime_ns))
 
 
-def decoded(task: Task, decode: Callable[[], PreparedContent], spent: Spent) -> PreparedContent | Failure:
-    """Decode a task; return its content or why there is none. A part that fails after others is an empty last one."""
+def decoded(task: Task, decode: Callable[[], PreparedContent], costs: FileCosts) -> PreparedContent | Failure:
+    """Decode a task; return its content or a failure.
+
+    If a later part of a content fails, an empty last part with the failure is returned, so that earlier parts stay.
+    """
     try:
         content = decode()
     except MediaError as error:
@@ -100,11 +103,11 @@ def decoded(task: Task, decode: Callable[[], PreparedContent], spent: Spent) -> 
         if stage is Stage.READ or task.modality is None:
             return failure
         content = PreparedContent(task.modality, (), (failure,))
-    return spent.add(task, content)
+    return costs.add(task, content)
 
 
 def next_part(task: Task, result: PreparedContent | Failure) -> Task | None:
-    """Return the task of decoding the part that comes after this one, None where it was the last."""
+    """Return the task of decoding the next part of a content, None if this was the last one."""
     if isinstance(result, Failure) or result.resume_s is None:
         return None
     return replace(task, from_s=result.resume_s, modality=result.modality)

@@ -1,4 +1,4 @@
-"""The executor of index runs: worker processes decode, and this process encodes, batch by batch."""
+"""The executor of index runs: worker processes decode, and this process encodes in batches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmsearch.types import Failure
 
 _BATCH_SEGMENTS = 4_096
 _BATCH_BYTES = 16 * 2**20
-"""A batch ends with the content that brings it here: this bounds what a kill loses, and what memory holds."""
+"""A batch ends with the content that reaches one of these limits. This bounds memory, and what a killed run loses."""
 
 
 class LocalExecutor:
@@ -34,11 +34,11 @@ class LocalExecutor:
 
     @property
     def bound(self) -> str:
-        """What it waits for most: "decode" or "encode"."""
+        """The slower of the two steps: "decode" or "encode"."""
         return "decode" if self._decode_s > self._encode_s else "encode"
 
     def submit(self, task: Task) -> None:
-        """Take a task; the first one starts the workers and readies the towers meanwhile."""
+        """Add a task. The first one starts the workers, and the towers are loaded while they decode."""
         if self._decoding is None:
             self._decoding = Decoding(self._model.profile.front_ends, self._settings, self._stopped)
         self._decoding.submit(task)
@@ -46,24 +46,24 @@ class LocalExecutor:
             self._encoding = self._model.for_encoding()
 
     def batches(self) -> Iterator[Sequence[Outcome]]:
-        """Yield what has become of tasks: what is ready, and what has to be waited for before there is room again."""
+        """Yield finished outcomes; if there is no room for another task, wait for some first."""
         if self._decoding is not None:
             yield from self._encoded(self._decoding.due())
 
     def drain(self) -> Iterator[Sequence[Outcome]]:
-        """Yield what becomes of all tasks that were submitted."""
+        """Yield the outcomes of all submitted tasks."""
         if self._decoding is not None:
             yield from self._encoded(self._decoding.drain())
             if self._batch.results:
                 yield self._encode()
 
     def close(self) -> None:
-        """End the workers. What wasn't yielded is lost."""
+        """End the workers. Outcomes that weren't yielded are lost."""
         if self._decoding is not None:
             self._decoding.close()
 
     def _encoded(self, results: Iterable[Result]) -> Iterator[Sequence[Outcome]]:
-        """Encode what was decoded, a batch at a time; the time that its reader takes to write it counts as encoding."""
+        """Encode decoded contents in batches. The time in which the caller writes a batch counts as encoding."""
         began = time.monotonic()
         for result in results:
             self._batch.add(result)
@@ -76,7 +76,7 @@ class LocalExecutor:
         self._decode_s += time.monotonic() - began
 
     def _encode(self) -> Sequence[Outcome]:
-        """Encode the batch, and begin the next one."""
+        """Encode the current batch and begin a new one."""
         assert self._encoding is not None
         batch, self._batch = self._batch.results, _Batch(self._settings.batch)
         failed: list[Outcome] = [(task, result) for task, result in batch if isinstance(result, Failure)]
@@ -85,12 +85,12 @@ class LocalExecutor:
 
 
 class _Batch:
-    """What is to be encoded together: so many contents, or fewer where they are large or a part of a long one."""
+    """Results that are encoded together: up to `max_results`, fewer if they are large or a part of a long content."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, max_results: int) -> None:
+        self._max_results = max_results
         self.results: list[Result] = []
-        self._segments, self._bytes, self._in_part = 0, 0, False
+        self._segments, self._bytes, self._has_part = 0, 0, False
 
     def add(self, result: Result) -> None:
         self.results.append(result)
@@ -98,9 +98,10 @@ class _Batch:
         if isinstance(content, PreparedContent):
             self._segments += len(content.segments)
             self._bytes += content.bytes
-            self._in_part |= content.resume_s is not None  # what is decoded of a long file isn't decoded again
+            # A part of a long content is committed at once, so that a killed run needn't decode it again.
+            self._has_part |= content.resume_s is not None
 
     @property
     def is_full(self) -> bool:
-        full = len(self.results) >= self._most or self._segments >= _BATCH_SEGMENTS
-        return full or self._bytes >= _BATCH_BYTES or self._in_part
+        full = len(self.results) >= self._max_results or self._segments >= _BATCH_SEGMENTS
+        return full or self._bytes >= _BATCH_BYTES or self._has_part

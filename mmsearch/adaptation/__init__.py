@@ -1,5 +1,5 @@
-"""A library's model adapted to what the library holds: small heads over its towers, learnt from its own pairs.
+"""Adapts a library's model to its content: small heads over the towers, trained on the library's own pairs.
 
-`pairs` reads what can be learnt from, `fit` trains heads with `early_stopping`, and `convert` makes a space of them and
-moves the library's vectors to it.
+`pairs` reads the training pairs from the catalog, `fit` trains heads with `early_stopping`, and `convert` saves them as
+an adapted space and moves the library's vectors to it.
 """

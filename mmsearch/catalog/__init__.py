@@ -1,4 +1,4 @@
-"""What a library holds, in SQLite: the single source of truth."""
+"""The catalog of a library, in SQLite: the single source of truth."""
 
 from mmsearch.catalog.catalog import Catalog
 from mmsearch.catalog.roots import Root

@@ -1,4 +1,4 @@
-"""The catalog: what a library holds, vectors included. The single source of truth; every index is a cache of it."""
+"""The catalog: all data of a library, vectors included. Every index is a cache of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BindParameter, ColumnElement, Select, bindparam, func, insert, or_, select, update
 
@@ -26,7 +26,7 @@ from mmsearch.catalog.roots import (
     remember_roots,
 )
 from mmsearch.catalog.rows import CatalogState, FailureRow, Known, MediaRow, NewContent, NewMedia, check_types
-from mmsearch.catalog.schema import content, embedded, failure, file_facts, media, profile, root, run, space
+from mmsearch.catalog.schema import content, embedded, failure, file_facts, media, profile, root, run, segment, space
 from mmsearch.catalog.writing import (
     PART,
     carry_failures,
@@ -44,23 +44,26 @@ from mmsearch.catalog.writing import (
 from mmsearch.records import FACTS_VERSION, FileFacts
 from mmsearch.types import Modality, Stage
 
+if TYPE_CHECKING:
+    from mmsearch.catalog.matching import Matcher
+
 _SOME: BindParameter[Any] = bindparam("some", expanding=True)
 
 
 class Catalog(EmbeddingReader, Copier, ProfileKeeper):
     """The catalog of one library, as the profile sees it that answers when it is opened, or another: see `beside`.
 
-    Reads may run beside one writer; the library's lock sees that there is one.
+    Readers don't block the writer; the library's lock makes sure that there is only one.
     """
 
     def __init__(self, file: Path, *, create: bool = False, first: tuple[str, Sequence[str]] | None = None) -> None:
-        """Open a catalog. With `create`, a missing one is made, with `first`, the name and pins of its profile."""
+        """Open a catalog. With `create`, a missing one is made; `first` is then the name and pins of its model."""
         database = Database(file, create=create, fill=lambda connection: begin(connection, first))
-        super().__init__(database, 1)  # the first profile's id, before it is registered
+        super().__init__(database, 1)  # the id that the first model will get
         self.profile_id = self.current or self.profile_id
 
     def beside(self, profile_id: int) -> Catalog:
-        """Return the same catalog as another profile sees it; both are closed together."""
+        """Return the same catalog with the data of another model; both are closed together."""
         other = copy(self)
         other.profile_id = profile_id
         return other
@@ -71,24 +74,38 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
         return self._database.file
 
     def state(self) -> CatalogState:
-        """Return what a query has to know of the catalog before it begins, in one read."""
+        """Return the state of the catalog that a query needs before it begins, in one read."""
         with self.one_read():
             return CatalogState(self.current, self.revision)
 
+    def matcher(self) -> Matcher:
+        """Return what decides which contents filters hold for, as this profile sees the library."""
+        from mmsearch.catalog.matching import Matcher  # no query without a filter pays for it
+
+        return Matcher(self._database, self.profile_id)
+
+    def first_segments(self, content_ids: Iterable[int]) -> dict[int, int]:
+        """Return the first segment of each of these contents that has any."""
+        owner = segment.c.content_id
+        mine = (owner.in_(_SOME), segment.c.profile_id == self.profile_id)
+        query = select(owner, func.min(segment.c.id)).where(*mine).group_by(owner)
+        with self._read() as connection:
+            return {i: n for part in parts(content_ids) for i, n in connection.execute(query, {"some": part})}
+
     def close(self) -> None:
-        """Close every connection; the catalog can't be used afterwards."""
+        """Close every connection. The catalog can't be used any more."""
         self._database.close()
 
     def reopen(self) -> None:
-        """Open new connections from now on: there may be another file in the place of this one."""
+        """Open new connections from now on, since the file may have been replaced."""
         self._database.reopen()
 
     def shrink(self) -> None:
-        """Give the space of what was deleted back to the disk, which takes as much again meanwhile."""
+        """Return the space of deleted rows to the disk. Meanwhile, the catalog's size is needed once more."""
         self._database.shrink()
 
     def add_space(self, name: str, fingerprint: str, dim: int) -> int:
-        """Return the id of a space, registering it if it is new."""
+        """Return the id of a space; register it if it is new."""
         known = self.space_id(name, fingerprint, dim)
         if known is not None:
             return known
@@ -99,7 +116,7 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
     # Media and contents
 
     def media_at(self, paths: Iterable[bytes]) -> dict[bytes, MediaRow]:
-        """Return the rows of those paths that the catalog knows."""
+        """Return the media rows of the known paths among these."""
         with self._read() as connection:
             query = media_rows(self.profile_id).where(media.c.path.in_(_SOME))
             return {
@@ -109,14 +126,14 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
             }
 
     def media_under(self, root: bytes) -> Iterator[MediaRow]:
-        """Yield the media at a path, and those below it in byte order of their paths."""
+        """Yield the media at a path, then those below it, in byte order of their paths."""
         yield from self.media_at([root]).values()
         last, end = _span(root)
         below = media_rows(self.profile_id).where(media.c.path > bindparam("last"), media.c.path < end)
         yield from self._by_path(below, last)
 
     def _by_path(self, query: Select[Any], last: bytes) -> Iterator[MediaRow]:
-        """Yield media by path, page by page; the query selects those whose path is above its parameter `last`."""
+        """Yield media by path, page by page. The query must select paths greater than its parameter `last`."""
         page = query.order_by(media.c.path).limit(PART)
         while True:
             with self._read() as connection:
@@ -127,29 +144,29 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
             last = rows[-1].path
 
     def next_media_id(self) -> int:
-        """Return an id above that of every media row there is: rows of this id and above are newer than now."""
+        """Return the id after the highest media id: rows added later have this id or a higher one."""
         with self._read() as connection:
             return int(connection.execute(select(func.max(media.c.id))).scalar() or 0) + 1
 
     def contents(self) -> dict[int, Modality]:
-        """Return the contents that some path names, by id, each with its modality."""
+        """Return the modality of each content that has a path, by the content's id."""
         query = select(content.c.id, content.c.modality).where(content.c.id.in_(select(media.c.content_id)))
         with self._read() as connection:
             return {row.id: Modality(row.modality) for row in connection.execute(query)}
 
     def paths_of(self, content_ids: Iterable[int]) -> dict[int, tuple[bytes, ...]]:
-        """Return the paths that name each of these contents, in byte order."""
+        """Return the paths of each of these contents, in byte order."""
         query = select(media.c.content_id, media.c.path).where(media.c.content_id.in_(_SOME)).order_by(media.c.path)
-        found: dict[int, tuple[bytes, ...]] = {}
+        paths: dict[int, tuple[bytes, ...]] = {}
         with self._read() as connection:
             rows = [row for part in parts(content_ids) for row in connection.execute(query, {"some": part})]
         check_types(rows, int, bytes)
         for row in rows:
-            found[row.content_id] = (*found.get(row.content_id, ()), row.path)
-        return found
+            paths[row.content_id] = (*paths.get(row.content_id, ()), row.path)
+        return paths
 
     def lacking_facts(self) -> Iterator[MediaRow]:
-        """Yield the media whose facts weren't read by this version, in byte order of their paths; texts have none."""
+        """Yield media whose facts this version hasn't read yet, in byte order of their paths; texts have no facts."""
         due = or_(file_facts.c.id.is_(None), file_facts.c.version != FACTS_VERSION)
         query = (
             media_rows(self.profile_id)
@@ -160,7 +177,7 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
         return self._by_path(query, b"")
 
     def facts_of(self, content_ids: Iterable[int]) -> dict[int, FileFacts]:
-        """Return the facts of these contents, of those whose facts were read."""
+        """Return the facts of those of these contents whose facts were read."""
         query = select(file_facts.c.content_id, *COLUMNS).where(file_facts.c.content_id.in_(_SOME))
         with self._read() as connection:
             return {
@@ -170,23 +187,23 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
             }
 
     def put_facts(self, facts: Mapping[int, FileFacts]) -> None:
-        """Write what files say of themselves, by the ids of their contents."""
+        """Write the facts of files by the ids of their contents; contents that no longer exist are skipped."""
         with self._write(at_once=True) as connection:
-            held: set[int] = set()
+            existing: set[int] = set()
             for part in parts(facts):
-                held |= set(connection.execute(select(content.c.id).where(content.c.id.in_(part))).scalars())
-            put_facts(connection, {number: one for number, one in facts.items() if number in held})
+                existing |= set(connection.execute(select(content.c.id).where(content.c.id.in_(part))).scalars())
+            put_facts(connection, {number: values for number, values in facts.items() if number in existing})
 
     def content_with_hash(self, digest: bytes) -> int | None:
-        """Return the id of the content that goes by a hash, None if the library doesn't hold it."""
+        """Return the id of the content with this hash, None if there is none."""
         with self._read() as connection:
             return connection.execute(select(content.c.id).where(content.c.hash == digest)).scalar()
 
     def contents_by_hash(self, hashes: Iterable[bytes], embedded_by: str) -> dict[bytes, Known]:
-        """Return those contents that the catalog holds, embedded by this profile key."""
-        mine = (embedded.c.profile_id == self.profile_id, embedded.c.key == embedded_by)
+        """Return those contents that this model has embedded under the key `embedded_by`, by hash."""
+        own = (embedded.c.profile_id == self.profile_id, embedded.c.key == embedded_by)
         columns = (content.c.hash, content.c.id, content.c.modality, embedded.c.resume_s)
-        query = select(*columns).join_from(content, embedded).where(content.c.hash.in_(_SOME), *mine)
+        query = select(*columns).join_from(content, embedded).where(content.c.hash.in_(_SOME), *own)
         with self._read() as connection:
             rows = [row for part in parts(hashes) for row in connection.execute(query, {"some": part})]
             check_types(rows, bytes, int, str, (float, None))
@@ -199,9 +216,9 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
         failures: Sequence[FailureRow] = (),
         gone: Iterable[bytes] = (),
     ) -> None:
-        """Write contents, their segments and vectors, their paths, and failures, in one transaction.
+        """Write contents with their segments, vectors and paths, and failures, in one transaction.
 
-        Paths that are `gone` are taken out first; their contents stay until `drop_orphans`.
+        Paths that are `gone` are removed first; their contents stay until `drop_orphans`.
         """
         with self._write() as connection:
             take_out(connection, gone)
@@ -211,21 +228,21 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
                 raise_revision(connection, self.profile_id)
 
     def point(self, names: Mapping[NewMedia, int]) -> None:
-        """Make paths name contents that the catalog already holds (a rename, a copy, a touched file)."""
+        """Assign paths to existing contents (after a rename, a copy, or a change of mtime alone)."""
         with self._write() as connection:
             carry_failures(connection, names)
             point(connection, names)
 
     def remove(self, paths: Iterable[bytes]) -> int:
-        """Take paths and their failures out of the catalog; return how many were media.
+        """Remove paths and their failures; return the number of removed media.
 
-        Their contents stay until `drop_orphans`, for another path of the same run may still name them.
+        Their contents stay until `drop_orphans`, since the same run may find them under another path.
         """
         with self._write() as connection:
             return take_out(connection, paths)
 
     def drop_orphans(self) -> None:
-        """Delete contents that no path names any more, with their segments and vectors."""
+        """Delete contents that have no path any more, with their segments and vectors."""
         with self._write() as connection:
             if drop_orphans(connection):
                 raise_every_revision(connection, self.profile_id)
@@ -233,14 +250,14 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
     # Failures and runs
 
     def failures_at(self, paths: Iterable[bytes]) -> dict[bytes, FailureRow]:
-        """Return the recorded failures of those paths that have one."""
+        """Return the recorded failures among these paths."""
         query = _failures().where(failure.c.path.in_(_SOME))
         with self._read() as connection:
             rows = (row for part in parts(paths) for row in connection.execute(query, {"some": part}))
             return {row.path: _failure_row(row) for row in rows}
 
     def failures_under(self, root: bytes | None = None) -> list[FailureRow]:
-        """Return the recorded failures at a path or below a folder, or all of them, by path."""
+        """Return the recorded failures at or below a path, by default all of them, sorted by path."""
         query = _failures().order_by(failure.c.path)
         if root is not None:
             first, end = _span(root)
@@ -249,12 +266,12 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
             return [_failure_row(row) for row in connection.execute(query)]
 
     def forget_failures(self, paths: Iterable[bytes]) -> None:
-        """Delete the failures of paths; what the library holds of them stays."""
+        """Delete the failures of paths; their media stay."""
         with self._write() as connection:
             forget_failures(connection, paths)
 
     def start_run(self, remember: Iterable[Root] = (), drop: Iterable[bytes] = ()) -> int:
-        """Note that a run began, remember its roots, and drop roots and forgotten paths; return the run's id."""
+        """Record the start of a run, remember its roots, and drop roots and forgotten paths; return the run's id."""
         row = checked(run, {"started": _now(), "ended": None, "report": None})
         with self._write() as connection:
             drop_roots(connection, drop)
@@ -262,32 +279,32 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
             return int(connection.execute(insert(run).values(row).returning(run.c.id)).scalar_one())
 
     def end_run(self, run_id: int, report: str) -> None:
-        """Note that a run ended, with its report as JSON."""
-        mine = run.c.id == run_id
+        """Record the end of a run, with its report as JSON."""
+        this_run = run.c.id == run_id
         with self._write() as connection:
-            started = connection.execute(select(run.c.started).where(mine)).scalar_one()
+            started = connection.execute(select(run.c.started).where(this_run)).scalar_one()
             row = checked(run, {"started": started, "ended": _now(), "report": report})
-            connection.execute(update(run).where(mine).values(row))
+            connection.execute(update(run).where(this_run).values(row))
 
     def roots(self) -> list[Root]:
-        """Return the files and folders that runs began at, by path, each with the globs that the last one left out."""
+        """Return the remembered roots with their exclude globs, sorted by path."""
         with self._read() as connection:
             return read_roots(connection)
 
     def forgotten(self) -> frozenset[bytes]:
-        """Return the paths that were forgotten: no run takes them in until one begins there."""
+        """Return the forgotten paths: runs leave them out until one names them."""
         with self._read() as connection:
             return read_forgotten(connection)
 
     def drop_roots(self, paths: Iterable[bytes]) -> None:
-        """Forget that runs began at these very paths."""
+        """Delete the roots at exactly these paths."""
         with self._write() as connection:
             drop_roots(connection, paths)
 
     def forget(self, folders: Iterable[bytes], paths: Iterable[bytes]) -> int:
-        """Forget folders or files from now on; take out the media and failures at these paths, at or below them.
+        """Mark folders or files as forgotten, and remove the media and failures at `paths`, which lie at or below them.
 
-        Returns how many were media. Their contents stay until `drop_orphans`.
+        Returns the number of removed media. Their contents stay until `drop_orphans`.
         """
         with self._write() as connection:
             for folder in folders:
@@ -298,37 +315,37 @@ class Catalog(EmbeddingReader, Copier, ProfileKeeper):
     # Counts
 
     def count_media(self) -> dict[Modality, int]:
-        """Return how many files of each modality the library holds."""
+        """Return the number of files of each modality."""
         query = select(content.c.modality, func.count()).select_from(media.join(content)).group_by(content.c.modality)
         with self._read() as connection:
             counts = {modality: count for modality, count in connection.execute(query)}
         return {modality: counts.get(modality, 0) for modality in Modality}
 
     def count_facts(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Return how many contents were taken in each year, newest first, and by each camera, the most used first."""
+        """Return the number of contents by year taken, newest first, and by camera, most used first."""
         with self._read() as connection:
             return count_years(connection), count_cameras(connection)
 
     def count_outdated(self, embedded_by: str) -> int:
-        """Return how many files the profile hasn't embedded under this key: they can't be found until it has."""
-        mine = embedded.c.profile_id == self.profile_id
-        other = or_(embedded.c.key < embedded_by, embedded.c.key > embedded_by)  # "!=" uses no index
+        """Return the number of files that the model hasn't embedded under this key, so that they can't be found."""
+        own = embedded.c.profile_id == self.profile_id
+        other_key = or_(embedded.c.key < embedded_by, embedded.c.key > embedded_by)  # "!=" uses no index
         never = count_media(self.profile_id).where(embedded.c.id.is_(None))
         with self._read() as connection:
-            found = connection.execute(_count_embedded(mine, other)).scalar_one()
+            count = connection.execute(_count_embedded(own, other_key)).scalar_one()
             several = connection.execute(select(func.count()).select_from(profile)).scalar_one() > 1
-            if several:  # only then has a content perhaps been embedded by another alone: see `drop_others`
-                found += connection.execute(never).scalar_one()
-            return found
+            if several:  # then some contents may have been embedded by another model only: see `drop_others`
+                count += connection.execute(never).scalar_one()
+            return count
 
     def count_unfinished(self) -> int:
-        """Return how many files were decoded to some part and not to their end."""
+        """Return the number of files that were decoded in part."""
         begun = (embedded.c.profile_id == self.profile_id, embedded.c.resume_s.is_not(None))
         with self._read() as connection:
             return connection.execute(_count_embedded(*begun)).scalar_one()
 
     def count_whole(self) -> int:
-        """Return how many files the profile has embedded to their end, under whichever key."""
+        """Return the number of files that the model has embedded completely, under any key."""
         whole = (embedded.c.profile_id == self.profile_id, embedded.c.resume_s.is_(None))
         with self._read() as connection:
             return connection.execute(_count_embedded(*whole)).scalar_one()
@@ -349,7 +366,7 @@ def _failure_row(row: Any) -> FailureRow:  # noqa: ANN401  a row has no common t
 
 
 def _span(root: bytes) -> tuple[bytes, bytes]:
-    """Return the bounds between which, both exclusive, the paths below a folder lie in byte order."""
+    """Return the exclusive bounds, in byte order, of the paths below a folder."""
     separator = os.fsencode(os.sep)
     folder = root.rstrip(separator)
     return folder + separator, folder + bytes([separator[0] + 1])

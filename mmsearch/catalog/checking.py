@@ -1,4 +1,4 @@
-"""Looks for rows of a catalog that aren't what was written, and for what refers to a row that isn't there."""
+"""Finds rows of a catalog that have changed since they were written, and references to missing rows."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from mmsearch.errors import CatalogError
 from mmsearch.types import Modality, View
 
 SINGLE = (setting, profile, space, root, media, file_facts, failure, revision, run)
-"""The tables whose rows have a checksum of their own, in the order in which they are mended."""
+"""The tables with a checksum in each row, in the order of their repair."""
 _PAGE = 64
-"""How many contents are checked together: of films each has a thousand segments."""
-_LONGEST_BYTES = 2**17
-"""A longer vector is of no space, and isn't read: somebody may have put gigabytes there."""
-_LINES = 20
-"""How many complaints of SQLite are asked for."""
+"""Number of contents that are checked together; a film has a thousand segments."""
+_MAX_VECTOR_BYTES = 2**17
+"""A longer vector belongs to no space and isn't read: a hostile catalog may hold gigabytes there."""
+_MAX_COMPLAINTS = 20
+"""Number of problems that SQLite's integrity check reports."""
 _VIEWS = frozenset(view.value for view in View)
 _MODALITIES = frozenset(modality.value for modality in Modality)
 
@@ -51,7 +51,7 @@ _DANGLING = {
     "embedding": "SELECT id FROM embedding WHERE segment_id NOT IN (SELECT id FROM segment) "
     "OR space_id NOT IN (SELECT id FROM space)",
 }
-"""The rows of each table that refer to one that isn't there."""
+"""Queries for the rows of each table that refer to a missing row."""
 _SEGMENTS = "SELECT s.* FROM segment AS s"
 _TEXTS = "SELECT t.*, s.content_id, s.profile_id FROM segment AS s JOIN text AS t ON t.segment_id = s.id"
 _UNNAMED = "SELECT id FROM content WHERE id NOT IN (SELECT content_id FROM media)"
@@ -60,7 +60,7 @@ _UNMADE = "SELECT id FROM content WHERE id NOT IN (SELECT content_id FROM embedd
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a check of one content, as one profile has embedded it, came to; `computed` is its checksum as it stands."""
+    """The result of checking one content of one model; `computed` is the checksum of its current rows."""
 
     embedded_id: int
     content_id: int
@@ -71,47 +71,47 @@ class Verdict:
 
     @property
     def sound(self) -> bool:
-        """Whether the content is what was written, and its vectors are of norm 1."""
+        """Whether the content is unchanged since it was written, and its vectors have norm 1."""
         return self.stored == self.computed and not self.bad_vectors
 
 
 @dataclass(slots=True)
 class Faults:
-    """What is wrong with a catalog. Empty where nothing is."""
+    """The faults of a catalog; all fields are empty if there are none."""
 
     file: list[str] = field(default_factory=list)
-    """What SQLite says of the file's structure; the rest isn't looked at then."""
+    """Damage of the file's structure, as reported by SQLite; if there is any, nothing else is checked."""
     unrecorded: bool = False
-    """The catalog comes from an older version, and its checksums aren't recorded yet."""
+    """Whether an older version wrote the catalog, so that its checksums aren't recorded yet."""
     rows: dict[str, list[Any]] = field(default_factory=dict)
-    """Of each table, the keys of rows that aren't what was written."""
+    """The keys of changed rows, by table."""
     tallies: dict[str, int] = field(default_factory=dict)
-    """Of each table whose tally is wrong, how many rows were lost; negative where there are too many."""
+    """Tables with a wrong tally, and the number of lost rows; negative if there are too many rows."""
     contents: set[tuple[int, int]] = field(default_factory=set)
-    """(content id, profile id) of what a profile has embedded and that isn't what was written."""
+    """(content id, profile id) of embedded contents that have changed since they were written."""
     bad_vectors: int = 0
-    """How many vectors aren't finite, not of norm 1, or not of the length or view that they should be."""
+    """Number of vectors that aren't finite, don't have norm 1, or have a wrong length or view."""
     dangling: dict[str, list[int]] = field(default_factory=dict)
-    """Of each table, the ids of rows that refer to a row that isn't there."""
+    """The ids of rows that refer to a missing row, by table."""
     full_text: bool = False
-    """The full-text index isn't that of the texts."""
+    """Whether the full-text index differs from the texts."""
     unnamed: list[int] = field(default_factory=list)
-    """Contents that no path names: the next run drops them."""
+    """Contents without a path: the next run drops them."""
     unmade: list[int] = field(default_factory=list)
-    """Contents that no profile has embedded."""
+    """Contents that no model has embedded."""
     no_profile: bool = False
-    """The setting that says which profile answers is missing, or the profile is."""
+    """Whether the library has no current model."""
 
     def __bool__(self) -> bool:
-        """Return whether anything is wrong that changes what is stored; `unrecorded` alone is no fault."""
+        """Return whether there is any fault; `unrecorded` alone is none."""
         wrong = (self.file, self.rows, self.tallies, self.contents, self.dangling, self.unnamed, self.unmade)
         return any(map(bool, wrong)) or self.no_profile or self.full_text
 
 
 def find_faults(file: Path) -> Faults:
-    """Check a whole catalog: its structure, every row, and all that refers to another. Raises `CatalogError`.
+    """Check a whole catalog: its structure, every row and every reference. Raises `CatalogError`.
 
-    Takes about 30 s for a million pictures.
+    This takes about 30 s for a million pictures.
     """
     faults = Faults()
     with reading(file) as connection:
@@ -138,22 +138,22 @@ def find_faults(file: Path) -> Faults:
 
 
 def file_faults(connection: sqlite3.Connection) -> list[str]:
-    """Return what SQLite complains of in a file's pages, its tables and their indexes."""
+    """Return the problems that SQLite finds in a file's pages, tables and indexes."""
     try:
-        lines = [str(row[0]) for row in connection.execute(f"PRAGMA integrity_check({_LINES})")]
+        lines = [str(row[0]) for row in connection.execute(f"PRAGMA integrity_check({_MAX_COMPLAINTS})")]
     except sqlite3.DatabaseError as error:
         return [str(error)]
     return [] if lines == ["ok"] else lines
 
 
 def is_unrecorded(connection: sqlite3.Connection) -> bool:
-    """Return whether a catalog has no checksums yet: no tally, and none in any row."""
+    """Return whether a catalog has no checksums yet, neither in a tally nor in any row."""
     some = "SELECT EXISTS (SELECT 1 FROM tally) OR EXISTS (SELECT 1 FROM embedded WHERE checksum IS NOT NULL)"
     return not connection.execute(some).fetchone()[0]
 
 
 def row_checksums(connection: sqlite3.Connection, table: Table) -> Iterator[tuple[Any, int | None, int]]:
-    """Yield the key of each row of a table, the checksum that it carries, and the one that it should."""
+    """Yield for each row of a table its key, its stored checksum and the one computed from its values."""
     key = next(iter(table.primary_key.columns)).name
     columns = covered(table)
     for first, stored, *values in connection.execute(_select(table.name, key, "checksum", *columns)):
@@ -161,7 +161,7 @@ def row_checksums(connection: sqlite3.Connection, table: Table) -> Iterator[tupl
 
 
 def verdicts(connection: sqlite3.Connection) -> Iterator[Verdict]:
-    """Check what profiles have made of each content, in the order of the contents' ids."""
+    """Yield a verdict for each content and each model that has embedded it, in the order of content ids."""
     dims = {key: dim for key, dim in connection.execute("SELECT id, dim FROM space") if isinstance(dim, int)}
     last = -(2**63)
     page = "SELECT DISTINCT content_id FROM embedded WHERE content_id > ? ORDER BY content_id LIMIT ?"
@@ -182,7 +182,7 @@ def _checked_page(connection: sqlite3.Connection, first: int, last: int, dims: d
         "CASE WHEN length(m.vector) <= ? THEN m.vector END AS vector, s.content_id, s.profile_id "
         "FROM segment AS s JOIN embedding AS m ON m.segment_id = s.id WHERE s.content_id BETWEEN ? AND ?"
     )
-    rows = list(_rows(connection, embeddings, (_LONGEST_BYTES, *span)))
+    rows = list(_rows(connection, embeddings, (_MAX_VECTOR_BYTES, *span)))
     bad: dict[tuple[int, int], int] = {}
     for row, sound in zip(rows, _sound(rows, dims), strict=True):
         owner = (row["content_id"], row["profile_id"])
@@ -201,7 +201,7 @@ def _checked_page(connection: sqlite3.Connection, first: int, last: int, dims: d
 
 
 def _or_zero(share: Any, row: dict[str, Any]) -> int:  # noqa: ANN401  either of two functions over a row
-    """Return a row's share in a checksum; of one whose columns hold other types than ours do, none."""
+    """Return a row's share in a checksum, 0 for a row with values of unexpected types."""
     try:
         return int(share(row))
     except (TypeError, ValueError):
@@ -209,18 +209,18 @@ def _or_zero(share: Any, row: dict[str, Any]) -> int:  # noqa: ANN401  either of
 
 
 def _sound(rows: Sequence[dict[str, Any]], dims: dict[int, int]) -> list[bool]:
-    """Return of each embedding whether its view is known, and its vector of the right length, finite and of norm 1."""
-    found = [False] * len(rows)
+    """Return for each embedding whether its view is known and its vector has the right length and norm 1."""
+    sound = [False] * len(rows)
     by_dim: dict[int, list[int]] = {}
     for i, row in enumerate(rows):
         dim, vector = dims.get(row["space_id"], -1), row["vector"]
         if row["view"] in _VIEWS and isinstance(vector, bytes) and len(vector) == 2 * dim:
             by_dim.setdefault(dim, []).append(i)
-    for dim, places in by_dim.items():
-        halves = np.frombuffer(b"".join(rows[i]["vector"] for i in places), "<f2").reshape(len(places), dim)
-        for i, sound in zip(places, has_unit_norm(halves.astype(np.float32)).tolist(), strict=True):
-            found[i] = sound
-    return found
+    for dim, numbers in by_dim.items():
+        halves = np.frombuffer(b"".join(rows[i]["vector"] for i in numbers), "<f2").reshape(len(numbers), dim)
+        for i, is_unit in zip(numbers, has_unit_norm(halves.astype(np.float32)).tolist(), strict=True):
+            sound[i] = is_unit
+    return sound
 
 
 def _wrong_tallies(connection: sqlite3.Connection) -> dict[str, int]:
@@ -228,7 +228,7 @@ def _wrong_tallies(connection: sqlite3.Connection) -> dict[str, int]:
     wrong = {}
     for name in TALLIED:
         checksums = [row[0] for row in connection.execute(_select(name, "checksum"))]
-        total = sum(one for one in checksums if isinstance(one, int)) % MODULUS
+        total = sum(value for value in checksums if isinstance(value, int)) % MODULUS
         rows, expected = known.get(name, (len(checksums), None))
         if (rows, expected) != (len(checksums), total):
             wrong[name] = rows - len(checksums) if isinstance(rows, int) else 0
@@ -236,7 +236,7 @@ def _wrong_tallies(connection: sqlite3.Connection) -> dict[str, int]:
 
 
 def _lacks_profile(connection: sqlite3.Connection) -> bool:
-    """Return whether no profile answers, although something was embedded."""
+    """Return whether there is no current model, although something was embedded."""
     answering = "SELECT 1 FROM setting JOIN profile ON profile.id = CAST(value AS INTEGER) WHERE key = 'profile'"
     if connection.execute(answering).fetchone():
         return False
@@ -261,9 +261,9 @@ def _select(table: str, *columns: str) -> str:
 
 @contextmanager
 def reading(file: Path) -> Iterator[sqlite3.Connection]:
-    """Open a catalog as it stands, without making or changing anything. Raises `CatalogError`.
+    """Open an existing catalog read-only, without migrating it. Raises `CatalogError`.
 
-    Text that isn't UTF-8 any more can be read all the same.
+    Text that is no longer valid UTF-8 can be read as well.
     """
     try:
         with closing(open_as_it_is(file)) as connection:
@@ -273,16 +273,16 @@ def reading(file: Path) -> Iterator[sqlite3.Connection]:
 
 
 def open_as_it_is(file: Path) -> sqlite3.Connection:
-    """Open a database for reading only; where nobody can write, without the files that a reader needs beside it.
+    """Open a database read-only. On a read-only disk, SQLite's auxiliary files aren't needed.
 
-    Raises `CatalogError` where it isn't a regular file, for a pipe would never end.
+    Raises `CatalogError` if it isn't a regular file: reading a pipe would never end.
     """
-    where = f"file:{quote(str(real_file(file).absolute()))}"
+    uri = f"file:{quote(str(real_file(file).absolute()))}"
     try:
-        connection = sqlite3.connect(f"{where}?mode=ro", uri=True, timeout=30)
+        connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=30)
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.OperationalError:
-        connection = sqlite3.connect(f"{where}?immutable=1", uri=True)
+        connection = sqlite3.connect(f"{uri}?immutable=1", uri=True)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
     connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
     return connection

@@ -1,4 +1,4 @@
-"""What one profile has embedded, page by page, and as it becomes another profile's: nothing is decoded again."""
+"""Reads the embedded contents of one model, and writes them as another model's, without decoding any file."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from mmsearch.catalog.writing import embedded_row, raise_revision, replacing
 from mmsearch.types import Modality, View
 
 _PAGE = 64
-"""How many contents are read, and written, together: of films each has a thousand segments."""
+"""Number of contents that are read and written together; a film has a thousand segments."""
 
 
 class Copier(Part):
-    """Reads contents with all that a profile has made of them, and writes them as this profile's."""
+    """Reads contents with this model's segments and vectors, and writes such contents as this model's."""
 
     def stored(self) -> Iterator[list[StoredContent]]:
-        """Yield the contents that the profile has embedded to their end, in the order of their ids, page by page."""
+        """Yield the contents that the model has embedded completely, in the order of their ids, page by page."""
         last = 0
         columns = (content.c.id, content.c.hash, content.c.modality, first_path().label("path"))
         whole = (embedded.c.profile_id == self.profile_id, embedded.c.resume_s.is_(None))
@@ -41,38 +41,37 @@ class Copier(Part):
             last = rows[-1].id
 
     def _segments(self, content_ids: Sequence[int]) -> dict[int, list[StoredSegment]]:
-        mine = (segment.c.content_id.in_(content_ids), segment.c.profile_id == self.profile_id)
+        own = (segment.c.content_id.in_(content_ids), segment.c.profile_id == self.profile_id)
         vectors: dict[int, list[StoredVector]] = {}
-        found: dict[int, list[StoredSegment]] = {}
+        segments: dict[int, list[StoredSegment]] = {}
         columns = (embedding.c.segment_id, embedding.c.space_id, embedding.c.view, embedding.c.draw, embedding.c.vector)
         with self._read() as connection:
-            for row in connection.execute(select(*columns).join_from(embedding, segment).where(*mine)):
-                one = StoredVector(row.space_id, View(row.view), row.draw, np.frombuffer(row.vector, "<f2"))
-                vectors.setdefault(row.segment_id, []).append(one)
-            for number, content_id, piece in segments_where(connection, *mine):
-                found.setdefault(content_id, []).append(piece.with_views(tuple(vectors.get(number, ()))))
-        return found
+            for row in connection.execute(select(*columns).join_from(embedding, segment).where(*own)):
+                vector = StoredVector(row.space_id, View(row.view), row.draw, np.frombuffer(row.vector, "<f2"))
+                vectors.setdefault(row.segment_id, []).append(vector)
+            for number, content_id, piece in segments_where(connection, *own):
+                segments.setdefault(content_id, []).append(piece.with_views(tuple(vectors.get(number, ()))))
+        return segments
 
     def embedded_by(self, key: str) -> set[int]:
-        """Return the contents that the profile has embedded to their end under this key."""
-        mine = (embedded.c.profile_id == self.profile_id, embedded.c.key == key, embedded.c.resume_s.is_(None))
+        """Return the ids of the contents that the model has embedded completely under this key."""
+        whole = (embedded.c.profile_id == self.profile_id, embedded.c.key == key, embedded.c.resume_s.is_(None))
         with self._read() as connection:
-            return set(connection.execute(select(embedded.c.content_id).where(*mine)).scalars())
+            return set(connection.execute(select(embedded.c.content_id).where(*whole)).scalars())
 
     def copy_in(self, contents: Sequence[StoredContent], embedded_by: str) -> None:
-        """Write contents as embedded by this profile, in one transaction, in place of what it has of them."""
+        """Write contents as embedded by this model, in one transaction; they replace its earlier segments."""
         if not contents:
             return
+        model = self.profile_id
         with self._write() as connection:
-            ids = [one.id for one in contents]
-            delete_segments(connection, segment.c.content_id.in_(ids), segment.c.profile_id == self.profile_id)
-            pieces = ((one.id, one.modality, piece) for one in contents for piece in one.segments)
-            sums = insert_segments(connection, pieces, self.profile_id)
-            done = [
-                embedded_row(
-                    one.id, one.hash, one.modality.value, self.profile_id, embedded_by, None, sums.get(one.id, 0)
-                )
-                for one in contents
+            ids = [stored.id for stored in contents]
+            delete_segments(connection, segment.c.content_id.in_(ids), segment.c.profile_id == model)
+            pieces = ((stored.id, stored.modality, piece) for stored in contents for piece in stored.segments)
+            sums = insert_segments(connection, pieces, model)
+            rows = [
+                embedded_row(c.id, c.hash, c.modality.value, model, embedded_by, None, sums.get(c.id, 0))
+                for c in contents
             ]
-            connection.execute(replacing(embedded, ["content_id", "profile_id"], done[0]), done)
-            raise_revision(connection, self.profile_id)
+            connection.execute(replacing(embedded, ["content_id", "profile_id"], rows[0]), rows)
+            raise_revision(connection, model)

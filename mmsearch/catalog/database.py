@@ -1,4 +1,4 @@
-"""A catalog's file and the connections to it, and what every part of the catalog starts from."""
+"""The connections to a catalog's file, and the base class of the catalog's parts."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _log = logging.getLogger(__name__)
 
 
 class Database:
-    """Opens connections to one file, each for one transaction, until it is closed.
+    """Opens connections to one file, each for one transaction.
 
-    Raises `CatalogError` also where the file was moved, deleted or replaced meanwhile: what lies there then, or comes
-    to lie there, is another catalog.
+    Raises `CatalogError`, also if the file was moved, deleted or replaced since the database was opened: another file
+    of the same name is another catalog.
     """
 
     def __init__(self, file: Path, *, create: bool, fill: Fill | None = None) -> None:
@@ -36,21 +36,21 @@ class Database:
         self._local = threading.local()
 
     def close(self) -> None:
-        """Close every connection; none can be opened afterwards."""
+        """Close every connection. No other can be opened afterwards."""
         self._engine.dispose()
         if not self._closed:
             past_sqlite.disconnected(self._identity)
         self._closed = True
 
     def reopen(self) -> None:
-        """Open new connections from now on, to the file that lies there now."""
+        """Open new connections from now on, to the file that has the name now."""
         self._engine.dispose()
         past_sqlite.disconnected(self._identity)
         self._engine = connect(self.file, create=False)
         self._identity = self._connected()
 
     def _connected(self) -> Identity:
-        identity = _identity(self._path) or (0, 0)  # it vanished within a moment: the first transaction will say so
+        identity = _identity(self._path) or (0, 0)  # it was just deleted: the first transaction will report that
         past_sqlite.connected(identity)
         return identity
 
@@ -62,14 +62,14 @@ class Database:
         return self._engine
 
     def warn(self, line: str) -> None:
-        """Warn of something once, however often it is met."""
+        """Log a warning, each one only once."""
         if line not in self._warned:
             self._warned.add(line)
             _log.warning("%s", line)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Give a connection to read with: that of `one_read` inside such a block, else one of its own."""
+        """Yield a connection for reading: that of `one_read` inside such a block, otherwise a new one."""
         shared: Connection | None = getattr(self._local, "connection", None)
         with mapped_errors(self.file):
             if shared is not None:
@@ -80,15 +80,15 @@ class Database:
 
     @contextmanager
     def one_read(self) -> Iterator[None]:
-        """Make all reads of this thread inside the block one transaction: they see the catalog as of one moment."""
+        """Make all reads of this thread in the context one transaction, so that they see one state of the catalog."""
         if getattr(self._local, "connection", None) is not None:
             yield
             return
         with mapped_errors(self.file):
             connection = self._opened().connect()
-        try:  # errors of the caller are none of the catalog's
+        try:  # errors of the caller's block aren't mapped
             with mapped_errors(self.file):
-                connection.exec_driver_sql("BEGIN")  # the driver by itself begins at the first change
+                connection.exec_driver_sql("BEGIN")  # otherwise the driver begins at the first change
             self._local.connection = connection
             yield
         finally:
@@ -97,14 +97,17 @@ class Database:
 
     @contextmanager
     def write(self, *, at_once: bool = False) -> Iterator[Connection]:
-        """Give a connection whose changes are committed together; `at_once`, what it reads can't change meanwhile."""
+        """Yield a connection whose changes are committed together.
+
+        With `at_once`, the transaction is exclusive from the start, so that the rows it reads can't change meanwhile.
+        """
         with mapped_errors(self.file), self._opened().begin() as connection:
             if at_once:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")  # the driver by itself begins at the first change
+                connection.exec_driver_sql("BEGIN IMMEDIATE")  # otherwise the driver begins at the first change
             yield connection
 
     def shrink(self) -> None:
-        """Give the space of what was deleted back to the disk. Takes as much again while it runs."""
+        """Return the space of deleted rows to the disk. Meanwhile, the file's size is needed once more."""
         with mapped_errors(self.file), self._opened().connect() as opened:
             connection = opened.execution_options(isolation_level="AUTOCOMMIT")
             connection.exec_driver_sql("VACUUM")
@@ -112,16 +115,16 @@ class Database:
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """Return by what a file is known whatever its name, None where there is none."""
+    """Return the identity of a file, which doesn't depend on its name; None if it doesn't exist."""
     try:
-        status = os.stat(path)  # noqa: PTH116  asked for in every transaction
+        status = os.stat(path)  # noqa: PTH116  called for every transaction
     except OSError:
         return None
     return status.st_dev, status.st_ino
 
 
 class Part:
-    """A part of the catalog: what it says of segments and embeddings is what one profile has made."""
+    """Base class of the catalog's parts; their segments and embeddings are those of one model."""
 
     def __init__(self, database: Database, profile_id: int) -> None:
         self._database = database

@@ -67,11 +67,9 @@ class EmbeddingReader(Part):
         with self._read() as connection:
             return connection.execute(select(func.count()).select_from(segment).where(mine)).scalar_one()
 
-    def embedding_ids(self, space_id: int, view: View, modalities: Iterable[Modality] | None = None) -> Ids:
-        """Return the sorted ids of a view's embeddings in a space, of all modalities or of these."""
+    def embedding_ids(self, space_id: int, view: View) -> Ids:
+        """Return the sorted ids of a view's embeddings in a space."""
         query = select(embedding.c.id).where(embedding.c.space_id == space_id, embedding.c.view == view)
-        if modalities is not None:
-            query = query.where(embedding.c.modality.in_(sorted(modalities)))
         with self._read() as connection:
             ids = np.fromiter((row[0] for row in connection.execute(query)), dtype=np.int64)
         return np.sort(ids)
@@ -118,14 +116,6 @@ class EmbeddingReader(Part):
             if len(rows) < SAMPLE_FLOOR:
                 rows = connection.execute(ordered.limit(min(size, SAMPLE_FLOOR))).all()
         return self._unpack([row.vector for row in rows], dim)[1]
-
-    def has_other(self, space_id: int, view: View, modalities: Iterable[Modality]) -> bool:
-        """Return whether a view has embeddings of contents that are of none of these modalities."""
-        query = select(embedding.c.id).where(
-            embedding.c.space_id == space_id, embedding.c.view == view, embedding.c.modality.not_in(sorted(modalities))
-        )
-        with self._read() as connection:
-            return connection.execute(query.limit(1)).first() is not None
 
     def segment_counts(self, content_ids: Iterable[int]) -> dict[int, int]:
         """Return how many segments each of these contents has."""

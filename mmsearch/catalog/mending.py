@@ -1,4 +1,4 @@
-"""Mends what `checking.py` finds: what a copy or another row can tell is restored, the rest is embedded again."""
+"""Repairs the faults that `checking.py` finds: rows are restored from copies, or their files are embedded again."""
 
 from __future__ import annotations
 
@@ -48,22 +48,22 @@ from mmsearch.catalog.writing import PART, embedded_row, parts, raise_every_revi
 from mmsearch.types import Modality
 
 _ID = re.compile("[0-9]{1,18}")
-_REFERRED = (setting, profile, space)
-"""The tables whose rows can't be made again from the files: they are restored from their copies."""
+_FROM_COPIES = (setting, profile, space)
+"""The tables whose rows can't be made again from media files: they are restored from the seal's copies."""
 
 
 @dataclass(slots=True)
-class Mended:
-    """What mending came to: the paths whose files are to be embedded again, and whether paths were lost."""
+class RepairResult:
+    """The paths whose files must be embedded again, and whether paths were lost."""
 
     again: set[bytes] = field(default_factory=set)
     paths_lost: bool = False
     kept: list[str] = field(default_factory=list)
-    """What couldn't be mended, a line each."""
+    """Faults that couldn't be repaired, one line each."""
 
 
 class Mender(Part):
-    """Mends one catalog; the caller holds the library's lock."""
+    """Repairs one catalog. The caller holds the library's lock."""
 
     def __init__(self, catalog: Catalog) -> None:
         super().__init__(catalog._database, catalog.profile_id)
@@ -71,9 +71,9 @@ class Mender(Part):
         self.file = catalog._database.file
 
     def restore(self, faults: Faults) -> bool:
-        """Restore what the seal has copies of: models, spaces, settings, roots; return whether there was any of it.
+        """Restore models, spaces, settings and roots from the seal's copies; return whether any row was restored.
 
-        What else is wrong is to be looked for once more then: a space that is back makes its vectors sound.
+        If so, the caller must check the catalog again: a restored space makes its vectors valid.
         """
         copies = copies_of(self.file)
         with self._write(at_once=True) as connection:
@@ -87,38 +87,38 @@ class Mender(Part):
                 count_tallies(connection, ["root"])
         return any(restored)
 
-    def mend(self, faults: Faults) -> Mended:
-        """Mend faults, each kind in a transaction of its own. What is embedded again is up to the caller."""
-        mended = Mended()
-        answering = self._catalog.current or self.profile_id
+    def mend(self, faults: Faults) -> RepairResult:
+        """Repair faults in two transactions; the caller must embed the resulting paths again."""
+        result = RepairResult()
+        current = self._catalog.current or self.profile_id
         with self._write(at_once=True) as connection:
-            fulltext.make_again(fulltext.raw_of(connection))  # what is deleted below is taken out of it
+            fulltext.make_again(fulltext.raw_of(connection))  # the deletions below need an intact full-text index
             _mend_types(connection)
-            mended.kept = _keep_referred(connection, faults)
+            result.kept = _keep_referred(connection, faults)
             damaged = faults.contents | _of_spaces(connection, faults.rows.get("space", []))
-            mended.again |= _paths_of(connection, [i for i, profile_id in damaged if profile_id == answering])
-            mended.again |= _paths_of(connection, faults.unmade)
-            for content_id, profile_id in sorted(damaged | {(i, answering) for i in faults.unmade}):
+            result.again |= _paths_of(connection, [i for i, profile_id in damaged if profile_id == current])
+            result.again |= _paths_of(connection, faults.unmade)
+            for content_id, profile_id in sorted(damaged | {(i, current) for i in faults.unmade}):
                 _unmake(connection, content_id, profile_id)
         with self._write(at_once=True) as connection:
-            mended.again |= _paths(connection, [*faults.rows.get("media", []), *faults.dangling.get("media", [])])
-            named = {"media", "failure"}
-            mended.paths_lost = not named.isdisjoint({*faults.tallies, *faults.rows}) or bool(faults.unnamed)
+            result.again |= _paths(connection, [*faults.rows.get("media", []), *faults.dangling.get("media", [])])
+            with_paths = {"media", "failure"}
+            result.paths_lost = not with_paths.isdisjoint({*faults.tallies, *faults.rows}) or bool(faults.unnamed)
             for table in (media, file_facts, embedding, text, segment, embedded):
                 _drop(connection, table, faults.dangling.get(table.name, []))
             for table in SINGLE:
-                if table not in _REFERRED:
+                if table not in _FROM_COPIES:
                     _drop(connection, table, faults.rows.get(table.name, []))
             _drop(connection, space, faults.rows.get("space", []))
             if not faults.unrecorded:
                 count_tallies(connection)
             fulltext.rebuild(fulltext.raw_of(connection))
-            raise_every_revision(connection, answering)
-        return mended
+            raise_every_revision(connection, current)
+        return result
 
 
 def _restore(connection: Connection, table: Table, keys: Sequence[Any], copies: Copies) -> bool:
-    """Restore the damaged rows of a table from their copies; return whether there were any."""
+    """Restore damaged rows of a table from their copies; return whether any was restored."""
     key = next(iter(table.primary_key.columns))
     known = {row[key.name]: row for row in copies.get(table.name, [])}
     for value in keys:
@@ -128,29 +128,29 @@ def _restore(connection: Connection, table: Table, keys: Sequence[Any], copies: 
 
 
 def _restore_answering(connection: Connection, copies: Copies) -> bool:
-    """Restore the setting that says which profile answers, and that profile."""
+    """Restore the setting that names the current model, and that model."""
     profiles = {row["id"]: row for row in copies.get("profile", [])}
-    held = set(connection.execute(select(profile.c.id)).scalars())
+    existing = set(connection.execute(select(profile.c.id)).scalars())
     for row in copies.get("setting", []):
         if row["key"] == "profile" and _ID.fullmatch(row["value"]):
             connection.execute(replacing(setting, ["key"], row), row)
             wanted = int(row["value"])
-            if wanted not in held and wanted in profiles:
+            if wanted not in existing and wanted in profiles:
                 connection.execute(insert(profile), profiles[wanted])
             return True
     return False
 
 
 def _restore_referred(connection: Connection, dangling: Mapping[str, Sequence[int]], copies: Copies) -> bool:
-    """Restore spaces and profiles that vanished while rows still refer to them."""
+    """Restore lost spaces and models to which rows still refer."""
     restored = False
     for table, referring, column in (
         (profile, embedded, embedded.c.profile_id),
         (space, embedding, embedding.c.space_id),
     ):
         if referring.name in dangling:
-            held = set(connection.execute(select(table.c.id)).scalars())
-            wanted = set(connection.execute(select(column).distinct()).scalars()) - held
+            existing = set(connection.execute(select(table.c.id)).scalars())
+            wanted = set(connection.execute(select(column).distinct()).scalars()) - existing
             rows = [row for row in copies.get(table.name, []) if row["id"] in wanted]
             if rows:
                 connection.execute(insert(table), rows)
@@ -159,30 +159,29 @@ def _restore_referred(connection: Connection, dangling: Mapping[str, Sequence[in
 
 
 def _restore_roots(connection: Connection, copies: Copies) -> bool:
-    held = set(connection.execute(select(root.c.id)).scalars())
-    rows = [row for row in copies.get("root", []) if row["id"] not in held]
+    existing = set(connection.execute(select(root.c.id)).scalars())
+    rows = [row for row in copies.get("root", []) if row["id"] not in existing]
     if rows:
         connection.execute(insert(root), rows)
     return bool(rows)
 
 
 def _mend_types(connection: Connection) -> None:
-    """Make bytes of what became a text, and a kind that is known of one that isn't: reading them would fail.
+    """Convert hashes and paths that became texts to bytes, and replace unknown modalities: reading them would fail.
 
-    What they stand in is known to be damaged, and embedded again.
+    Their contents are known to be damaged, and are embedded again.
     """
     for table, column in ((content, "hash"), (media, "path"), (failure, "path"), (root, "path")):
         cast = f"UPDATE OR IGNORE {table.name} SET {column} = CAST({column} AS BLOB) WHERE typeof({column}) != 'blob'"
         connection.exec_driver_sql(cast)
-    known = [modality.value for modality in Modality]
-    odd = content.c.modality.not_in(known)
-    connection.execute(update(content).where(odd).values(modality=Modality.IMAGE.value))
+    unknown = content.c.modality.not_in([modality.value for modality in Modality])
+    connection.execute(update(content).where(unknown).values(modality=Modality.IMAGE.value))
 
 
 def _keep_referred(connection: Connection, faults: Faults) -> list[str]:
-    """Return a line for each damaged model or setting that there is no copy of: it is taken as it stands.
+    """Accept damaged models and settings that have no copy as they are; return a line for each.
 
-    A change to another model is called off instead: the run that names the model begins it again.
+    A damaged change to another model is cancelled instead; a run that names the model begins it again.
     """
     lines = []
     for table in (setting, profile):
@@ -190,24 +189,24 @@ def _keep_referred(connection: Connection, faults: Faults) -> list[str]:
         for value in faults.rows.get(table.name, []):
             if table is setting and value == "change":
                 connection.execute(delete(table).where(key == value))
-                lines.append("the change to another model was damaged; it is called off")
+                lines.append("the change to another model was damaged; it is cancelled")
                 continue
-            found = connection.execute(select(table).where(key == value)).mappings().first()
-            if found is not None:
-                connection.execute(update(table).where(key == value).values(**checked(table, dict(found))))
-            lines.append(f"{table.name} {value} was damaged and there is no copy of it; it is taken as it stands")
+            row = connection.execute(select(table).where(key == value)).mappings().first()
+            if row is not None:
+                connection.execute(update(table).where(key == value).values(**checked(table, dict(row))))
+            lines.append(f"{table.name} {value} was damaged and has no copy; it is used as it is")
     return lines
 
 
 def _of_spaces(connection: Connection, space_ids: Sequence[int]) -> set[tuple[int, int]]:
-    """Return (content id, profile id) of all that has vectors in some spaces."""
+    """Return the (content id, profile id) of contents with vectors in these spaces."""
     owners = select(segment.c.content_id, segment.c.profile_id).join_from(segment, embedding)
     where = embedding.c.space_id.in_(space_ids)
     return {(row.content_id, row.profile_id) for row in connection.execute(owners.where(where).distinct())}
 
 
 def _unmake(connection: Connection, content_id: int, profile_id: int) -> None:
-    """Delete what a profile has made of a content, so that it is out of date and made again."""
+    """Delete a model's segments of a content, and mark the content as out of date."""
     delete_segments(connection, segment.c.content_id == content_id, segment.c.profile_id == profile_id)
     known = connection.execute(select(content.c.hash, content.c.modality).where(content.c.id == content_id)).first()
     if known is not None:
@@ -216,18 +215,18 @@ def _unmake(connection: Connection, content_id: int, profile_id: int) -> None:
 
 
 def _paths_of(connection: Connection, content_ids: Iterable[int]) -> set[bytes]:
-    found: set[bytes] = set()
+    paths: set[bytes] = set()
     for part in parts(content_ids):
-        found |= set(connection.execute(select(media.c.path).where(media.c.content_id.in_(part))).scalars())
-    return found
+        paths |= set(connection.execute(select(media.c.path).where(media.c.content_id.in_(part))).scalars())
+    return paths
 
 
 def _paths(connection: Connection, media_ids: Iterable[int]) -> set[bytes]:
-    found: set[bytes] = set()
+    paths: set[bytes] = set()
     for part in parts(media_ids):
         rows = connection.execute(select(media.c.path).where(media.c.id.in_(part))).scalars()
-        found |= {path for path in rows if isinstance(path, bytes)}
-    return found
+        paths |= {path for path in rows if isinstance(path, bytes)}
+    return paths
 
 
 def _drop(connection: Connection, table: Table, keys: Sequence[Any]) -> None:
@@ -240,19 +239,19 @@ def _drop(connection: Connection, table: Table, keys: Sequence[Any]) -> None:
 
 
 def count_tallies(connection: Connection, names: Sequence[str] = TALLIED) -> None:
-    """Count tables that have a tally as they stand."""
+    """Write the tallies of tables from their current rows."""
     connection.execute(delete(tally).where(tally.c.name.in_(names)))
     for name in names:
         table = metadata.tables[name]
         checksums = connection.execute(select(table.c.checksum)).scalars().all()
-        row = {"name": name, "rows": len(checksums), "total": sum(one or 0 for one in checksums) % MODULUS}
+        row = {"name": name, "rows": len(checksums), "total": sum(value or 0 for value in checksums) % MODULUS}
         connection.execute(insert(tally), row)
 
 
 def record(catalog: Catalog) -> None:
-    """Record the checksums of a catalog that an older version wrote: it is taken as it stands. The caller has the lock.
+    """Record the checksums of a catalog that an older version wrote, from its current rows. The caller holds the lock.
 
-    Takes about as long as checking it. Killed, it is done again by the next run.
+    This takes about as long as checking it. If it is interrupted, the next run does it again.
     """
     mender = Mender(catalog)
     with reading(mender.file) as connection, mender._write(at_once=True) as writer:
@@ -260,8 +259,8 @@ def record(catalog: Catalog) -> None:
             key = next(iter(table.primary_key.columns)).name
             sums = [{"k": first, "c": computed} for first, _, computed in row_checksums(connection, table)]
             _write_checksums(writer, f'UPDATE "{table.name}" SET checksum = :c WHERE "{key}" = :k', sums)
-        made = [{"k": one.embedded_id, "c": one.computed} for one in verdicts(connection)]
-        _write_checksums(writer, "UPDATE embedded SET checksum = :c WHERE id = :k", made)
+        sums = [{"k": verdict.embedded_id, "c": verdict.computed} for verdict in verdicts(connection)]
+        _write_checksums(writer, "UPDATE embedded SET checksum = :c WHERE id = :k", sums)
         count_tallies(writer)
 
 
@@ -271,7 +270,7 @@ def _write_checksums(connection: Connection, statement: str, values: Sequence[di
 
 
 def rebuild_search_trees(file: Path) -> bool:
-    """Rebuild SQLite's own indexes from the rows; return whether the file is whole then. The caller has the lock."""
+    """Rebuild SQLite's own indexes from the rows; return whether that repaired the file. The caller holds the lock."""
     try:
         with closing(sqlite3.connect(file, timeout=30)) as connection:
             connection.execute("REINDEX")

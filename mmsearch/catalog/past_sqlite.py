@@ -1,9 +1,9 @@
-"""Reads the bytes of a catalog past SQLite, without taking its locks away.
+"""Reads the bytes of a catalog directly, without releasing SQLite's locks.
 
-POSIX drops every lock that a process has on a file as soon as the process closes any descriptor of that file (see
-https://www.sqlite.org/howtocorrupt.html, section 2.2). SQLite would then lose the lock that tells other processes that
-its log is in use; the next one to finish would delete the log, and what is written later would be lost. So a descriptor
-that was opened here is kept until this process has no connection to the catalog any more.
+POSIX releases all locks of a process on a file when the process closes any descriptor of that file (see
+https://www.sqlite.org/howtocorrupt.html, section 2.2). SQLite would then lose the lock that marks its log as in use;
+the next process to finish would delete the log, and later writes would be lost. So a descriptor that is opened here
+stays open until this process has no connection to the catalog any more.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ Identity = tuple[int, int]
 
 
 @dataclass(slots=True)
-class _Held:
+class _OpenFile:
     connections: int = 0
     opened: io.BufferedReader | None = None
 
 
 _guard = threading.Lock()
-_held: dict[Identity, _Held] = {}
+_open_files: dict[Identity, _OpenFile] = {}
 
 
 def connected(identity: Identity) -> None:
-    """Note that connections to a catalog, by device and inode, are open from now on."""
+    """Record that connections to a catalog, given by device and inode, are open from now on."""
     with _guard:
-        _held.setdefault(identity, _Held()).connections += 1
+        _open_files.setdefault(identity, _OpenFile()).connections += 1
 
 
 def disconnected(identity: Identity) -> None:
-    """Note that the connections of one `connected` are closed."""
+    """Record that the connections of one call of `connected` are closed."""
     with _guard:
-        held = _held[identity]
-        held.connections -= 1
-        if not held.connections:
-            del _held[identity]
-            if held.opened is not None:
-                held.opened.close()
+        file = _open_files[identity]
+        file.connections -= 1
+        if not file.connections:
+            del _open_files[identity]
+            if file.opened is not None:
+                file.opened.close()
 
 
 def blocks_of(file: Path) -> Iterator[bytes]:
@@ -55,19 +55,19 @@ def blocks_of(file: Path) -> Iterator[bytes]:
     if opened is not None:
         yield from _read(opened.fileno())
     else:
-        with open_regular(file) as once:  # nobody is connected, so there is no lock to lose
-            while block := once.read(_BLOCK):
+        with open_regular(file) as opened:  # this process has no connection, so there is no lock to lose
+            while block := opened.read(_BLOCK):
                 yield block
 
 
 def _kept(file: Path) -> io.BufferedReader | None:
-    """Return the descriptor that is kept of a catalog that this process is connected to, None without a connection."""
+    """Return the lasting descriptor of a catalog, None if this process has no connection to it."""
     status = file.stat()
     with _guard:
-        held = _held.get((status.st_dev, status.st_ino))
-        if held is not None and held.opened is None:
-            held.opened = open_regular(file)
-        return held.opened if held is not None else None
+        open_file = _open_files.get((status.st_dev, status.st_ino))
+        if open_file is not None and open_file.opened is None:
+            open_file.opened = open_regular(file)
+        return open_file.opened if open_file is not None else None
 
 
 def _read(descriptor: int) -> Iterator[bytes]:

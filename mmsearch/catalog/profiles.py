@@ -1,4 +1,7 @@
-"""The profiles of a library: which one answers, which one is to answer next, and whose vectors are still there."""
+"""The models of a library: the current one, the one that it changes to, and earlier ones whose vectors are kept.
+
+A model is called a profile in the tables.
+"""
 
 from __future__ import annotations
 
@@ -30,32 +33,32 @@ from mmsearch.catalog.segments import delete_segments
 from mmsearch.catalog.writing import PART, embedded_row, raise_revision, replacing, take_out
 from mmsearch.errors import CatalogError
 
-_ANSWERING, _NEXT, _LIBRARY = "profile", "change", "library"
-"""The settings that hold the id of the profile that answers, of the one that the library is changing to, and of it."""
+_CURRENT, _NEXT, _LIBRARY = "profile", "change", "library"
+"""Keys of settings: the id of the current model, that of the model the library changes to, and the library's own id."""
 
 
 class ProfileKeeper(Part):
-    """Keeps the profiles of a library side by side, and changes from one to another."""
+    """Keeps several models of a library, and changes from one to another."""
 
     @property
     def current(self) -> int | None:
-        """The id of the profile that answers queries, None in a new library."""
+        """The id of the model that answers queries, None in a new library."""
         with self._read() as connection:
-            return _setting(connection, _ANSWERING)
+            return _setting(connection, _CURRENT)
 
     @property
     def change(self) -> int | None:
-        """The id of the profile that the library is changing to, None if it is to keep its own."""
+        """The id of the model that the library is changing to, None if it isn't changing."""
         with self._read() as connection:
             return _setting(connection, _NEXT)
 
     @property
     def profile(self) -> ProfileRow | None:
-        """The profile as which the catalog is seen, None in a new library."""
+        """The model of this view of the catalog, None in a new library."""
         return next((row for row in self.profiles() if row.id == self.profile_id), None)
 
     def profiles(self) -> list[ProfileRow]:
-        """Return every profile of which there may be vectors, by id."""
+        """Return every model that may have vectors, by id."""
         with self._read() as connection:
             rows = connection.execute(select(profile).order_by(profile.c.id)).all()
             check_types(rows, int, str, str, str)
@@ -66,24 +69,24 @@ class ProfileKeeper(Part):
             return _pins(stored)
         except (ValueError, TypeError, RecursionError) as error:
             raise CatalogError(
-                f"{self._database.file}: what its model is made from is damaged; run 'mmsearch doctor --repair'"
+                f"{self._database.file}: the definition of its model is damaged; run 'mmsearch doctor --repair'"
             ) from error
 
     def set_profile(self, name: str, pins: Sequence[str]) -> int:
-        """Make a new library's profile the one that answers, unless one does already; return the id of that."""
+        """Set the current model of a new library, unless it has one already; return the current model's id."""
         with self._write(at_once=True) as connection:
-            known = _setting(connection, _ANSWERING)
+            known = _setting(connection, _CURRENT)
             if known is None:
-                # A library that lost this setting goes on with the profile it has.
-                few = connection.execute(select(profile.c.id).limit(2)).scalars().all()
-                if len(few) > 1:
+                # A library that lost this setting continues with its only model.
+                existing = connection.execute(select(profile.c.id).limit(2)).scalars().all()
+                if len(existing) > 1:
                     raise CatalogError(f"{self._database.file} lacks a setting; run 'mmsearch doctor --repair'")
-                known = few[0] if few else _add(connection, name, pins)
-                _set(connection, _ANSWERING, known)
+                known = existing[0] if existing else _add(connection, name, pins)
+                _set(connection, _CURRENT, known)
             return known
 
     def library_id(self, *, make: bool = False) -> str:
-        """Return the library's random id; one of an older version has none, "", until it is to `make` it."""
+        """Return the library's random id. A library of an older version has none ("") until it is made with `make`."""
         query = select(setting.c.value).where(setting.c.key == _LIBRARY)
         with self._read() as connection:
             known = connection.execute(query).scalar()
@@ -95,23 +98,23 @@ class ProfileKeeper(Part):
 
     @property
     def precision(self) -> str:
-        """What was chosen for the numbers in the profile's towers; empty where nothing was."""
+        """The precision chosen for the model's towers, with the result of its trial; "" if none was chosen."""
         row = self.profile
         return row.precision if row else ""
 
     def set_precision(self, precision: str) -> None:
-        """Keep what was chosen for the numbers in the profile's towers."""
+        """Record the precision chosen for the model's towers."""
         with self._write() as connection:
-            mine = profile.c.id == self.profile_id
-            known = connection.execute(select(profile.c.name, profile.c.pins).where(mine)).first()
+            own = profile.c.id == self.profile_id
+            known = connection.execute(select(profile.c.name, profile.c.pins).where(own)).first()
             if known is not None:
                 row = checked(profile, {"name": known.name, "pins": known.pins, "precision": precision})
-                connection.execute(update(profile).where(mine).values(**row))
+                connection.execute(update(profile).where(own).values(**row))
 
-    # From one to another
+    # Changing the model
 
     def begin_change(self, name: str, pins: Sequence[str]) -> int:
-        """Note that the library changes to a profile; return its id, of old if there are vectors of it."""
+        """Record that the library changes to a model; return its id, which is the old one if it is known already."""
         same = (profile.c.name == name, profile.c.pins == json.dumps(list(pins)))
         with self._write(at_once=True) as connection:
             known = connection.execute(select(profile.c.id).where(*same)).scalar() or _add(connection, name, pins)
@@ -119,12 +122,12 @@ class ProfileKeeper(Part):
             return known
 
     def end_change(self) -> None:
-        """Note that the library keeps its profile; what another has embedded by now stays."""
+        """Record that the library keeps its model. Vectors of the other model are kept."""
         with self._write() as connection:
             connection.execute(delete(setting).where(setting.c.key == _NEXT))
 
     def lacking(self, embedded_by: str) -> Iterator[MediaRow]:
-        """Yield the media that the profile hasn't embedded to their end under this key, by id, page by page."""
+        """Yield the media that the model hasn't embedded completely under this key, by id, page by page."""
         last = 0
         query = media_rows(self.profile_id).where(_lacks(embedded_by), media.c.id > bindparam("last"))
         while True:
@@ -137,29 +140,30 @@ class ProfileKeeper(Part):
             last = rows[-1].id
 
     def count_lacking(self, embedded_by: str) -> int:
-        """Return how many media the profile hasn't embedded to their end under this key."""
+        """Return the number of media that the model hasn't embedded completely under this key."""
         with self._read() as connection:
             return connection.execute(count_media(self.profile_id).where(_lacks(embedded_by))).scalar_one()
 
     def switch(self, embedded_by: str, *, drop: bool = False) -> int | None:
-        """Make this profile the one that answers, in one transaction, if it has embedded every media to its end.
+        """Make this model the current one, in one transaction, if it has embedded all media completely.
 
-        Those that it hasn't are taken out if `drop`, and otherwise prevent it. Returns how many were taken out, None
-        where the profile stays that was.
+        Media that it hasn't embedded are removed with `drop`; otherwise they prevent the switch. Returns the number of
+        removed media, None if the switch was prevented.
         """
         lacking = media_rows(self.profile_id).where(_lacks(embedded_by))
         with self._write(at_once=True) as connection:
             if not drop and connection.execute(lacking.limit(1)).first() is not None:
                 return None
-            taken = take_out(connection, [row.path for row in connection.execute(lacking)])
-            _set(connection, _ANSWERING, self.profile_id)
+            removed = take_out(connection, [row.path for row in connection.execute(lacking)])
+            _set(connection, _CURRENT, self.profile_id)
             connection.execute(delete(setting).where(setting.c.key == _NEXT))
-            return taken
+            return removed
 
     def drop_others(self) -> int:
-        """Delete every other profile with its segments and vectors, but for one that is changed to; return how many.
+        """Delete all other models with their segments and vectors, except one that the library is changing to.
 
-        In steps of bounded size: what is left after a kill is never taken for complete, and goes with the next call.
+        Returns their number. Rows are deleted in steps of bounded size. If this is interrupted, the remaining rows are
+        never taken for a complete model, and the next call deletes them.
         """
         self._mark_never_embedded()
         others = [row.id for row in self.profiles() if row.id not in (self.profile_id, self.change)]
@@ -167,14 +171,14 @@ class ProfileKeeper(Part):
             self._drop(other)
         return len(others)
 
-    def call_off(self, profile_id: int) -> None:
-        """Delete a profile that the library was to change to, with all it has embedded: as if it had never begun."""
+    def cancel_change(self, profile_id: int) -> None:
+        """Cancel the change to a model, and delete that model with its segments and vectors."""
         self.end_change()
         if profile_id != self.current:
             self._drop(profile_id)
 
     def _mark_never_embedded(self) -> None:
-        """Give contents that only others have embedded a row of this profile, by which they are out of date."""
+        """Mark contents that only other models have embedded as out of date for this model."""
         own = (embedded.c.content_id == content.c.id, embedded.c.profile_id == self.profile_id)
         never = ~select(embedded.c.id).where(*own).correlate(content).exists()
         page = select(content.c.id, content.c.hash, content.c.modality).where(never).limit(PART)
@@ -190,13 +194,13 @@ class ProfileKeeper(Part):
                 return
 
     def _drop(self, other: int) -> None:
-        """First what says that a content is embedded, then what was made of it, at last the profile."""
-        some = select(embedded.c.id).where(embedded.c.profile_id == other).limit(PART)
+        """Delete a model: first its `embedded` rows, so that it is never taken for complete, then everything else."""
+        page_of_rows = select(embedded.c.id).where(embedded.c.profile_id == other).limit(PART)
         while True:
             with self._write() as connection:
-                found = connection.execute(delete(embedded).where(embedded.c.id.in_(some))).rowcount
+                deleted = connection.execute(delete(embedded).where(embedded.c.id.in_(page_of_rows))).rowcount
                 raise_revision(connection, other)
-            if found < PART:
+            if deleted < PART:
                 break
         last = 0
         while True:
@@ -214,7 +218,7 @@ class ProfileKeeper(Part):
 
 
 def media_rows(profile_id: int) -> Select[Any]:
-    """Return the query for the media as one profile sees them, in the order of `MediaRow`."""
+    """Return the query for media with the state of one model, with columns in the order of `MediaRow`."""
     columns = (
         media.c.id,
         media.c.path,
@@ -230,21 +234,21 @@ def media_rows(profile_id: int) -> Select[Any]:
 
 
 def as_media_row(row: Sequence[Any]) -> MediaRow:
-    """Return a row of that query. Raises `TypeError` where mmsearch didn't write it."""
+    """Convert a row of that query. Raises `TypeError` if it has values that mmsearch doesn't write."""
     media = MediaRow(*row)
     if type(media.path) is not bytes or type(media.device) is not str or type(media.sidecars) is not str:
-        raise TypeError("a path isn't of bytes, or its state not of text")
+        raise TypeError("a path isn't bytes, or its state isn't text")
     return media
 
 
 def count_media(profile_id: int) -> Select[int]:
-    """Return the query for the number of media, with what a profile has embedded of them to compare with."""
+    """Return the query for the number of media, joined with the `embedded` rows of one model for conditions."""
     return select(func.count()).select_from(_media_of(profile_id))
 
 
 def _media_of(profile_id: int) -> FromClause:
-    mine = and_(embedded.c.content_id == media.c.content_id, embedded.c.profile_id == profile_id)
-    return media.outerjoin(embedded, mine)
+    own = and_(embedded.c.content_id == media.c.content_id, embedded.c.profile_id == profile_id)
+    return media.outerjoin(embedded, own)
 
 
 def _lacks(embedded_by: str) -> Any:  # noqa: ANN401  an SQL condition has no common type
@@ -253,7 +257,7 @@ def _lacks(embedded_by: str) -> Any:  # noqa: ANN401  an SQL condition has no co
 
 
 def begin(connection: Connection, first: tuple[str, Sequence[str]] | None) -> None:
-    """Write what a new catalog begins with: the library's id and, of the profile that answers, name and pins."""
+    """Write the first rows of a new catalog: the library's id and, if given, the name and pins of its model."""
     _add_id(connection)
     if first is not None:
         _add_first(connection, *first)
@@ -265,15 +269,15 @@ def _add_id(connection: Connection) -> None:
 
 
 def _add_first(connection: Connection, name: str, pins: Sequence[str]) -> int:
-    known = _add(connection, name, pins)
-    _set(connection, _ANSWERING, known)
-    return known
+    profile_id = _add(connection, name, pins)
+    _set(connection, _CURRENT, profile_id)
+    return profile_id
 
 
 def _pins(stored: str) -> tuple[str, ...]:
     pins = json.loads(stored)
     if not isinstance(pins, list) or not all(isinstance(pin, str) for pin in pins):
-        raise ValueError("a profile's pins are no list of names")
+        raise ValueError("a model's pins aren't a list of names")
     return tuple(pins)
 
 

@@ -1,4 +1,4 @@
-"""The rows that go into a catalog and come out of it."""
+"""The records that are written to a catalog and read from it."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ Ids = NDArray[np.int64]
 
 
 OF_A_PART = (Stage.DECODE, Stage.ENCODE)
-"""The stages of a failure that, at a file which the catalog holds, is one of a part of its content."""
+"""Stages whose failures mean "partly indexed" if the file is in the catalog."""
 
 
 def check_types(rows: Sequence[Sequence[Any]], *kinds: type | tuple[type | None, ...] | None) -> None:
-    """Raise `TypeError` unless each column of the rows is of its kinds; None checks nothing.
+    """Raise `TypeError` unless the values of each column have one of its types; None skips a column.
 
     SQLite stores a value of any type in any column, and a catalog may come from anyone.
     """
     for column, kind in zip(zip(*rows, strict=True), kinds, strict=False):  # without rows, there are no columns
         if kind is not None:
-            wanted = {type(None) if one is None else one for one in (kind if isinstance(kind, tuple) else (kind,))}
-            if odd := set(map(type, column)) - wanted:
-                raise TypeError(f"a value is of the type {min(one.__name__ for one in odd)}")
+            allowed = {type(None) if item is None else item for item in (kind if isinstance(kind, tuple) else (kind,))}
+            if unexpected := set(map(type, column)) - allowed:
+                raise TypeError(f"a value is of the type {min(item.__name__ for item in unexpected)}")
 
 
 @dataclass(frozen=True, slots=True)
 class MediaRow:
-    """A path of the library: which content it names, and what its file looked like when it was indexed.
+    """A path of the library, with the id of its content and the state of its file when it was indexed.
 
-    `embedded_by` is None where the profile hasn't embedded the content, whatever others have.
+    `embedded_by` is None if the model hasn't embedded the content, even if another one has.
     """
 
     id: int
@@ -52,7 +52,7 @@ class MediaRow:
 
 @dataclass(frozen=True, slots=True)
 class ProfileRow:
-    """A profile of the library: its name, what its spaces are made from, and the precision that was chosen for them."""
+    """A model of the library: its name, the pins of its spaces, and the precision that was chosen for its towers."""
 
     id: int
     name: str
@@ -62,7 +62,7 @@ class ProfileRow:
 
 @dataclass(frozen=True, slots=True)
 class NewMedia:
-    """A path to be put into the catalog, or to be pointed at another content."""
+    """A path to be added to the catalog, or to be assigned to another content."""
 
     path: bytes
     size_bytes: int
@@ -72,24 +72,24 @@ class NewMedia:
 
     @property
     def stamp(self) -> str:
-        """Changes whenever the file or its sidecars do."""
+        """A string that changes whenever the file or its sidecars do."""
         return stamp_of(self.size_bytes, self.mtime_ns, self.sidecars)
 
 
 def stamp_of(size_bytes: int, mtime_ns: int, sidecars: str) -> str:
-    """Return what failures know a file's state by: it changes whenever the file or its sidecars do."""
+    """Return the state of a file as failures record it, which changes whenever the file or its sidecars do."""
     return f"{size_bytes}:{mtime_ns};{sidecars}"
 
 
 NewSegment: TypeAlias = Segment[Mapping[tuple[int, View], NDArray[Any]]]
-"""A segment to be committed, with one vector, (dim,) float32, for each (space id, view) that embeds it."""
+"""A segment to be committed, with one vector, (dim,) float32, for each (space id, view)."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewContent:
-    """A content to be committed, in place of what the catalog holds under this hash; or its next part, after that.
+    """A content to be committed, which replaces an earlier one of this hash; or the next part of a content.
 
-    `from_s` is where the part begins, 0 for the first one; `resume_s` is where the next one does, None for the last.
+    `from_s` is where the part begins, 0 for the first one; `resume_s` is where the next one begins, None for the last.
     `facts` come with the first part.
     """
 
@@ -104,10 +104,10 @@ class NewContent:
 
 @dataclass(frozen=True, slots=True)
 class CatalogState:
-    """The catalog at one moment, as one profile sees it.
+    """The state of the catalog at one moment, for one model.
 
-    `current` is the id of the profile that answers, None in a new library; `revision` is that of the profile's
-    embeddings: see `EmbeddingReader.revision`.
+    `current` is the id of the current model, None in a new library; `revision` is that of the model's embeddings: see
+    `EmbeddingReader.revision`.
     """
 
     current: int | None
@@ -116,7 +116,7 @@ class CatalogState:
 
 @dataclass(frozen=True, slots=True)
 class FailureRow:
-    """A file that couldn't be indexed: `stamp` and `version` say when it is worth another try."""
+    """A file that couldn't be indexed. It is tried again when its `stamp` or the program's `version` changes."""
 
     path: bytes
     stage: str
@@ -127,9 +127,9 @@ class FailureRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentRow(Segment[None]):
-    """A segment as candidates need it: with its content and that one's first path in byte order.
+    """A segment of a candidate, with its content's id, modality and first path in byte order.
 
-    Its texts aren't read with it, for few of the candidates become hits: see `EmbeddingReader.texts_of`.
+    Texts aren't included, since few candidates become hits: see `EmbeddingReader.texts_of`.
     """
 
     id: int
@@ -140,7 +140,7 @@ class SegmentRow(Segment[None]):
 
 @dataclass(frozen=True, slots=True)
 class CaptionRow:
-    """What is written beside or in a picture, a sound or a clip, with the content's first path in byte order."""
+    """A caption of a picture, sound or clip, with the content's first path in byte order."""
 
     path: bytes
     modality: Modality
@@ -149,7 +149,7 @@ class CaptionRow:
 
 @dataclass(frozen=True, slots=True)
 class StoredVector:
-    """A vector (dim,) of half or single precision as a segment has it; `draw` is its place in samples."""
+    """A vector (dim,) of a segment, in half or single precision; `draw` is the sort key of random samples."""
 
     space_id: int
     view: View
@@ -163,7 +163,7 @@ StoredSegment: TypeAlias = Segment[tuple[StoredVector, ...]]
 
 @dataclass(frozen=True, slots=True)
 class StoredContent:
-    """A content with its segments in order; `path` is its first in byte order, None where no path names it any more."""
+    """A content with its segments in order; `path` is its first in byte order, None if it has no path any more."""
 
     id: int
     hash: bytes
@@ -174,7 +174,7 @@ class StoredContent:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A content that the catalog holds, and where decoding it goes on: None where it was decoded to its end."""
+    """A content of the catalog. `resume_s` is where decoding must continue, None if it was decoded completely."""
 
     id: int
     modality: Modality
@@ -183,7 +183,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """Vectors with the segments and views they belong to; row i of each. `vectors` is (n, dim) float32."""
+    """Vectors (n, dim) float32 with the ids, segments and views of their rows."""
 
     ids: Ids
     segment_ids: Ids

@@ -1,4 +1,4 @@
-"""Makes a catalog again from those rows of a damaged file that can still be read."""
+"""Builds a new catalog from the readable rows of a damaged file."""
 
 from __future__ import annotations
 
@@ -23,40 +23,40 @@ from mmsearch.errors import CatalogError
 from mmsearch.files import open_new, sync_folder
 
 BEFORE_REPAIR = "catalog.sqlite.before-repair"
-"""Where the catalog is copied to before a repair changes it; of several repairs, the last one's."""
+"""Name of the copy that is made before a repair; the next repair replaces it."""
 _SPARE_BYTES = 2**26
-_FAR = 2**32
-"""How far behind an unreadable row the next readable one is looked for."""
+_MAX_STEP = 2**32
+"""Maximum distance of row ids, after an unreadable row, in which the next readable one is searched."""
 
 
 def keep_copy(file: Path) -> Path:
-    """Copy a catalog as it is, before it is changed; return the copy. Raises `CatalogError` where there is no room."""
+    """Copy a catalog before it is changed; return the copy. Raises `CatalogError` if the disk has no room for it."""
     copy = file.with_name(BEFORE_REPAIR)
     log = file.with_name(f"{file.name}-wal")
     try:
-        size = sum(one.stat().st_size for one in (file, log) if one.exists())
+        size = sum(source.stat().st_size for source in (file, log) if source.exists())
         if shutil.disk_usage(file.parent).free < size + _SPARE_BYTES:
             raise CatalogError(
                 f"{file.parent} has no room for a copy of the catalog; free {(size + _SPARE_BYTES) / 1e6:,.0f} MB, "
                 "then run this again"
             )
-        for one, name in ((file, copy), (log, copy.with_name(f"{copy.name}-wal"))):
-            temporary = name.with_name(f".{name.name}.{os.getpid()}")
-            name.unlink(missing_ok=True)
-            if one.exists() and one.stat().st_size:
+        for source, target in ((file, copy), (log, copy.with_name(f"{copy.name}-wal"))):
+            temporary = target.with_name(f".{target.name}.{os.getpid()}")
+            target.unlink(missing_ok=True)
+            if source.exists() and source.stat().st_size:
                 with open_new(temporary) as opened:
-                    for block in blocks_of(one):
+                    for block in blocks_of(source):
                         opened.write(block)
-                temporary.replace(name)
+                temporary.replace(target)
     except OSError as error:
         raise CatalogError(f"{copy} can't be written ({error.strerror or error}); nothing was changed") from error
     return copy
 
 
 def salvage(file: Path) -> int:
-    """Replace a damaged catalog by one of its readable rows and of the seal's copies; return how many rows were read.
+    """Replace a damaged catalog by one with its readable rows and the seal's copies; return the number of rows read.
 
-    The caller holds the library's lock and has nothing open, and indexes the roots again: what can't be read is lost.
+    The caller holds the library's lock, has no connection open, and must index the roots again to recover the rest.
     """
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
@@ -72,15 +72,15 @@ def salvage(file: Path) -> int:
             copies = copies_of(file)
             for table in COPIED:
                 key = next(iter(table.primary_key.columns))
-                held = set(connection.execute(table.select().with_only_columns(key)).scalars())
-                if rows := [row for row in copies.get(table.name, []) if row[key.name] not in held]:
+                existing = set(connection.execute(table.select().with_only_columns(key)).scalars())
+                if rows := [row for row in copies.get(table.name, []) if row[key.name] not in existing]:
                     connection.execute(table.insert().prefix_with("OR IGNORE"), rows)
             count_tallies(connection)
     finally:
         catalog.close()
     with closing(sqlite3.connect(temporary)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    for suffix in ("-wal", "-shm"):  # they belong to the old file, and would be taken for the new one's
+    for suffix in ("-wal", "-shm"):  # they belong to the old file; SQLite would apply them to the new one
         file.with_name(f"{file.name}{suffix}").unlink(missing_ok=True)
         temporary.with_name(f"{temporary.name}{suffix}").unlink(missing_ok=True)
     temporary.replace(file)
@@ -100,21 +100,21 @@ def _copy_rows(damaged: Path, new: Path) -> int:
                 continue
             names = [column.name for column in table.columns]
             with suppress(sqlite3.Error):
-                held = {row[1] for row in source.execute(f'PRAGMA table_info("{table.name}")')}
-                names = [name for name in names if name in held]
+                existing = {row[1] for row in source.execute(f'PRAGMA table_info("{table.name}")')}
+                names = [name for name in names if name in existing]
                 columns = ", ".join(f'"{name}"' for name in names)
                 statement = f'INSERT OR IGNORE INTO "{table.name}" ({columns}) VALUES ({", ".join("?" * len(names))})'
                 for _, *row in _readable(source, table.name, columns):
-                    with suppress(sqlite3.Error, UnicodeEncodeError):  # a row that can't be one of ours
+                    with suppress(sqlite3.Error, UnicodeEncodeError):  # the row violates the schema
                         read += target.execute(statement, row).rowcount
             target.commit()
     return read
 
 
 def _copy_old_texts(damaged: Path, new: Path) -> int | None:
-    """Copy the texts of a catalog up to schema 4, where they stand in the table of segments.
+    """Copy the texts of a catalog up to schema 4, which has them in the table of segments.
 
-    Returns how many there are; None where the catalog isn't so old.
+    Returns their number, None if the catalog is of a newer schema.
     """
     statement = (
         f"INSERT INTO text (segment_id, origin, language, words) SELECT s.id, {ORIGIN_OF}, '', ? "
@@ -134,14 +134,11 @@ def _copy_old_texts(damaged: Path, new: Path) -> int | None:
 
 
 def _readable(connection: sqlite3.Connection, table: str, columns: str) -> Iterator[tuple[Any, ...]]:
-    """Yield the row id and the columns of those rows of a table that can be read, by their ids.
-
-    What lies on a damaged page is passed over.
-    """
+    """Yield the id and the columns of the readable rows of a table, by id. Rows on damaged pages are skipped."""
     query = f'SELECT rowid, {columns} FROM "{table}" WHERE rowid > ? ORDER BY rowid'
     last: int = -(2**62)
     step = 0
-    while step < _FAR:
+    while step < _MAX_STEP:
         try:
             for key, *row in connection.execute(query, (last + step,)):
                 last, step = key, 0

@@ -1,12 +1,12 @@
-"""The seal of a catalog: what its file looked like when the last run had finished, byte by byte.
+"""The seal of a catalog: a checksum of the whole file after the last run.
 
-Between two runs nothing writes to a catalog. So if the file is still what the seal says, no row of it has to be read to
-know that every one is as it was written: that takes half a second a gigabyte. Where the seal is broken or missing
-(after a kill, after another program), all rows are checked: see `checking.py`.
+Nothing writes to a catalog between two runs. So if the file still matches its seal, every row is unchanged; checking
+this takes half a second per gigabyte. If the seal is broken or missing (after a kill, or a change by another program),
+all rows are checked: see `checking.py`.
 
-    LIBRARY/catalog.seal    JSON: size, CRC-32, and copies of the rows that nothing else could tell again
+    LIBRARY/catalog.seal    JSON: size, CRC-32, and copies of rows that can't be made again from media files
 
-It is a cache: without, the next run checks every row.
+The seal is a cache: without it, the next run checks every row.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from mmsearch.files import TEMPORARY, Layout, read_bounded, remove_own, write_wh
 
 NAME = "catalog.seal"
 COPIED = (setting, profile, space, root)
-"""The tables of which the seal keeps a copy: a model and its spaces, and where runs began."""
+"""The tables that the seal has copies of: settings, models, spaces and roots."""
 _FORMAT = 1
-_MOST_BYTES = 2**24
+_MAX_BYTES = 2**24
 _OWN = Layout(re.compile(rf"\.{re.escape(NAME)}\.\d+"))
 _BYTES = "base64:"
 
 Copies = dict[str, list[dict[str, Any]]]
-"""Rows by table, each with all of its columns; every one carries the checksum that it should."""
+"""Rows by table, each with all columns and a valid checksum."""
 
 
 def is_sealed(file: Path) -> bool:
-    """Return whether a catalog's file is, byte by byte, what it was when it was sealed."""
+    """Return whether no byte of a catalog's file has changed since it was sealed."""
     fields = _read(file)
     try:
         log = file.with_name(f"{file.name}-wal")
@@ -53,10 +53,10 @@ def is_sealed(file: Path) -> bool:
 
 
 def seal(file: Path) -> None:
-    """Seal a catalog as it stands; the caller holds the library's lock.
+    """Seal a catalog in its current state. The caller holds the library's lock.
 
-    Where a reader is in the way, it stays unsealed, as it does where the seal can't be written: the next run checks
-    every row instead.
+    If a reader prevents a checkpoint, or the seal can't be written, the catalog stays unsealed, and the next run checks
+    every row.
     """
     with suppress(OSError, sqlite3.Error):
         remove_own(file.parent, file.parent, _OWN, lambda name: TEMPORARY.fullmatch(name) is not None)
@@ -73,7 +73,7 @@ def seal(file: Path) -> None:
 
 @contextmanager
 def kept_seal(file: Path) -> Iterator[None]:
-    """Seal a catalog again after it was changed, if it was sealed before: changing it has checked nothing."""
+    """Seal a catalog again after the context has changed it, if it was sealed before; the change checks no rows."""
     sealed = is_sealed(file)
     yield
     if sealed:
@@ -81,17 +81,17 @@ def kept_seal(file: Path) -> Iterator[None]:
 
 
 def unseal(file: Path) -> None:
-    """Have the next run check every row of a catalog."""
+    """Remove the seal of a catalog, so that the next run checks every row."""
     with suppress(OSError):
         file.with_name(NAME).unlink()
 
 
 def copies_of(file: Path) -> Copies:
-    """Return the rows that a catalog's seal keeps, but for those that aren't what was written. Empty without a seal.
+    """Return the valid copies of rows in a catalog's seal; empty without a seal.
 
-    The seal may come from anyone: what isn't a row of its table, with values of its columns' types, counts as no copy.
+    The seal may come from anyone. So rows with wrong columns, types or checksums are ignored.
     """
-    found: Copies = {}
+    copies: Copies = {}
     stored = _read(file).get("copies")
     by_table = stored if isinstance(stored, dict) else {}
     for table in COPIED:
@@ -99,12 +99,12 @@ def copies_of(file: Path) -> Copies:
         for packed in listed if isinstance(listed, list) else ():
             row = {name: _unpacked(value) for name, value in packed.items()} if isinstance(packed, dict) else {}
             if _is_row(table, row) and row["checksum"] == checked(table, row)["checksum"]:
-                found.setdefault(table.name, []).append(row)
-    return found
+                copies.setdefault(table.name, []).append(row)
+    return copies
 
 
 def _is_row(table: Table, row: dict[str, Any]) -> bool:
-    """Return whether a row has all columns of its table, and values that SQLite can hold in them."""
+    """Return whether a row has exactly the columns of its table, with values that SQLite can store in them."""
     return row.keys() == {column.name for column in table.columns} and all(
         column.nullable if row[column.name] is None else _fits(row[column.name], column.type.python_type)
         for column in table.columns
@@ -112,7 +112,7 @@ def _is_row(table: Table, row: dict[str, Any]) -> bool:
 
 
 def _fits(value: Any, kind: type) -> bool:  # noqa: ANN401  of JSON
-    """Return whether SQLite can hold a value in a column of this type: integers of 64 bits, texts that are UTF-8."""
+    """Return whether SQLite can store a value in a column of this type: integers of 64 bits, valid UTF-8 texts."""
     if type(value) is not kind:
         return False
     if isinstance(value, str):
@@ -125,7 +125,7 @@ def _fits(value: Any, kind: type) -> bool:  # noqa: ANN401  of JSON
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        fields = json.loads(read_bounded(file.with_name(NAME), _MOST_BYTES, follow_links=False))
+        fields = json.loads(read_bounded(file.with_name(NAME), _MAX_BYTES, follow_links=False))
     except (OSError, ValueError, RecursionError):
         return {}
     return fields if isinstance(fields, dict) and fields.get("format") == _FORMAT else {}

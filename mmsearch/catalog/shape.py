@@ -1,4 +1,4 @@
-"""Compares the tables and indexes of a catalog with those that this version makes."""
+"""Compares the tables and indexes of a catalog with those of this version."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from mmsearch.errors import CatalogError
 
 _FULL_TEXT = (FULL_TEXT, *FULL_TEXT_COLUMNS)
 Shape = dict[tuple[str, str], object]
-"""What there is by kind (table, index, view, trigger) and name, in a form in which two of them can be compared."""
+"""The objects of a database by kind (table, index, view, trigger) and name, in a comparable form."""
 
 
 def shape_faults(connection: sqlite3.Connection) -> list[str]:
-    """Return how a catalog's schema differs from this version's, a line each."""
+    """Return the differences between a catalog's schema and this version's, one line each."""
     found, wanted = shape_of(connection), _own_shape()
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     lines = [f"{kind} {name} is missing" for kind, name in wanted.keys() - found.keys()]
-    lines += [f"{kind} {name} is none of mmsearch's" for kind, name in found.keys() - wanted.keys()]
-    lines += [f"{kind} {name} is another" for kind, name in found.keys() & wanted.keys() if _differs(kind, name, found)]
+    lines += [f"{kind} {name} doesn't belong to mmsearch" for kind, name in found.keys() - wanted.keys()]
+    common = found.keys() & wanted.keys()
+    lines += [f"{kind} {name} has another definition" for kind, name in common if _differs(kind, name, found)]
     if version != SCHEMA_VERSION:
-        lines.append(f"it says that it is of schema {version}")
+        lines.append(f"its schema version is {version}")
     return sorted(lines)
 
 
 def has_own_tables(file: Path) -> bool:
-    """Return whether a catalog can be read and has every table of this version, with its columns.
+    """Return whether a catalog can be read and has every table of this version, with the right columns.
 
-    The full-text index doesn't count: it can be made again.
+    The full-text index isn't checked, since it can be made again.
     """
     try:
         with reading(file) as connection:
@@ -46,9 +47,9 @@ def has_own_tables(file: Path) -> bool:
 
 
 def mend_shape(file: Path) -> None:
-    """Make the indexes that are missing or others, drop views and triggers (mmsearch has none), and set the version.
+    """Replace missing or different indexes, drop views and triggers (mmsearch has none), and set the version.
 
-    The tables have to be those of this version: see `has_own_tables`.
+    The tables must be those of this version: see `has_own_tables`.
     """
     with closing(sqlite3.connect(file, timeout=30)) as connection:
         found, wanted = shape_of(connection), _own_shape()
@@ -78,9 +79,9 @@ def shape_of(connection: sqlite3.Connection) -> Shape:
     for kind, name, table, sql in connection.execute(query).fetchall():
         quoted = name.replace('"', '""')
         if kind == "table" and (sql or "").upper().startswith("CREATE VIRTUAL"):
-            found[kind, name] = sql  # asking for its columns would open it
+            found[kind, name] = sql  # reading its columns would load its module
         elif kind == "table":
-            # A column that a migration added stands at the end, so their order says nothing.
+            # A migration appends columns at the end, so the order of columns doesn't matter.
             columns = sorted(row[1:4] + row[5:] for row in connection.execute(f'PRAGMA table_info("{quoted}")'))
             keys = sorted(row[2:7] for row in connection.execute(f'PRAGMA foreign_key_list("{quoted}")'))
             found[kind, name] = (columns, keys, "AUTOINCREMENT" in (sql or "").upper())

@@ -1,4 +1,4 @@
-"""What a transaction on the catalog is made of."""
+"""The steps of write transactions on the catalog."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from mmsearch.records import FileFacts
 
 PART = 5_000
 FIRST_DRAWS = 2**31
-"""Below this lie the draws of first segments, from here on those of all others."""
+"""Sample keys of first segments are below this, those of all other segments are not."""
 REVISIONS = 10_000
-"""How many past states are remembered: an index that is further behind is rebuilt."""
+"""Number of past revisions that are kept; an index that is further behind is rebuilt."""
 
 
 def insert_contents(connection: Connection, contents: Sequence[NewContent], profile_id: int, embedded_by: str) -> None:
-    """Write contents with their segments, vectors and paths, each in place of what the profile has under its hash.
+    """Write contents with their segments, vectors and paths. Each replaces the model's earlier content of its hash.
 
-    A part that isn't the first of its content is added to it instead, if it is the one that comes next.
+    A later part is added to its content instead, if it is the one that comes next, and otherwise ignored.
     """
     unique, begun = _expected(connection, contents, profile_id)
     rows = [{"hash": digest, "modality": new.modality.value} for (digest, _), new in unique.items()]
@@ -48,22 +48,22 @@ def insert_contents(connection: Connection, contents: Sequence[NewContent], prof
     pieces = ((ids[new.hash], new.modality, piece) for new in unique.values() for piece in _stored(new))
     sums = insert_segments(connection, pieces, profile_id)
     put_facts(connection, {ids[new.hash]: new.facts for new in unique.values() if new.facts is not None})
-    done: list[dict[str, Any]] = []
+    embedded_rows: list[dict[str, Any]] = []
     for (digest, from_s), new in unique.items():
         base = 0 if from_s == 0 else begun[digest]
         begun[digest] = base if base is None else (base + sums.pop(ids[digest], 0)) % MODULUS
         state = (ids[digest], digest, new.modality.value, profile_id, embedded_by, new.resume_s)
-        done.append(embedded_row(*state, begun[digest]))
-    connection.execute(replacing(embedded, ["content_id", "profile_id"], done[0]), done)
-    named = [new for new in contents if new.hash in ids]
-    point(connection, {name: ids[new.hash] for new in named for name in new.names})
-    forget_failures(connection, (name.path for new in named if new.from_s == 0 for name in new.names))
+        embedded_rows.append(embedded_row(*state, begun[digest]))
+    connection.execute(replacing(embedded, ["content_id", "profile_id"], embedded_rows[0]), embedded_rows)
+    written = [new for new in contents if new.hash in ids]
+    point(connection, {name: ids[new.hash] for new in written for name in new.names})
+    forget_failures(connection, (name.path for new in written if new.from_s == 0 for name in new.names))
 
 
 def _stored(new: NewContent) -> Iterator[StoredSegment]:
-    """Yield the segments of a content with their vectors as they are stored."""
+    """Yield the segments of a content with their vectors in stored form."""
     for number, piece in enumerate(new.segments):
-        draw = _draw(new.hash, new.from_s, number)
+        draw = _sample_key(new.hash, new.from_s, number)
         views = piece.views.items()
         yield piece.with_views(tuple(StoredVector(space_id, view, draw, vector) for (space_id, view), vector in views))
 
@@ -77,10 +77,10 @@ def embedded_row(
     resume_s: float | None,
     made: int | None,
 ) -> dict[str, Any]:
-    """Return the row by which a profile has embedded a content, whose hash and modality are given for its checksum.
+    """Return the row of `embedded` for a content and a model, with its checksum, which covers hash and modality.
 
-    `made` is the sum of the checksums of its segments and embeddings: None where those of an older catalog aren't
-    recorded yet.
+    `made` is the sum of the checksums of the content's segments and embeddings, None if those of an older catalog
+    aren't recorded yet.
     """
     head = embedded_checksum(content_id, digest, modality, profile_id, embedded_by, resume_s)
     return {
@@ -95,16 +95,16 @@ def embedded_row(
 def _expected(
     connection: Connection, contents: Sequence[NewContent], profile_id: int
 ) -> tuple[dict[tuple[bytes, float], NewContent], dict[bytes, int | None]]:
-    """Return what is to be written: of a content that two tasks met under two names, each part once and in order.
+    """Return the parts to be written: each part once and in order, even if two tasks decoded the same content.
 
-    Also returns, of contents that were begun, the sum of the checksums of what was made of them.
+    Also returns, for contents that were begun earlier, the sum of the checksums of their segments and embeddings.
     """
     known: dict[bytes, float | None] = {}
     begun: dict[bytes, int | None] = {}
     columns = (content.c.id, content.c.hash, content.c.modality, embedded.c.key, embedded.c.resume_s)
     for part in parts(new.hash for new in contents if new.from_s):
-        mine = (content.c.hash.in_(part), embedded.c.profile_id == profile_id)
-        stored = select(*columns, embedded.c.checksum).join_from(content, embedded).where(*mine)
+        own = (content.c.hash.in_(part), embedded.c.profile_id == profile_id)
+        stored = select(*columns, embedded.c.checksum).join_from(content, embedded).where(*own)
         for row in connection.execute(stored):
             known[row.hash] = row.resume_s
             head = embedded_checksum(row.id, row.hash, row.modality, profile_id, row.key, row.resume_s)
@@ -118,20 +118,20 @@ def _expected(
 
 
 def replacing(table: Table, unique: Sequence[str], columns: Iterable[str]) -> Insert:
-    """Return the statement that writes rows of these columns, each in place of the one with the same `unique` ones."""
+    """Return a statement that writes rows of these columns; each replaces a row with the same `unique` columns."""
     statement = upsert(table)
     changed = {name: statement.excluded[name] for name in columns if name not in unique}
     return statement.on_conflict_do_update(index_elements=unique, set_=changed)
 
 
-def _draw(digest: bytes, from_s: float, number: int) -> int:
-    """Return the place in a sample of the n-th segment of a content's part: first segments come before any other."""
-    place = zlib.crc32(f"{from_s}:{number}".encode() if from_s else number.to_bytes(4, "little"), zlib.crc32(digest))
-    return place >> 1 if number == 0 and not from_s else (place >> 1) + FIRST_DRAWS
+def _sample_key(digest: bytes, from_s: float, number: int) -> int:
+    """Return a segment's pseudo-random sort key in samples; first segments of contents come before all others."""
+    key = zlib.crc32(f"{from_s}:{number}".encode() if from_s else number.to_bytes(4, "little"), zlib.crc32(digest))
+    return key >> 1 if number == 0 and not from_s else (key >> 1) + FIRST_DRAWS
 
 
 def point(connection: Connection, names: Mapping[NewMedia, int]) -> None:
-    """Make paths name contents."""
+    """Assign paths to contents."""
     rows = [
         {
             "path": name.path,
@@ -147,12 +147,12 @@ def point(connection: Connection, names: Mapping[NewMedia, int]) -> None:
 
 
 def put_facts(connection: Connection, facts: Mapping[int, FileFacts]) -> None:
-    """Write the facts of contents, by the contents' ids."""
-    put(connection, file_facts, [facts_row(content_id, one) for content_id, one in facts.items()], "content_id")
+    """Write the facts of contents by the contents' ids."""
+    put(connection, file_facts, [facts_row(content_id, values) for content_id, values in facts.items()], "content_id")
 
 
 def put(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]], key: str = "path") -> None:
-    """Write rows of a table that has a tally, each in place of what stands under its key; the last one counts."""
+    """Write rows of a table with a tally; each replaces a row with the same key. Of equal keys, the last row counts."""
     by_key = {row[key]: checked(table, row) for row in rows}
     if not by_key:
         return
@@ -165,14 +165,14 @@ def put(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]],
 
 
 def carry_failures(connection: Connection, names: Mapping[NewMedia, int]) -> None:
-    """Give paths the failure that a part of their content has under any path, and forget their own."""
+    """Replace the failures of paths by those that parts of their contents have under other paths."""
     partial: dict[int, Any] = {}
     for part in parts(set(names.values())):
-        held = select(media.c.content_id, failure.c.stage, failure.c.reason, failure.c.version).join_from(
+        recorded = select(media.c.content_id, failure.c.stage, failure.c.reason, failure.c.version).join_from(
             media, failure, media.c.path == failure.c.path
         )
         of_parts = (media.c.content_id.in_(part), failure.c.stage.in_(OF_A_PART))
-        partial |= {row.content_id: row for row in connection.execute(held.where(*of_parts))}
+        partial |= {row.content_id: row for row in connection.execute(recorded.where(*of_parts))}
     forget_failures(connection, (name.path for name in names))
     record_failures(
         connection,
@@ -185,7 +185,7 @@ def carry_failures(connection: Connection, names: Mapping[NewMedia, int]) -> Non
 
 
 def record_failures(connection: Connection, failures: Sequence[FailureRow]) -> None:
-    """Write failures, each in place of an earlier one of the same path."""
+    """Write failures; each replaces an earlier one of the same path."""
     rows = [
         {"path": f.path, "stage": f.stage, "reason": storable(f.reason), "stamp": f.stamp, "version": f.version}
         for f in failures
@@ -200,9 +200,9 @@ def forget_failures(connection: Connection, paths: Iterable[bytes]) -> None:
 
 
 def drop_orphans(connection: Connection) -> int:
-    """Delete contents that no path names, with their segments, their vectors and their facts; return how many."""
-    named = select(media.c.id).where(media.c.content_id == content.c.id).correlate(content).exists()
-    orphans = connection.execute(select(content.c.id).where(~named)).scalars().all()
+    """Delete contents without a path, with their segments, vectors and facts; return their number."""
+    has_path = select(media.c.id).where(media.c.content_id == content.c.id).correlate(content).exists()
+    orphans = connection.execute(select(content.c.id).where(~has_path)).scalars().all()
     for part in parts(orphans):
         delete_segments(connection, segment.c.content_id.in_(part))
         delete_rows(connection, file_facts, file_facts.c.content_id.in_(part))
@@ -211,7 +211,7 @@ def drop_orphans(connection: Connection) -> int:
 
 
 def take_out(connection: Connection, paths: Iterable[bytes]) -> int:
-    """Delete paths and their failures; return how many were media."""
+    """Delete paths and their failures; return the number of deleted media."""
     removed = 0
     for part in parts(paths):
         removed += delete_rows(connection, media, media.c.path.in_(part))
@@ -220,7 +220,7 @@ def take_out(connection: Connection, paths: Iterable[bytes]) -> int:
 
 
 def raise_revision(connection: Connection, profile_id: int) -> None:
-    """Note that a profile's embeddings changed: no other state of it, nor of any other, goes by the same number."""
+    """Record that a model's embeddings have changed: the new revision number is unique over all models and states."""
     row = checked(revision, {"token": secrets.randbits(62) + 1, "profile_id": profile_id})
     newest = int(connection.execute(insert(revision).values(row).returning(revision.c.id)).scalar_one())
     past = (revision.c.id <= newest - REVISIONS, revision.c.profile_id == profile_id)
@@ -228,13 +228,13 @@ def raise_revision(connection: Connection, profile_id: int) -> None:
 
 
 def raise_every_revision(connection: Connection, profile_id: int) -> None:
-    """Note that the embeddings of every profile changed; this one may not be registered yet."""
-    for each in {profile_id, *connection.execute(select(profile.c.id)).scalars()}:
-        raise_revision(connection, each)
+    """Record that the embeddings of every model have changed, also of this one, which may not be registered yet."""
+    for known_id in {profile_id, *connection.execute(select(profile.c.id)).scalars()}:
+        raise_revision(connection, known_id)
 
 
 def parts(values: Iterable[Any]) -> Iterator[list[Any]]:
-    """Cut values into lists that one statement can compare with; SQLite takes at most 32,766."""
-    rest = iter(values)
-    while part := list(islice(rest, PART)):
+    """Split values into lists for the parameters of one statement, of which SQLite accepts at most 32,766."""
+    remaining = iter(values)
+    while part := list(islice(remaining, PART)):
         yield part

@@ -16,7 +16,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mmsearch.cli.arguments import QueryCommand
+from mmsearch.cli.arguments import (
+    AfterOption,
+    BeforeOption,
+    CameraOption,
+    LongerOption,
+    NameOption,
+    NearOption,
+    QueryCommand,
+    ShorterOption,
+    UnderOption,
+    WithinOption,
+    filter_of,
+    read_terms,
+)
 from mmsearch.cli.loading import loading
 from mmsearch.cli.progress import progress_bar
 from mmsearch.cli.streams import note, say, warn
@@ -24,7 +37,7 @@ from mmsearch.cli.units import count, megabytes
 from mmsearch.extras import needed_for
 from mmsearch.paths import expand
 from mmsearch.printable import printable
-from mmsearch.types import Modality, Term
+from mmsearch.types import Modality
 
 if TYPE_CHECKING:
     from mmsearch.library import Library
@@ -140,7 +153,10 @@ def index(
 def query(
     terms: Annotated[
         list[str] | None,
-        typer.Argument(metavar="TERM...", help="Texts and files to look for, each with a weight if you like: 2:beach"),
+        typer.Argument(
+            metavar="TERM...",
+            help="Texts and files to look for, each with a weight if you like: 2:beach, and filters: -camera:pixel",
+        ),
     ] = None,
     library: LibraryOption = None,
     k: Annotated[int, typer.Option("-k", min=1, max=1_000_000, help="How many hits.")] = 10,
@@ -150,6 +166,15 @@ def query(
     text: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="Words, even if a file has that name.")] = None,
     like: Annotated[list[str] | None, typer.Option(metavar="FILE", help="A file, whatever its name.")] = None,
     negative: Annotated[list[str] | None, typer.Option("--not", metavar="TERM", help="Steer away from this.")] = None,
+    under: UnderOption = None,
+    name: NameOption = None,
+    after: AfterOption = None,
+    before: BeforeOption = None,
+    near: NearOption = None,
+    within: WithinOption = None,
+    camera: CameraOption = None,
+    longer: LongerOption = None,
+    shorter: ShorterOption = None,
     rerank: Annotated[
         bool | None,
         typer.Option(
@@ -169,23 +194,30 @@ def query(
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Find what is like these texts and files. Exit code 1 where nothing is found."""
+    """Find what is like these texts and files, or list what filters leave. Exit code 1 where nothing is found."""
     if json and (paths or nul):
         raise typer.BadParameter("choose either --json or --paths", param_hint="--json")
     with loading():
         from mmsearch.cli import hits
         from mmsearch.library import Library
         from mmsearch.search.items import warm_for
-        from mmsearch.search.query import Query, parse_file, parse_term
+        from mmsearch.search.query import Query
         from mmsearch.settings import Settings
-    asked = [
-        *(parse_term(term) for term in terms or ()),
-        *(Term(words) for words in text or ()),
-        *(parse_file(file) for file in like or ()),
-        *(parse_term(term, sign=-1) for term in negative or ()),
-    ]
-    kinds = frozenset(modalities or ())
-    request = Query(tuple(asked), k, kinds, rerank, cut=not everything, explain=explain)
+    asked, among_terms = read_terms(terms or (), text or (), like or (), negative or ())
+    options = filter_of(
+        modalities,
+        under=under,
+        name=name,
+        after=after,
+        before=before,
+        near=near,
+        within_km=within,
+        camera=camera,
+        longer_s=longer,
+        shorter_s=shorter,
+    )
+    chosen = among_terms & options if among_terms and options else among_terms or options
+    request = Query(tuple(asked), k, chosen, rerank, cut=not everything, explain=explain)
     warm_for((term.item for term in asked), Settings().limits)
     with Library(library, create=False) as opened:
         answer = opened.answer(request)

@@ -1,11 +1,18 @@
-"""How the arguments of `mmsearch query` are told apart: a term may begin with a minus."""
+"""The filters of `mmsearch query` as options, and how its arguments are told apart: a term may begin with a minus."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.core import TyperCommand
+
+from mmsearch.types import Modality, Term
+
+if TYPE_CHECKING:
+    from mmsearch.filters import Filter
 
 _SHORT = re.compile(r"-k(?:\d+)?|-0|-h")
 
@@ -37,3 +44,85 @@ class QueryCommand(TyperCommand):
             else:
                 terms.append(token)
         return super().parse_args(ctx, [*options, "--", *terms])
+
+
+_FILTERS = "Filters (also among the terms: after:2019)"
+
+
+def _text(name: str, metavar: str, text: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(name, metavar=metavar, help=text, rich_help_panel=_FILTERS)
+    return option
+
+
+UnderOption = Annotated[
+    str | None, _text("--under", "FOLDER", "Below this folder: a path, or names on the way, such as Holidays.")
+]
+NameOption = Annotated[str | None, _text("--name", "GLOB", "Named like this: *.heic")]
+AfterOption = Annotated[
+    str | None, _text("--after", "DATE", "From this date on: 2019, 2019-06-01, March 2020, last summer.")
+]
+BeforeOption = Annotated[str | None, _text("--before", "DATE", "Before this date.")]
+NearOption = Annotated[str | None, _text("--near", "PLACE|LAT,LON", "Taken near a town or a point.")]
+WithinOption = Annotated[
+    float | None, typer.Option("--within", metavar="KM", help="How near that is.", rich_help_panel=_FILTERS)
+]
+CameraOption = Annotated[str | None, _text("--camera", "TEXT", "Taken with a camera whose name has this in it.")]
+LongerOption = Annotated[
+    float | None, typer.Option("--longer", metavar="S", help="Longer than this.", rich_help_panel=_FILTERS)
+]
+ShorterOption = Annotated[
+    float | None, typer.Option("--shorter", metavar="S", help="Shorter than this.", rich_help_panel=_FILTERS)
+]
+
+
+def read_terms(
+    terms: Iterable[str], texts: Iterable[str], files: Iterable[str], negative: Iterable[str]
+) -> tuple[list[Term], Filter | None]:
+    """Return what TERMs, --text, --like and --not ask for, and the filters among them. Raises `QueryError`.
+
+    A filter behind --not excludes what it holds for.
+    """
+    from mmsearch.search.query import parse_file, parse_terms  # `--help` does without
+
+    asked, chosen = parse_terms(terms)
+    asked += [*map(Term, texts), *map(parse_file, files)]
+    for term in negative:
+        steered, excluded = parse_terms([term])
+        asked += [Term(one.item, -one.weight) for one in steered]
+        if excluded is not None:
+            chosen = ~excluded if chosen is None else chosen & ~excluded
+    return asked, chosen
+
+
+def filter_of(
+    kinds: list[Modality] | None,
+    *,
+    under: str | None,
+    name: str | None,
+    after: str | None,
+    before: str | None,
+    near: str | None,
+    within_km: float | None,
+    camera: str | None,
+    longer_s: float | None,
+    shorter_s: float | None,
+) -> Filter | None:
+    """Return the filter that the options ask for, None where they ask for none. Raises `FilterError`."""
+    if not kinds and all(
+        value is None for value in (under, name, after, before, near, within_km, camera, longer_s, shorter_s)
+    ):
+        return None
+    from mmsearch.filters import Filter  # no query without a filter pays for it
+
+    return Filter(
+        kind=kinds or None,
+        under=under,
+        name=name,
+        after=after,
+        before=before,
+        near=near,
+        within_km=within_km,
+        camera=camera,
+        longer_s=longer_s,
+        shorter_s=shorter_s,
+    )

@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from mmsearch import wire
@@ -15,6 +16,7 @@ from mmsearch.printable import printable
 from mmsearch.types import Answer, Hit, Why
 
 _EXCERPT = 160
+_EPOCH = datetime(1970, 1, 1)
 _STRONG = 0.5
 """The confidence that an answer should have not to be one that any query has."""
 
@@ -52,7 +54,7 @@ def show_hits(answer: Answer, outdated: int = 0) -> None:
         warn("nothing here looks, sounds or reads like it" if answer.weak else "nothing found")
     elif not sys.stdout.isatty():
         for hit in answer.hits:
-            fields = [str(hit.rank), f"{hit.score:.2f}", hit.view, *(words for words, _ in _where(hit))]
+            fields = [str(hit.rank), _score(hit), hit.view, *(words for words, _ in _where(hit))]
             sys.stdout.write("\t".join(fields) + "\n")
     else:
         _show_table(answer.hits)
@@ -84,10 +86,10 @@ def _show_table(hits: Sequence[Hit]) -> None:
     for hit in hits:
         parts = [(words if n == 0 else f"\n{words}", style) for n, (words, style) in enumerate(_where(hit))]
         if protocol is None:
-            table.add_row(str(hit.rank), f"{hit.score:.2f}", _sure(hit), hit.view, Text.assemble(*parts))
+            table.add_row(str(hit.rank), _score(hit), _sure(hit), hit.view, Text.assemble(*parts))
         else:
             console.print(
-                Text.assemble((f"{hit.rank:>3}  {hit.score:.2f}  {_sure(hit):>4}  {hit.view:<6}  ", "dim"), *parts)
+                Text.assemble((f"{hit.rank:>3}  {_score(hit)}  {_sure(hit):>4}  {hit.view:<6}  ", "dim"), *parts)
             )
             if picture := thumbnails.escape(hit, protocol):
                 sys.stdout.write(f"     {picture}\n")
@@ -108,6 +110,13 @@ def _where(hit: Hit) -> list[tuple[str, str]]:
     if hit.why is not None:
         parts.append((_reasons(hit.why), "dim"))
     return parts
+
+
+def _score(hit: Hit) -> str:
+    """Return the score of a hit; of one that was found by a filter alone, its date, which is its score."""
+    if hit.space:
+        return f"{hit.score:.2f}"
+    return (_EPOCH + timedelta(seconds=hit.score)).date().isoformat()
 
 
 def _sure(hit: Hit) -> str:

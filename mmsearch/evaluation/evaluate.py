@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmsearch.catalog.held import HeldCatalog
+from mmsearch.catalog.cached import CachedCatalog
 from mmsearch.errors import LibraryError, MediaError, QueryError, UsageError
 from mmsearch.evaluation.judged import Judged
 from mmsearch.metrics import METRICS, Interval, Ranking, bootstrap, first_rank, mean, median, paired_bootstrap
@@ -53,7 +53,7 @@ def evaluate(
     library changes meanwhile, and the errors of a query, which name its line.
     """
     model = library.seen()
-    held = HeldCatalog(model.catalog)
+    held = CachedCatalog(model.catalog)
     contents = held.contents()
     if not contents or not judged:
         raise UsageError(
@@ -78,7 +78,7 @@ def evaluate(
     return [_summarise(direction, several) for direction, several in outcomes.items()]
 
 
-def _known_contents(judged: Iterable[Judged], held: HeldCatalog, contents: Container[int]) -> Mapping[bytes, int]:
+def _known_contents(judged: Iterable[Judged], held: CachedCatalog, contents: Container[int]) -> Mapping[bytes, int]:
     """Return the content of each relevant path, known by its name or as a copy; log a warning for unknown paths."""
     paths = list(dict.fromkeys(path for query in judged for path in query.relevant))
     known = {path: row.content_id for path, row in held.media_at(paths).items()}
@@ -92,7 +92,7 @@ def _known_contents(judged: Iterable[Judged], held: HeldCatalog, contents: Conta
     return known
 
 
-def _content_like(path: bytes, held: HeldCatalog) -> int:
+def _content_like(path: bytes, held: CachedCatalog) -> int:
     try:
         return content_like(path, held) or 0  # no content has the id 0
     except (MediaError, OSError):  # the file is gone or unreadable
@@ -108,7 +108,7 @@ class _Bench:
 
     engine: Engine
     exact: Engine | None
-    held: HeldCatalog
+    held: CachedCatalog
     contents: Mapping[int, Modality]
     known: Mapping[bytes, int]
     rerank: bool | None
@@ -118,7 +118,7 @@ class _Bench:
         own = self._own(judged.query)
         relevant = {self.known.get(path, path) for path in judged.relevant}
         left_out = own.keys() - relevant
-        wanted = judged.query.modalities or frozenset(Modality)
+        wanted = judged.kinds or frozenset(Modality)
         among = sum(self.counts.get(modality, 0) for modality in wanted)
         deep = replace(judged.query, k=max(1, among), rerank=self.rerank)
 
@@ -129,7 +129,7 @@ class _Bench:
 
         asking = next(iter(own.values()), judged.modality)
         return _Outcome(
-            direction=f"{asking}→{'+'.join(sorted(judged.query.modalities)) or 'any'}",
+            direction=f"{asking}→{'+'.join(sorted(judged.kinds)) or 'any'}",
             ranking=rank(deep),
             plain=rank(replace(deep, rerank=False)) if self.rerank else None,
             index_recall=self._index_recall(deep, left_out),

@@ -21,7 +21,7 @@ from mmsearch.files import write_whole
 from mmsearch.media import HEAD_BYTES, open_regular, resolve
 from mmsearch.model_views import OpenLibrary
 from mmsearch.paths import expand
-from mmsearch.search.query import Query
+from mmsearch.search.query import Query, combined
 from mmsearch.types import Modality, Term, View
 
 Name = TypeVar("Name", bound=StrEnum)
@@ -40,13 +40,14 @@ _OWN_VIEWS = {
 class Judged:
     """A query, the modality that asks it, and what is relevant: absolute paths as `os.fsencode` bytes.
 
-    `where` names file and line in messages.
+    `where` names file and line in messages, `kinds` are those among which the query looks (none: all).
     """
 
     query: Query
     modality: Modality
     relevant: tuple[bytes, ...]
     where: str
+    kinds: frozenset[Modality] = frozenset()
 
 
 def read_judged(file: str | Path) -> list[Judged]:
@@ -90,7 +91,8 @@ def _read(line: bytes, folder: bytes, where: str) -> Judged:
     modalities = _names(fields, "in", Modality, where)
     views = _names(fields, "views", View, where)
     try:
-        return Judged(Query((Term(item),), modalities=modalities, views=views), modality, paths, where)
+        query = Query((Term(item),), filter=combined(None, modalities), views=views)
+        return Judged(query, modality, paths, where, modalities)
     except QueryError as error:
         raise UsageError(f"{where}: {error}") from error
 

@@ -1,5 +1,5 @@
-"""Decoding in processes of their own: a file that crashes, hangs or eats memory costs itself and nothing else.
+"""Decodes files in separate processes, so that a file that crashes, hangs or exhausts memory harms no other.
 
-`pool` starts the processes and bounds what they take together, `worker` is what runs in them, `work` is what they do.
+`pool` starts the processes and limits their total memory, `worker` is their main loop, and `work` decodes a file.
 Nothing is imported here, so that a worker loads no more than it needs.
 """

@@ -1,4 +1,4 @@
-"""Memory that several threads share: each waits for its part, in the order in which they ask."""
+"""A memory budget that several threads share: each waits for its part, first come, first served."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 
 class BudgetClosedError(Exception):
-    """There is nothing to wait for any more."""
+    """The budget was closed, so waiting for memory is pointless."""
 
 
 class Budget:
-    """So many bytes, lent in parts. Who asks for much isn't passed by those who ask for little after it."""
+    """A number of bytes that is lent in parts, in the order of requests: small ones don't overtake a large one."""
 
     def __init__(self, total_bytes: int) -> None:
         self.total_bytes = total_bytes
@@ -24,7 +24,7 @@ class Budget:
 
     @contextmanager
     def part(self, wanted_bytes: int) -> Iterator[Part]:
-        """Lend so many bytes, at most all, while the context lasts. Raises `BudgetClosedError`."""
+        """Lend `wanted_bytes`, at most the whole budget, while the context lasts. Raises `BudgetClosedError`."""
         part = Part(self)
         part.resize(wanted_bytes)
         try:
@@ -33,7 +33,7 @@ class Budget:
             self._give(part.bytes)
 
     def close(self) -> None:
-        """End all waiting."""
+        """Make all waiting threads raise `BudgetClosedError`."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -59,7 +59,7 @@ class Budget:
 
 
 class Part:
-    """What is lent of a budget."""
+    """The bytes that one thread has borrowed from a budget."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
@@ -67,13 +67,13 @@ class Part:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is all there is, so that nobody else holds any."""
+        """Whether it is the whole budget, so that no other thread holds any."""
         return self.bytes == self._budget.total_bytes
 
     def resize(self, wanted_bytes: int) -> None:
-        """Give back what is held and wait for so many bytes. Raises `BudgetClosedError`.
+        """Give back the part and wait for one of `wanted_bytes`. Raises `BudgetClosedError`.
 
-        Two that hold a part and want more would wait for each other for ever, so nothing is held while waiting.
+        Two threads that kept their parts while waiting for more would wait for each other for ever.
         """
         wanted = min(wanted_bytes, self._budget.total_bytes)
         self._budget._give(self.bytes)

@@ -1,4 +1,4 @@
-"""Messages between a worker and the process that started it: pickled objects, each after its length."""
+"""Messages between a worker and the process that started it: pickled objects, each preceded by its length."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _LENGTH = struct.Struct("<Q")
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """To a worker: from now on decode for these front ends within these limits, pickled; it answers `Ready`."""
+    """To a worker: decode for these front ends within these limits (pickled) from now on. It answers `Ready`."""
 
     pickled: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """To a worker: get ready for files of this kind; it doesn't answer."""
+    """To a worker: load the decoders of this modality. It doesn't answer."""
 
     modality: Modality
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """To a worker: decode this with so much memory, of which there is `most_bytes` for one file."""
+    """To a worker: decode a file with `share_bytes` of memory; it may request up to `most_bytes`."""
 
     request: Request
     share_bytes: int
@@ -40,43 +40,43 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """To a worker: it may take the memory that it asked for."""
+    """To a worker: it may allocate the memory that it requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """From a worker: it has taken a model."""
+    """From a worker: the model is loaded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """From a worker: decoding needs so much memory in all. It waits for `Granted`."""
+    """From a worker: decoding needs `needed_bytes` in total. It waits for `Granted`."""
 
     needed_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """From a worker: what it made of a file."""
+    """From a worker: the decoded file."""
 
     content: PreparedContent
 
 
 @dataclass(frozen=True, slots=True)
 class Short:
-    """From a worker: its share of memory didn't suffice."""
+    """From a worker: its share of memory wasn't enough."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """From a worker: the file can't be decoded, or, if `by_reading`, not read; or the model can't be used."""
+    """From a worker: the file can't be decoded (with `by_reading`: can't be read), or the model can't be loaded."""
 
     reason: str
     by_reading: bool = False
 
 
 class Channel:
-    """Both directions to the other process. Raises `EOFError` where that has ended."""
+    """Sends messages to another process and receives its own. Raises `EOFError` when that process has ended."""
 
     def __init__(self, reading: IO[bytes], writing: IO[bytes]) -> None:
         self._reading = reading
@@ -91,7 +91,7 @@ class Channel:
                 self._writing.write(_LENGTH.pack(len(raw)))
                 self._writing.write(raw)
                 self._writing.flush()
-        except (OSError, ValueError):  # a broken pipe; a closed one
+        except (OSError, ValueError):  # the pipe is broken or closed
             raise EOFError from None
 
     def receive(self) -> object:
@@ -100,9 +100,9 @@ class Channel:
         return pickle.loads(self._exactly(length))
 
     def close(self) -> None:
-        """Close both directions, which tells the other process that there is nothing more to do."""
+        """Close both directions, upon which the other process ends."""
         for stream in (self._writing, self._reading):
-            with suppress(OSError):  # what was still to be written has no reader
+            with suppress(OSError):  # unsent bytes have no reader any more
                 stream.close()
 
     def _exactly(self, length: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Keeps one worker process alive, gives it files, and says what became of each."""
+"""Keeps one worker process alive, passes files to it, and returns the results."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ from mmsearch.settings import Limits
 from mmsearch.types import Modality
 
 _TASKS_PER_WORKER = 5_000
-"""A worker is replaced after so many files, in case a decoder leaks."""
+"""A worker is replaced after this many files, in case a decoder leaks memory."""
 _START_S = 120.0
-"""How long a worker may take to start, and to take a model."""
+"""Longest time in which a worker starts and loads a model."""
 _STARTS = 3
-"""How often in a row a worker may fail to start before its file is given back."""
-_OUTSIDE = {-int(getattr(signal, name, 0)) for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")}
-"""Exit codes of a process that another one ended: no decoder sends itself these signals."""
+"""Number of attempts to start a worker before a file is given up."""
+_KILLED = {-int(getattr(signal, name, 0)) for name in ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")}
+"""Exit codes of a process that another process ended: no decoder sends itself these signals."""
 
 _log = logging.getLogger(__name__)
 
 
 class SandboxError(MMSearchError):
-    """No decoding process can be kept alive, which is no file's fault."""
+    """No decoding process can be kept alive; no file is to blame."""
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a model and the limits ask of decoding, as a worker takes it."""
+    """The front ends of a model and the limits of decoding, pickled for workers."""
 
     pickled: bytes
     limits: Limits
 
     @classmethod
     def of(cls, front_ends: FrontEnds, limits: Limits) -> Needs:
-        """Pack them for workers."""
+        """Pickle front ends and limits."""
         return cls(pickle.dumps((dict(front_ends), limits), pickle.HIGHEST_PROTOCOL), limits)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A file to decode, for which model, and how long that may take."""
+    """A file to decode, the needs of the model that it is for, and the time limit."""
 
     request: Request
     needs: Needs
@@ -59,7 +59,7 @@ class Job:
 class Keeper:
     """One worker process, which is replaced when it dies.
 
-    All of it is called by one thread, with which the process ends; only `close` may be called by any.
+    One thread calls all methods except `close`, which any thread may call; the process ends with that one thread.
     """
 
     def __init__(self, budget: Budget, share_bytes: int, watch: Watch) -> None:
@@ -72,19 +72,19 @@ class Keeper:
 
     @property
     def process_id(self) -> int | None:
-        """The number of the process, if there is one."""
+        """The process id, None if no process runs."""
         process = self._process
         return process.id if process is not None else None
 
     def close(self) -> None:
-        """End the process at once, whatever it is doing, and start no other."""
+        """End the process at once, even while it decodes, and start no other."""
         self._closed = True
         if (process := self._process) is not None:
             process.kill()
 
     def warm(self, modality: Modality | None) -> None:
-        """Start the process and have it load what decodes this kind of file, without waiting for it."""
-        with suppress(OSError, EOFError, BudgetClosedError):  # the first file will say what prevents it
+        """Start the process and let it load the decoders of a modality, without waiting for it."""
+        with suppress(OSError, EOFError, BudgetClosedError):  # decoding the first file will report the cause
             self._start()
             if modality is not None and self._process is not None:
                 self._process.channel.send(Load(modality))
@@ -95,10 +95,10 @@ class Keeper:
         return process.end() if process is not None else 0
 
     def decode(self, job: Job) -> PreparedContent:
-        """Return what is in a file.
+        """Decode a file and return its content.
 
-        A file whose decoder runs out of its share of memory, crashes or is killed from outside is tried once more,
-        alone and with all the memory there is. Raises `ReadError`, `MediaError`, `SandboxError`, `BudgetClosedError`.
+        If the decoder runs out of its share of memory, crashes or is killed from outside, the file is tried once more,
+        alone and with the whole budget. Raises `ReadError`, `MediaError`, `SandboxError`, `BudgetClosedError`.
         """
         with self._budget.part(self._share_bytes) as part:
             for is_last in (False, True):
@@ -107,8 +107,8 @@ class Keeper:
                 except EOFError:
                     code = self.end()
                     _log.debug("a worker ended with %d at %r", code, job.request.path)
-                    by_itself = code not in _OUTSIDE
-                    if is_last or (by_itself and part.is_whole):
+                    crashed = code not in _KILLED
+                    if is_last or (crashed and part.is_whole):
                         raise MediaError(_reason(code)) from None
                 else:
                     if content is not None:
@@ -122,7 +122,7 @@ class Keeper:
         raise AssertionError("the second try is the last")
 
     def _try(self, job: Job, part: Part) -> PreparedContent | None:
-        """Decode a file with a part of the memory; None where that doesn't suffice. Raises `EOFError`."""
+        """Decode a file with a part of the memory; return None if that isn't enough. Raises `EOFError`."""
         process = self._ready_for(job.needs)
         process.tasks += 1
         process.channel.send(Task(job.request, part.bytes, self._budget.total_bytes))
@@ -151,10 +151,10 @@ class Keeper:
                     part.resize(needed_bytes)
                     process.channel.send(Granted())
                 case _:
-                    raise AssertionError(f"a worker doesn't say {answer!r}")
+                    raise AssertionError(f"a worker never sends {answer!r}")
 
     def _ready_for(self, needs: Needs) -> WorkerProcess:
-        """Return the process, started and with the model taken. Raises `SandboxError`."""
+        """Return the process, started and with the model loaded. Raises `SandboxError`."""
         if self._process is not None and self._process.tasks >= _TASKS_PER_WORKER:
             self.end()
         reason = ""
@@ -177,7 +177,7 @@ class Keeper:
         )
 
     def _start(self) -> WorkerProcess:
-        """Return the process, started if there is none. Raises `OSError`, `BudgetClosedError`."""
+        """Return the process; start it if there is none. Raises `OSError`, `BudgetClosedError`."""
         if self._process is None:
             self._taken = None
             self._process = WorkerProcess()
@@ -187,7 +187,7 @@ class Keeper:
         return self._process
 
     def _await_ready(self, process: WorkerProcess) -> None:
-        """Wait until the process has taken its model. Raises `EOFError`, `SandboxError`."""
+        """Wait until the process has loaded its model. Raises `EOFError`, `SandboxError`."""
         with self._watch.within(_START_S, process.kill):
             answer = process.channel.receive()
         if isinstance(answer, Failed):
@@ -195,9 +195,9 @@ class Keeper:
 
 
 def _reason(code: int) -> str:
-    """Return in words why a process ended that was to decode a file."""
-    if code in _OUTSIDE:
-        return "the decoder was killed, most likely for want of memory; free some and use --retry"
+    """Return a message for the exit code of a process that ended while it decoded a file."""
+    if code in _KILLED:
+        return "the decoder was killed, most likely because memory ran out; free some and use --retry"
     ended = f"exit code {code}"
     with suppress(ValueError):
         ended = signal.Signals(-code).name if code < 0 else ended

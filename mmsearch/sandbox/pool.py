@@ -1,4 +1,4 @@
-"""Sandbox: worker processes that decode files, within a memory that they share."""
+"""Sandbox: worker processes that decode files and share one memory budget."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from mmsearch.sandbox.work import PreparedContent
 from mmsearch.settings import Limits
 from mmsearch.types import Modality
 
-_HELD_BYTES = 2**26
-"""While results that nobody took yet are larger than this, no further file is begun."""
+_MAX_WAITING_BYTES = 2**26
+"""No further file is begun while the results that wait for `take` are larger than this."""
 
 
 class Sandbox:
-    """Up to `workers` processes in which files are decoded, started when there is work for them.
+    """Up to `workers` processes that decode files; each is started when there is work for it.
 
-    What all of them allocate for files at a time stays below `limits.run_bytes`: each file has an equal share, and one
-    that needs more waits until the others have given theirs back. Any thread may use it.
+    Together they allocate at most `limits.run_bytes` for files: each file has an equal share, and a file that needs
+    more waits until others have returned theirs. Safe to use from several threads.
     """
 
     def __init__(self, workers: int, limits: Limits) -> None:
-        self._most_workers = workers
+        self._max_workers = workers
         self._budget = Budget(limits.run_bytes)
         self._share_bytes = limits.run_bytes // workers
         self._watch = Watch()
@@ -36,46 +36,46 @@ class Sandbox:
         self._keepers: list[Keeper] = []
         self._threads: list[threading.Thread] = []
         self._busy = 0
-        self._held_bytes = 0
+        self._waiting_bytes = 0
         self._closed = False
 
     @property
     def process_ids(self) -> list[int]:
-        """The processes that run now."""
+        """The ids of the running processes."""
         return [number for keeper in list(self._keepers) if (number := keeper.process_id) is not None]
 
     def warm(self, modality: Modality | None = None) -> None:
-        """Start a process, if there is none yet, and have it load what decodes this kind of file. Returns at once."""
+        """Start a first process and let it load the decoders of a modality. Returns at once."""
         with self._changed:
             if not self._keepers and not self._closed:
                 self._add_worker(modality)
 
     def submit(self, job: Job) -> Future[PreparedContent]:
-        """Decode a file. Files are begun in the order in which they come; pass each future to `take`.
+        """Queue a file for decoding and return its future, which must be passed to `take`. Files start in their order.
 
-        The future raises `ReadError` where the file can't be read, `MediaError` where it can't be decoded within its
-        limits, and `SandboxError` where nothing can.
+        The future raises `ReadError` if the file can't be read, `MediaError` if it can't be decoded within its limits,
+        and `SandboxError` if no process can be kept alive.
         """
         future: Future[PreparedContent] = Future()
         with self._changed:
             if self._closed:
                 raise SandboxError("the decoding processes have been ended")
             self._jobs.append((job, future))
-            if len(self._keepers) - self._busy < len(self._jobs) and len(self._keepers) < self._most_workers:
+            if len(self._keepers) - self._busy < len(self._jobs) and len(self._keepers) < self._max_workers:
                 self._add_worker()
             self._changed.notify()
         return future
 
     def take(self, future: Future[PreparedContent], wait_s: float | None = None) -> PreparedContent:
-        """Wait for a file and return what is in it; raises what the future does, `TimeoutError` after `wait_s`."""
+        """Wait for a file and return its content. Raises the future's errors, and `TimeoutError` after `wait_s`."""
         content = future.result(wait_s)
         with self._changed:
-            self._held_bytes -= content.bytes
+            self._waiting_bytes -= content.bytes
             self._changed.notify_all()
         return content
 
     def close(self) -> None:
-        """End every process, and wait for them. What wasn't decoded yet is cancelled."""
+        """End every process and wait for them. Files that aren't decoded yet are cancelled."""
         with self._changed:
             self._closed = True
             for _, future in self._jobs:
@@ -97,8 +97,8 @@ class Sandbox:
         thread.start()
 
     def _serve(self, keeper: Keeper, modality: Modality | None) -> None:
-        """Run in a thread for each worker, as long as its process."""
-        if sys.platform != "win32":  # which the process inherits: Ctrl-C is for the main thread to answer
+        """Pass jobs to one worker until the sandbox is closed; each worker has such a thread."""
+        if sys.platform != "win32":  # the process inherits the mask: only the main thread handles Ctrl-C
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         keeper.warm(modality)
         while (next_job := self._next()) is not None:
@@ -112,18 +112,18 @@ class Sandbox:
             return
         try:
             content = keeper.decode(job)
-        except BaseException as error:  # it is for the caller, who waits for the future
+        except BaseException as error:  # `take` raises it in the caller's thread
             future.set_exception(error)
         else:
             with self._changed:
-                self._held_bytes += content.bytes
+                self._waiting_bytes += content.bytes
             future.set_result(content)
 
     def _next(self) -> tuple[Job, Future[PreparedContent]] | None:
-        """Wait for a job; None where there will be no more."""
+        """Wait for a job and return it, None if the sandbox is closed."""
         with self._changed:
-            # Jobs begin in their order: the one that is waited for first has begun before any later result is held.
-            while not self._closed and (not self._jobs or self._held_bytes >= _HELD_BYTES):
+            # This can't block the caller for ever: jobs begin in order, so the one it waits for has begun already.
+            while not self._closed and (not self._jobs or self._waiting_bytes >= _MAX_WAITING_BYTES):
                 self._changed.wait()
             if self._closed:
                 return None

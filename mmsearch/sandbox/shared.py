@@ -1,4 +1,4 @@
-"""The sandbox in which a program decodes the files that it asks with: one for all its libraries."""
+"""The sandbox that decodes query files: a program's libraries share one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from mmsearch.settings import Limits, default_workers
 
 _guard = threading.Lock()
 _sandboxes: dict[tuple[int, int], Sandbox] = {}
-"""By process and by how much memory there is: a forked process has a copy of this, and none of the threads."""
+"""Sandboxes by process id and memory budget: a forked process inherits this dictionary but not the threads."""
 
 
 def shared_sandbox(limits: Limits) -> Sandbox:
-    """Return the sandbox for queries within these limits; its processes stay for the next one."""
+    """Return the sandbox for queries within these limits. Its processes are kept for later queries."""
     key = (os.getpid(), limits.run_bytes)
     with _guard:
         if key not in _sandboxes:

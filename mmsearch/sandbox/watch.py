@@ -1,4 +1,4 @@
-"""One thread that acts on deadlines, whatever their number; it sleeps while there is none."""
+"""One thread that watches any number of deadlines; it sleeps while there is none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(eq=False, slots=True)
 class Deadline:
-    """A moment, and what is done then unless it is called off before."""
+    """A time (`time.monotonic`) at which `act` is called, unless the deadline is removed before."""
 
     at: float
     act: Callable[[], None]
@@ -19,7 +19,7 @@ class Deadline:
 
 
 class Watch:
-    """Acts on deadlines."""
+    """Calls functions at deadlines."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -30,7 +30,7 @@ class Watch:
 
     @contextmanager
     def within(self, seconds: float, act: Callable[[], None]) -> Iterator[Deadline]:
-        """Call `act` from another thread if the context lasts longer than this; `passed` then says so."""
+        """Call `act` from another thread, and set `passed`, if the context lasts longer than `seconds`."""
         deadline = Deadline(time.monotonic() + seconds, act)
         with self._changed:
             self._deadlines.add(deadline)
@@ -61,6 +61,6 @@ class Watch:
                     self._deadlines.discard(deadline)
                     deadline.passed = True
                     deadline.act()
-                # Most deadlines are called off: it wakes for the first one, and looks then which are left.
+                # Most deadlines are removed before they pass, so the thread wakes only for the earliest one left.
                 self._wakes_at = min((deadline.at for deadline in self._deadlines), default=float("inf"))
                 self._changed.wait(None if self._wakes_at == float("inf") else max(0.0, self._wakes_at - now))

@@ -1,4 +1,4 @@
-"""What a worker does with a file: decode it, and bring its payloads through the front ends of the towers."""
+"""The work on one file: decoding it, and passing its payloads through the front ends of the towers."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _DECODERS = {Modality.IMAGE: ("image",), Modality.AUDIO: ("clip", "sound"), Moda
 FrontEnds = Mapping[tuple[str, View], FrontEnd]
 """The front ends of a model's towers, by (space name, view)."""
 PreparedSegment: TypeAlias = Segment[Mapping[View, Mapping[str, tuple[Prepared, ...]]]]
-"""A segment whose payloads went through the front ends: of each of its views, what each space's tower takes of it, by
-the space's name. A view that no space has a tower for is there, and empty."""
+"""A segment with, for each of its views, the inputs of each space's tower, by the space's name. A view without a tower
+has an empty mapping."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Request:
 class PreparedContent:
     """A decoded content, or a part of one, ready to be encoded.
 
-    `resume_s` is where the next part begins, if any. `seconds` is how long decoding and preparing it took.
+    `resume_s` is where the next part begins, None after the last. `seconds` is the time of decoding and preparing.
     """
 
     modality: Modality
@@ -82,7 +82,7 @@ class Work:
     def __init__(self, front_ends: FrontEnds, limits: Limits) -> None:
         self._front_ends = front_ends
         self._options = DecodeOptions(limits, *decoding_needs(front_ends.values()))
-        warnings.simplefilter("ignore")  # a decoder's warnings about a file have no reader here
+        warnings.simplefilter("ignore")  # nobody reads a decoder's warnings here
 
     def prepare(self, request: Request) -> PreparedContent:
         """Decode a file. Raises `MediaError`, `ReadError`, `MemoryError`, and whatever a decoder lets through."""
@@ -121,11 +121,11 @@ def _check_unchanged(path: bytes, stamp: tuple[int, int]) -> None:
 
 
 def undecodable(error: Exception) -> str:
-    """Return in one line why a file can't be decoded whose decoder let this error through."""
+    """Return a one-line message for an error that a decoder didn't catch."""
     return f"can't be decoded: {type(error).__name__}: {one_line(error)}"
 
 
 def load_decoders(modality: Modality) -> None:
-    """Load what decodes a kind of file, so that this is done when the first one comes."""
+    """Import the decoders of a modality, so that the first file doesn't wait for them."""
     for module in _DECODERS.get(modality, ()):
         importlib.import_module(f"mmsearch.media.{module}")

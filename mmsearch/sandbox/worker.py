@@ -1,4 +1,4 @@
-"""What runs in a worker process: it decodes one file after the other, within limits, and ends with its parent."""
+"""The main loop of a worker process: it decodes files one by one, within limits, and ends with its parent."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(parent: int) -> None:
-    """Serve the process that started this one, whose number is `parent`, until it ends or closes the channel."""
+    """Serve the parent process, whose id is `parent`, until it ends or closes the channel."""
     _end_with(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # only the parent handles Ctrl-C
     _Server(Channel(*_take_streams())).serve()
 
 
 def _end_with(parent: int) -> None:
-    """Have the system end this process with its parent, where it can; elsewhere the end of the channel does."""
+    """Let Linux end this process with its parent; elsewhere, it ends when the channel closes."""
     if sys.platform == "linux":
         import ctypes
 
@@ -38,18 +38,18 @@ def _end_with(parent: int) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        if os.getppid() != parent:  # it ended before it was told
+        if os.getppid() != parent:  # the parent ended before prctl took effect
             os._exit(0)
 
 
 def _take_streams() -> tuple[BinaryIO, BinaryIO]:
-    """Return the streams of the channel; what a decoder prints from now on goes nowhere."""
+    """Return the streams of the channel, and redirect standard input and output to nowhere: decoders print to it."""
     reading = os.fdopen(os.dup(0), "rb")
     writing = os.fdopen(os.dup(1), "wb")
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nowhere, 0)
-    os.dup2(nowhere, 1)
-    os.close(nowhere)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.close(null)
     return reading, writing
 
 
@@ -62,7 +62,7 @@ class _Server:
         self._work: Work | None = None
 
     def serve(self) -> None:
-        # A thread of its own reads, so that the parent's end is noticed while a file is being decoded.
+        # Messages are read in a separate thread, which notices the parent's end even while a file is decoded.
         threading.Thread(target=self._listen, daemon=True).start()
         while True:
             match self._inbox.get():
@@ -85,7 +85,7 @@ class _Server:
             self._work = Work(*pickle.loads(pickled))
         except MMSearchError as error:
             self._channel.send(Failed(str(error)))
-        except Exception as error:  # it is told to the parent, whose model it is
+        except Exception as error:  # the parent reports it
             self._channel.send(Failed(f"{type(error).__name__}: {one_line(error)}"))
         else:
             self._channel.send(Ready())
@@ -113,12 +113,12 @@ class _Server:
             answer = Short() if memory.is_short(error) else Failed(undecodable(error))
         _limit_data(None)
         if isinstance(answer, Short):
-            gc.collect()  # the next try is to begin with what it is promised
+            gc.collect()  # so that the next try has its full share
         self._channel.send(answer)
 
 
 def _data_bytes() -> int:
-    """Return how much memory of its own this process has mapped."""
+    """Return the size of this process's private memory."""
     try:
         with open("/proc/self/statm", "rb") as file:  # noqa: PTH123  read once a task
             return int(file.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")
@@ -127,18 +127,18 @@ def _data_bytes() -> int:
 
 
 _IDLE_BYTES = 2**28
-"""What a worker maps before it decodes anything, where the system doesn't say it."""
+"""Assumed private memory of an idle worker on systems that don't report it."""
 
 
-def _limit_data(most_bytes: int | None) -> None:
-    """Let this process map so much memory of its own, None for as much as it may have."""
+def _limit_data(max_bytes: int | None) -> None:
+    """Limit this process's private memory; None removes the limit."""
     if sys.platform == "win32":
         return
     import resource
 
-    # Linux counts what a process can write to by itself; elsewhere only the address space can be limited.
+    # Linux can limit private writable memory; other systems only the address space.
     kind = resource.RLIMIT_DATA if sys.platform == "linux" else resource.RLIMIT_AS
-    with suppress(ValueError, OSError):  # macOS knows the limit and refuses to set it
+    with suppress(ValueError, OSError):  # macOS has the limit but refuses to set it
         _, hard = resource.getrlimit(kind)
-        bound = hard if most_bytes is None else most_bytes
+        bound = hard if max_bytes is None else max_bytes
         resource.setrlimit(kind, (bound if hard == resource.RLIM_INFINITY else min(bound, hard), hard))

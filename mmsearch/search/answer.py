@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +15,20 @@ from mmsearch.search.confidence import WEAK, Confidence, measure
 from mmsearch.search.query import Query
 from mmsearch.search.rank import Ranking
 from mmsearch.search.scoring import near_duplicates
-from mmsearch.types import Answer, Hit, Neighbour, View, Why
+from mmsearch.types import Answer, Hit, Modality, Neighbour, View, Why
 
 NEAR_DUPLICATE = {View.VISUAL: 0.98, View.AUDIO: 0.999, View.TEXT: 0.995}
 """The cosine in a view from which on two contents look, sound or read the same: see benchmarks/confidence.py.
 
 For sounds only the very same: in a space that was trained on their kinds, two barking dogs are nearly one point.
 """
+MAIN_VIEW = {
+    Modality.IMAGE: View.VISUAL,
+    Modality.VIDEO: View.VISUAL,
+    Modality.AUDIO: View.AUDIO,
+    Modality.TEXT: View.TEXT,
+}
+"""The view of a hit that was found by a filter alone."""
 COMPARED = 2_000
 """How many of the first contents are compared with each other, in pairs."""
 LOOKED_AT = 30
@@ -36,7 +43,7 @@ def make_answer(query: Query, ranking: Ranking, catalog: Catalog, calibration: C
         return Answer([])
     order, copies, weak = ranking.order, set[int](), set[int]()
     looked_at = order[: query.k]
-    if query.cut:
+    if query.cut and ranking.routes:
         enough = max(2 * query.k, LOOKED_AT)
         copies = _copies(ranking, enough)
         looked_at = [i for i in order if i not in copies][:enough]
@@ -45,9 +52,17 @@ def make_answer(query: Query, ranking: Ranking, catalog: Catalog, calibration: C
         weak = {i for i, confidence in confidences.items() if confidence.value < WEAK}
     shown = [i for i in looked_at if i not in weak][: query.k]
     texts = catalog.texts_of(ranking.candidates.rows[i].id for i in shown)
-    hits = [_hit(ranking, n, i, confidences.get(i), texts, explain=query.explain) for n, i in enumerate(shown, 1)]
+    paths = matching_paths(query, [ranking.candidates.rows[i].content_id for i in shown], catalog)
+    hits = [
+        _hit(ranking, n, i, confidences.get(i), texts, paths, explain=query.explain) for n, i in enumerate(shown, 1)
+    ]
     passed = order[: order.index(shown[-1])] if len(shown) == query.k else order
     return Answer(hits, sum(i in copies for i in passed), sum(i in weak for i in passed))
+
+
+def matching_paths(query: Query, contents: Collection[int], catalog: Catalog) -> Mapping[int, bytes]:
+    """Return the paths by which a filter holds for contents that have several: empty where it asks for none."""
+    return catalog.matcher().paths(query.filter.expression, contents) if query.filter else {}
 
 
 def _copies(ranking: Ranking, enough: int) -> set[int]:
@@ -72,23 +87,24 @@ def _hit(
     i: int,
     confidence: Confidence | None,
     texts: Mapping[int, Sequence[Text]],
+    paths: Mapping[int, bytes],
     *,
     explain: bool,
 ) -> Hit:
     row = ranking.candidates.rows[i]
-    route = ranking.routes[int(ranking.leading[i])]
+    route = ranking.routes[int(ranking.leading[i])] if ranking.routes else None
     return Hit(
         rank=rank,
         score=float(ranking.scores[i]),
         confidence=confidence.value if confidence else None,
-        path=Path(os.fsdecode(row.path)),
+        path=Path(os.fsdecode(paths.get(row.content_id, row.path))),
         modality=row.modality,
-        view=route.view,
+        view=route.view if route else MAIN_VIEW[row.modality],
         start_s=row.start_s,
         end_s=row.end_s,
         text=next((text.words for text in texts.get(row.id, ())), None),
-        space=route.space.name,
-        why=_why(ranking, i, confidence) if explain else None,
+        space=route.space.name if route else "",
+        why=_why(ranking, i, confidence) if explain and route else None,
         id=row.content_id,
         page=row.page,
         heading=row.heading,

@@ -32,7 +32,7 @@ def measure(query: Query, ranking: Ranking, rows: Sequence[int], calibration: Ca
     Only queries of one text have one, as the query bank has: the difference of two vectors is no text's.
     """
     measured: dict[int, Confidence] = {}
-    if len(query.terms) > 1 or not isinstance(query.terms[0].item, str):
+    if len(query.terms) != 1 or not isinstance(query.terms[0].item, str):
         return measured
     for r in np.unique(ranking.leading[list(rows)]).tolist():
         route, z = ranking.routes[r], ranking.candidates.z[:, r]

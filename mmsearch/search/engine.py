@@ -12,7 +12,7 @@ from mmsearch.search.calibration import Calibration
 from mmsearch.search.encode import Encoder, load_tower
 from mmsearch.search.items import own_contents, read_items
 from mmsearch.search.query import Query
-from mmsearch.search.rank import Ranking, agree, choose_feedback, first_stage, own_first
+from mmsearch.search.rank import Ranking, agree, choose_feedback, first_stage, newest_first, own_first
 from mmsearch.search.retrieve import Retriever
 from mmsearch.search.routes import Router
 from mmsearch.settings import Limits
@@ -58,6 +58,8 @@ class Engine:
 
     def ranking(self, query: Query, revision: int | None = None) -> Ranking:
         """Return what a query finds, in order: all stages of `answer` but the last. Raises what it does."""
+        if not query.terms:
+            return newest_first(*self._retriever.newest(query))
         began = time.monotonic()
         asked = [term.item for term in query.terms]
         items = read_items(asked, self._profile, self._limits, self._limits.query_s, self._load_for)

@@ -50,12 +50,12 @@ class Ranking:
 
     `order` holds the row of the best segment of each content, best first. `scores` and `leading` are (n,): the score of
     each candidate, and the position of the route that contributes most to it. `agreement` is None where there was no
-    re-ranking.
+    re-ranking. Without `routes`, contents were listed by their dates: these are the scores then.
     """
 
     candidates: Candidates
     routes: Sequence[Route]
-    scores: NDArray[np.float32]
+    scores: NDArray[np.floating]
     order: list[int]
     leading: Rows
     agreement: Agreement | None = None
@@ -83,6 +83,11 @@ def first_stage(candidates: Candidates, routes: Sequence[Route], joint_views: Co
     scores = fuse(candidates.z, [route.view in joint_views for route in routes], penalties)
     leading = np.nanargmax(candidates.z - penalties, axis=1)
     return Ranking(candidates, routes, scores, _order(candidates, scores), leading)
+
+
+def newest_first(candidates: Candidates, dates: NDArray[np.float64]) -> Ranking:
+    """Return the ranking of contents that were found by a filter alone, in their order; `dates` (n,) are the scores."""
+    return Ranking(candidates, (), dates, list(range(len(dates))), np.zeros(len(dates), np.intp))
 
 
 def choose_feedback(query: Query, ranking: Ranking, own: Collection[int], collection_size: int) -> Feedback | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +17,15 @@ from mmsearch.search.query import Query
 from mmsearch.search.routes import Route
 from mmsearch.search.scoring import standardise
 from mmsearch.spaces import Vectors
-from mmsearch.types import Modality, View
-from mmsearch.vectors import Bitmap, VectorIndex
+from mmsearch.types import View
+from mmsearch.vectors import MOST_ID, Bitmap, VectorIndex, bitmap
 
+if TYPE_CHECKING:
+    from mmsearch.catalog.matching import Matcher, Matches
+    from mmsearch.filters import Filter
+
+BITMAPS = 16
+"""For how many filters the bitmaps are kept."""
 TIES = 10_000
 """How deep equal scores are followed, so that their order doesn't depend on `k`."""
 
@@ -38,16 +47,18 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """One view's index, searched by one vector (dim,) among the embeddings that are allowed (None: all)."""
+    """One view's index, searched by one vector (dim,)."""
 
     view: View
     vector: Vectors
     index: VectorIndex
-    allowed: Bitmap | None
 
-    def nearest(self, depth: int) -> tuple[NDArray[np.float32], Ids]:
-        """Return the scores and the embedding ids of the nearest: (1, depth) each, ids of -1 at the end."""
-        return self.index.search(self.vector[None], depth, self.allowed)
+    def nearest(self, depth: int, allowed: Bitmap | None) -> tuple[NDArray[np.float32], Ids]:
+        """Return the scores and ids of the nearest of the embeddings that are allowed (None: all).
+
+        (1, depth) each, ids of -1 at the end.
+        """
+        return self.index.search(self.vector[None], depth, allowed)
 
 
 class Retriever:
@@ -56,19 +67,37 @@ class Retriever:
     def __init__(self, catalog: Catalog, indexes: Indexes) -> None:
         self._catalog = catalog
         self._indexes = indexes
+        self._guard = threading.Lock()
+        self._matcher: Matcher | None = None
+        self._bitmaps: dict[Filter, tuple[Matches, Bitmap | None]] = {}
 
     def candidates(self, query: Query, routes: Sequence[Route], own: Sequence[int], least: int) -> Candidates:
         """Search every route until at least `least` contents are found, and score all views of what was found.
 
         The contents `own` are candidates in any case.
         """
-        searches = self._searches(query, [(route, route.vector) for route in routes])
+        searches = self._searches((route, route.vector) for route in routes)
         with self._catalog.one_read():
-            rows = self._nearest(query, searches, least)
+            matches, allowed = self._allowed(query)
+            rows = self._nearest(query, searches, allowed, least)
             if own:
                 segments = (segment for content in own for segment in self._catalog.segment_ids(content))
                 rows.update(self._catalog.segment_rows(segments))
-            return self._with_views(query, rows.values(), routes, own)
+            return self._with_views(query, _matching(rows.values(), matches), routes, own)
+
+    def newest(self, query: Query) -> tuple[Candidates, NDArray[np.float64]]:
+        """Return the contents that the query's filter holds for, at their first segments, the newest first.
+
+        Also returns the date of each (n,), in seconds from 1970 by the clock on the wall where it was made.
+        """
+        assert query.filter is not None
+        with self._catalog.one_read():
+            found = self._matching_contents().newest(query.filter.expression, query.k)
+            first = self._catalog.first_segments(content for content, _ in found)
+            rows = self._catalog.segment_rows(first.values())
+        held = [(rows[first[content]], date) for content, date in found if first.get(content) in rows]
+        nothing = np.empty((len(held), 0), np.float32)
+        return Candidates([row for row, _ in held], nothing, []), np.asarray([date for _, date in held], np.float64)
 
     def widened(
         self,
@@ -82,10 +111,12 @@ class Retriever:
         """Return the candidates and those that other vectors find, one vector per route (None: it isn't searched)."""
         held = {row.id for row in candidates.rows}
         pairs = zip(routes, vectors, strict=True)
-        searches = self._searches(query, [(route, vector) for route, vector in pairs if vector is not None])
+        searches = self._searches((route, vector) for route, vector in pairs if vector is not None)
         with self._catalog.one_read():
-            rows = self._nearest(query, searches, least)
-            more = self._with_views(query, [row for i, row in rows.items() if i not in held], routes, own)
+            matches, allowed = self._allowed(query)
+            rows = self._nearest(query, searches, allowed, least)
+            new = [row for i, row in rows.items() if i not in held]
+            more = self._with_views(query, _matching(new, matches), routes, own)
         return Candidates(
             candidates.rows + more.rows,
             np.concatenate([candidates.z, more.z]),
@@ -97,19 +128,37 @@ class Retriever:
         """Return how many vectors the largest of the routes' indexes holds."""
         return max(self._indexes.get(route.space, route.view, route.revision).count for route in routes)
 
-    def _searches(self, query: Query, vectors: Iterable[tuple[Route, Vectors]]) -> list[_Search]:
+    def _searches(self, vectors: Iterable[tuple[Route, Vectors]]) -> list[_Search]:
         """Open the index of each route. One that is behind the catalog is caught up, which no read may hold up."""
         return [
-            _Search(
-                route.view,
-                vector,
-                self._indexes.get(route.space, route.view, route.revision),
-                self._indexes.allowed(route.space, route.view, query.modalities, route.revision),
-            )
+            _Search(route.view, vector, self._indexes.get(route.space, route.view, route.revision))
             for route, vector in vectors
         ]
 
-    def _nearest(self, query: Query, searches: Sequence[_Search], least: int) -> dict[int, SegmentRow]:
+    def _matching_contents(self) -> Matcher:
+        if self._matcher is None:
+            self._matcher = self._catalog.matcher()
+        return self._matcher
+
+    def _allowed(self, query: Query) -> tuple[Matches | None, Bitmap | None]:
+        """Return what the query's filter holds for, and the bitmap of its embeddings; None where it holds for all."""
+        if query.filter is None:
+            return None, None
+        matches = self._matching_contents().matches(query.filter.expression)
+        with self._guard:
+            known = self._bitmaps.get(query.filter)
+        if known is None or known[0] is not matches:
+            ids = matches.embeddings()
+            known = matches, None if ids is None else bitmap(ids[(ids >= 0) & (ids < MOST_ID)])
+            with self._guard:
+                self._bitmaps[query.filter] = known
+                while len(self._bitmaps) > BITMAPS:
+                    del self._bitmaps[next(iter(self._bitmaps))]
+        return known
+
+    def _nearest(
+        self, query: Query, searches: Sequence[_Search], allowed: Bitmap | None, least: int
+    ) -> dict[int, SegmentRow]:
         """Return the nearest segments by id: for each search of at least `least` contents and with all ties, or all.
 
         All searches of one depth share their reads; those that don't suffice are repeated deeper.
@@ -117,7 +166,7 @@ class Retriever:
         found: dict[int, dict[int, SegmentRow]] = {}
         pending, depth = list(range(len(searches))), 2 * least + 50
         while pending:
-            results = {n: searches[n].nearest(depth) for n in pending}
+            results = {n: searches[n].nearest(depth, allowed) for n in pending}
             segment_of = self._catalog.segments_of(
                 dict.fromkeys(i for _, ids in results.values() for i in ids[ids >= 0].tolist())
             )
@@ -145,8 +194,7 @@ class Retriever:
 
         Silence matches no query, so a silent segment has no audio view, except for the file that it belongs to.
         """
-        wanted = query.modalities or frozenset(Modality)
-        rows = [row for row in found if row.modality in wanted]
+        rows = list(found)
         mute = [i for i, row in enumerate(rows) if row.silent and row.content_id not in own]
         place = {row.id: i for i, row in enumerate(rows)}
         z = np.full((len(rows), len(routes)), np.nan, np.float32)
@@ -165,3 +213,10 @@ class Retriever:
         contents = {rows[i].content_id for i in scored.tolist()} if query.cut else ()
         counts = self._catalog.segment_counts(contents) if contents else {}
         return Candidates([rows[i] for i in scored.tolist()], z[scored], [part[scored] for part in vectors], counts)
+
+
+def _matching(rows: Collection[SegmentRow], matches: Matches | None) -> Collection[SegmentRow]:
+    """Return the segments of contents that a filter holds for; None leaves all."""
+    if matches is None:
+        return rows
+    return list(compress(rows, matches.among(row.content_id for row in rows).tolist()))

@@ -1,4 +1,4 @@
-"""Joint embedding spaces: one protocol, and the profiles that order them."""
+"""Joint embedding spaces: their protocol, their implementations, and the models that list them in order."""
 
 from mmsearch.spaces.adapted import Adapted, AdaptedSpace, HeadWeights
 from mmsearch.spaces.base import (

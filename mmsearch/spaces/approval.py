@@ -1,9 +1,9 @@
-"""The space folders that the user has named on this machine, and what they looked like then.
+"""Records which space folders the user has approved on this machine, by naming them, and the state of their files.
 
-    CACHE/approved/NAME-DIGEST.json    of each file its size, its times and its SHA-256
+    CACHE/approved/NAME-DIGEST.json    size, times and SHA-256 of each file
 
-A library names its model by a path, and may come from anyone. So the folder at that path is loaded for a query only if
-the user has named it before, and its files are still the same. What is new is tried in a process of its own first.
+A library names its model by a path, and may come from anyone. So a query loads the folder at that path only if the user
+has named it before and its files haven't changed. Any other folder is first tried in a separate process.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _States = Mapping[str, list[int]]
 
 
 def approve(name: str, folder: Path) -> None:
-    """Try a space folder that the user names, and remember it as it is; what is remembered already isn't tried again.
+    """Try a space folder that the user names and record its state. An unchanged, recorded folder isn't tried again.
 
-    Raises `ModelError` where it can't be used.
+    Raises `ModelError` if it can't be used.
     """
     known = _recorded(name)
     if known and _is_unchanged(folder, known):
@@ -52,9 +52,9 @@ def approve(name: str, folder: Path) -> None:
 
 
 def approved_folder(name: str, path: str) -> Path | None:
-    """Return a space folder if the user has named it on this machine, else None, without a look at it.
+    """Return a space folder if the user has approved it on this machine; otherwise None, without reading the folder.
 
-    Raises `ModelError` where its files have changed since.
+    Raises `ModelError` if its files have changed since.
     """
     known = _recorded(name)
     if not known:
@@ -72,7 +72,7 @@ def approved_folder(name: str, path: str) -> Path | None:
 
 
 def _recorded(name: str) -> Mapping[str, Any]:
-    """Return what is remembered of each file of a folder; nothing where the record is missing or no record."""
+    """Return the recorded state of each file of a folder; empty if the record is missing or invalid."""
     try:
         record = read_object(approval_file(name))
     except (OSError, ValueError):
@@ -80,21 +80,21 @@ def _recorded(name: str) -> Mapping[str, Any]:
     files = record.get("files")
     if record.get("name") != name or not isinstance(files, dict):
         return {}
-    return files if all(is_file_name(file) and isinstance(one, dict) for file, one in files.items()) else {}
+    return files if all(is_file_name(file) and isinstance(state, dict) for file, state in files.items()) else {}
 
 
 def _is_unchanged(folder: Path, known: Mapping[str, Any]) -> bool:
-    """Return whether files are as they were; a file whose times alone differ is read."""
+    """Return whether files are unchanged. A file whose size or times differ is compared by its digest."""
     try:
         states = _states(folder, known)
-        touched = [name for name, one in known.items() if one.get("state") != states[name]]
+        touched = [name for name, record in known.items() if record.get("state") != states[name]]
         return all(_digest(folder / name) == known[name].get("sha256") for name in touched)
     except ModelError:
         return False
 
 
 def _states(folder: Path, names: Iterable[str]) -> _States:
-    """Return size and times of files. Raises `ModelError` where one isn't a file of the folder itself."""
+    """Return size and times of files. Raises `ModelError` if one isn't a regular file in the folder."""
     states = {}
     for name in names:
         try:
@@ -105,8 +105,7 @@ def _states(folder: Path, names: Iterable[str]) -> _States:
             ) from None
         if not stat.S_ISREG(status.st_mode):
             raise ModelError(
-                f"{folder / name} is no regular file; a model's folder holds its files themselves and no links: copy "
-                "it with 'cp -rL'"
+                f"{folder / name} is no regular file; a model's folder must not contain links: copy it with 'cp -rL'"
             )
         states[name] = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
     return states
@@ -128,7 +127,7 @@ def _remember(name: str, files: Mapping[str, Any]) -> None:
         write_whole(record, json.dumps({"name": name, "files": files}, indent=1).encode("utf-8", "replace"))
     except OSError as error:
         _log.warning(
-            "%s can't be written (%s), so a query will not use this model; mend that, or set MMSEARCH_CACHE",
+            "%s can't be written (%s), so a query will not use this model; fix that, or set MMSEARCH_CACHE",
             error.filename or record,
             error.strerror or error,
         )

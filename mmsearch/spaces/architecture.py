@@ -1,7 +1,7 @@
-"""The configuration of a checkpoint: read with bounds, and refused where no model with these weights is like it.
+"""Reads the configuration of a checkpoint with bounds, and refuses one that can't belong to its weights.
 
-A configuration of a few bytes may ask for any number of layers. And the libraries that build the models can be told by
-one to run code that comes with it.
+A configuration of a few bytes may describe any number of layers. It can also tell the libraries that build the model
+to run code that comes with it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 from mmsearch.errors import ModelError, one_line
 from mmsearch.spaces.spec import read_object
 
-_MOST_BYTES = 2**22
-_MOST_NUMBERS = (
+_MAX_BYTES = 2**22
+_LIMITS = (
     (re.compile(r".*(layers|depths?)"), 256),
     (re.compile(r".*(image_size|img_size|spec_size|patch_size)"), 4096),
     (re.compile(r"(max_)?(context_length|position_embeddings)"), 2**16),
@@ -25,36 +25,37 @@ _MOST_NUMBERS = (
     (re.compile(r"nb_max_samples|nb_frequency_bins"), 2**25),
     (re.compile(r"(.*_)?(width|dim|hidden_size|intermediate_size|channels|heads)"), 2**16),
 )
-"""What numbers may be at most, by the names that open_clip and transformers give them."""
+"""Maximum values of numeric fields, by their names in open_clip and transformers."""
 _CODE = ("auto_map", "trust_remote_code")
-"""Names by which a configuration has code run."""
+"""Fields by which a configuration makes a library run code."""
 _TOKENIZER_OPTIONS = {"clean", "strip_sep_token", "language", "context_length", "tokenizer_mode"}
-"""What open_clip may be told of a tokenizer. It hands anything else to transformers."""
+"""Tokenizer options of open_clip itself. It passes any other option to transformers."""
 _TIMES_WEIGHTS = 8
-"""Weights in memory may take so many times as much as on the disk: halves become singles."""
+"""Maximum ratio of the described weights in memory to those on disk, which may be half precision."""
 _SMALL_BYTES = 2**28
+"""Models up to this size are accepted whatever the size of their weights on disk."""
 
 
 def read_architecture(file: Path, weights_bytes: int | None = None) -> dict[str, Any]:
-    """Return the configuration in a file. Raises `ModelError` for one that no model with so many bytes of weights has.
+    """Return the configuration in a file. Raises `ModelError` if it describes a larger model than its weights are.
 
-    Without `weights_bytes`, the file is one of open_clip's own, and trusted.
+    Without `weights_bytes`, the file is trusted: it is one of open_clip's own.
     """
     try:
-        found = read_object(file, _MOST_BYTES)
+        config = read_object(file, _MAX_BYTES)
     except (OSError, ValueError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise ModelError(f"{file} can't be read ({one_line(reason, 120)}); copy the model again") from None
     if weights_bytes is None:
-        return found
+        return config
     needed = 0
-    for section in _sections(found):
-        if odd := _odd_field(section):
-            raise ModelError(f"{file} can't be used ({odd}); choose another model, or mend it")
-        needed += _least_bytes(section)
+    for section in _sections(config):
+        if fault := _fault_of(section):
+            raise ModelError(f"{file} can't be used ({fault}); choose another model, or correct it")
+        needed += _min_bytes(section)
     if needed > _TIMES_WEIGHTS * weights_bytes + _SMALL_BYTES:
         raise ModelError(f"{file} describes a larger model than its weights are; copy the model again")
-    return found
+    return config
 
 
 def _sections(value: object) -> Iterator[Mapping[str, Any]]:
@@ -65,22 +66,22 @@ def _sections(value: object) -> Iterator[Mapping[str, Any]]:
         yield from _sections(part)
 
 
-def _odd_field(section: Mapping[str, Any]) -> str:
-    """Return what is wrong with a field of a section, "" if nothing is."""
+def _fault_of(section: Mapping[str, Any]) -> str:
+    """Return why a field of a section is refused, "" if all are accepted."""
     for name, value in section.items():
         if name in _CODE and value:
             return f"{name} would run code that comes with the model"
         if name == "tokenizer_kwargs" and not (isinstance(value, dict) and value.keys() <= _TOKENIZER_OPTIONS):
-            return "tokenizer_kwargs has options that mmsearch doesn't hand on"
-        most = next((most for pattern, most in _MOST_NUMBERS if pattern.fullmatch(name)), None)
+            return "tokenizer_kwargs has options that mmsearch doesn't pass on"
+        limit = next((limit for pattern, limit in _LIMITS if pattern.fullmatch(name)), None)
         numbers = value if isinstance(value, list) else [value]
-        if most and any(type(number) in (int, float) and not -most <= number <= most for number in numbers):
-            return f"{one_line(name, 40)} is more than {most:,}"
+        if limit and any(type(number) in (int, float) and not -limit <= number <= limit for number in numbers):
+            return f"{one_line(name, 40)} is more than {limit:,}"
     return ""
 
 
-def _least_bytes(section: Mapping[str, Any]) -> int:
-    """Return how much memory the layers of a transformer take at least, where a section describes one."""
+def _min_bytes(section: Mapping[str, Any]) -> int:
+    """Return the least memory that the transformer of a section takes, 0 if the section describes none."""
     layers = section.get("layers", section.get("num_hidden_layers", 0))
     width = section.get("width", section.get("hidden_size", 0))
     words = section.get("vocab_size", 0)

@@ -1,4 +1,4 @@
-"""What a joint embedding space is: front ends that prepare payloads, and towers that encode them."""
+"""The protocol of a joint embedding space: front ends prepare payloads, and towers encode them."""
 
 from __future__ import annotations
 
@@ -15,51 +15,51 @@ if TYPE_CHECKING:
     from mmsearch.types import Payload
 
 Prepared = NDArray[Any]
-"""A payload as a tower's front end leaves it: a small array that is cheap to send between processes."""
+"""A payload after a tower's front end: a small array that is cheap to send between processes."""
 
 Vectors = NDArray[np.float32]
 """(n, dim), L2-normalised rows."""
 
 _SAMPLE_RATE_HZ = 16_000
-"""The rate at which sounds are decoded where no tower takes any."""
+"""The rate at which sounds are decoded if no tower takes any."""
 _SIDE_MARGIN = 2
-"""A JPEG is decoded at no less than this times the tower's side: a reduced decoding then changes no ranking."""
+"""A JPEG is decoded at this multiple of the tower's side at least, so that reduced decoding changes no ranking."""
 
 
 class FrontEnd(Protocol):
-    """The cheap first step of a tower: payload → array. Picklable and without weights, so that workers can run it."""
+    """The cheap first step of a tower: payload → array. It is picklable and has no weights, so workers can run it."""
 
     def __call__(self, payload: Payload) -> Prepared:
-        """Return the array that `Space.encode` takes for this payload."""
+        """Return the input of `Space.encode` for this payload."""
         ...
 
 
 @runtime_checkable
 class TextFrontEnd(FrontEnd, Protocol):
-    """The front end of a text tower also says what fits the tower."""
+    """The front end of a text tower, with the length of its passages."""
 
     max_tokens: int
-    """The longest passage, in tokens that carry words."""
+    """The longest passage in tokens, special ones excluded."""
 
     def count_tokens(self, text: str) -> int:
-        """Return how many tokens a text takes, without the special ones."""
+        """Return the number of tokens of a text, special ones excluded."""
         ...
 
 
 @runtime_checkable
 class ImageFrontEnd(FrontEnd, Protocol):
-    """The front end of an image tower also says how large a picture it uses."""
+    """The front end of an image tower, with the size of its input."""
 
     side: int
-    """The side of the square that the tower sees, in pixels."""
+    """The longer side of the tower's input in pixels."""
 
 
 @runtime_checkable
 class SoundFrontEnd(FrontEnd, Protocol):
-    """The front end of a sound tower also says how it wants to be fed."""
+    """The front end of a sound tower, with the rate of its input."""
 
     sample_rate_hz: int
-    """Samples a second of the mono waveform that it takes."""
+    """Samples per second of the mono waveform that it takes."""
 
 
 class Space(Protocol):
@@ -73,49 +73,48 @@ class Space(Protocol):
     fingerprint: str
     """Changes with the weights and with the preprocessing."""
     pin: str
-    """Names the space so that `load_profile` makes it again: its source, and which state of it."""
+    """A reference by which `load_profile` opens the same space again: its source and the state of that."""
     front_ends: Mapping[View, FrontEnd]
-    """One for each view that the space has a tower for."""
+    """The front end of each view that the space has a tower for."""
 
     def encode(self, view: View, inputs: Sequence[Prepared]) -> Vectors:
         """Return (n, dim) float32, L2-normalised rows, in input order; (0, dim) for no inputs."""
         ...
 
     def background(self, query: View, item: View) -> tuple[float, float]:
-        """Return mean and standard deviation of the cosine between unrelated payloads of these two views."""
+        """Return the score distribution: mean and standard deviation of the cosine of unrelated payloads."""
         ...
 
 
 def decoding_needs(front_ends: Iterable[FrontEnd]) -> tuple[int, int, Callable[[str], int], int]:
-    """Return what towers ask of decoding.
+    """Return the decoding parameters that towers need.
 
-    That is the least picture side in pixels, the longest passage and how it is counted so that it fits every text
-    tower, and the rate of sounds in hertz. Raises `ModelError` without a text tower, or where sound towers differ in
-    their rate.
-
-    Files and queries are decoded by the same needs, so that a file asks with the very vector it is found by.
+    These are the minimum picture side in pixels, the longest passage in tokens with a function that counts a text's
+    tokens so that passages fit every text tower, and the sample rate in hertz. Files and queries are decoded with the
+    same parameters, so that a query by an indexed file has that file's vector. Raises `ModelError` without a text
+    tower, or if sound towers have different rates.
     """
     ends = list(front_ends)
     texts = [end for end in ends if isinstance(end, TextFrontEnd)]
     if not texts:
-        raise ModelError("a model needs a text tower to cut passages by; choose another with --model")
+        raise ModelError("a model needs a text tower, which decides how texts are cut; choose another with --model")
     side = max((end.side for end in ends if isinstance(end, ImageFrontEnd)), default=1)
     rates = {end.sample_rate_hz for end in ends if isinstance(end, SoundFrontEnd)} or {_SAMPLE_RATE_HZ}
     if len(rates) > 1:
         raise ModelError(f"its sound towers want different sample rates ({sorted(rates)}); choose another with --model")
-    most = texts[0].max_tokens
+    longest = texts[0].max_tokens
 
     def count(text: str) -> int:
-        """Return the share of its tower that a text takes where that is largest, in tokens of the first tower."""
-        return max(-(-end.count_tokens(text) * most // end.max_tokens) for end in texts)
+        """Return the largest share of a tower's passage that a text takes, scaled to the first tower's tokens."""
+        return max(-(-end.count_tokens(text) * longest // end.max_tokens) for end in texts)
 
-    return _SIDE_MARGIN * side, most, texts[0].count_tokens if len(texts) == 1 else count, rates.pop()
+    return _SIDE_MARGIN * side, longest, texts[0].count_tokens if len(texts) == 1 else count, rates.pop()
 
 
 def embed(space: Space, view: View, payloads: Sequence[Payload]) -> Vectors:
     """Prepare and encode payloads. Returns (n, dim) float32, L2-normalised rows, in input order.
 
-    Raises `ModelError` where the space has no tower for the view.
+    Raises `ModelError` if the space has no tower for the view.
     """
     front_end = space.front_ends.get(view)
     if front_end is None:
@@ -124,6 +123,6 @@ def embed(space: Space, view: View, payloads: Sequence[Payload]) -> Vectors:
 
 
 def normalise(vectors: NDArray[Any]) -> Vectors:
-    """Return the rows scaled to unit length, as float32; a row of zeros stays one."""
+    """Return the rows scaled to unit length, as float32; a row of zeros stays zero."""
     rows = np.asarray(vectors, dtype=np.float32)
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12), dtype=np.float32)

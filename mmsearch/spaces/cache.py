@@ -1,15 +1,15 @@
-"""Exported models on this disk: made once from a checkpoint, and found again by a fingerprint.
+"""The cache of exported models: each is exported once from its checkpoint, and found by its fingerprint.
 
     $MMSEARCH_CACHE, else the user's cache folder
     ├── spaces/NAME-FINGERPRINT/    spec.json, image.onnx, image.bin, text.onnx, ..., whole.json
-    ├── locks/NAME.lock             held while one of this name is exported
-    ├── sources/NAME-DIGEST.json    which fingerprint a name stood for, and what its files looked like then
+    ├── locks/NAME.lock             held during an export under this name
+    ├── sources/NAME-DIGEST.json    the fingerprint of a name at its last export, and the state of its files
     └── approved/NAME-DIGEST.json   a folder that the user has named as a model: see approval.py
 
-A model is exported when the user names it. For a library that names its own model, only what is there is used.
+A model is exported when the user names it. A model that only a library names is used if it is in the cache already.
 
-A space is built in a folder of its own, synced, and renamed into its place, so that a process killed anywhere leaves
-all of it or nothing. `whole.json` is written last and says what each file has to look like.
+A space is built in a temporary folder, synced, and renamed, so that a killed process leaves all of it or nothing.
+`whole.json` is written last and has the size and checksums of each file.
 """
 
 from __future__ import annotations
@@ -43,13 +43,14 @@ _log = logging.getLogger(__name__)
 _EXTRAS = {CLAP_MODEL: "clap", ALIASES["multilingual"]: "multilingual"}
 """The extra that a model is exported with, where that takes more than `torch`."""
 _CHECKED_BYTES = 2**16
-"""How much of a file's beginning and end is looked at before it is trusted: the whole takes a second a gigabyte."""
+"""Bytes at a file's beginning and end that are checked before use: checking all takes a second per gigabyte."""
 
 
 def find_export(name: str, fingerprint: str = "") -> Path | None:
-    """Return the folder of an exported model where it is whole, else None; of this fingerprint, or of what it is now.
+    """Return the folder of an exported model, None if it is missing or damaged.
 
-    Neither torch nor the network is needed for that, nor the checkpoint where a fingerprint is given.
+    Without a fingerprint, the one of the name's last export is used. This needs neither torch nor the network, and with
+    a fingerprint not even the checkpoint.
     """
     fingerprint = fingerprint or _remembered(name)
     folder = export_folder(name, fingerprint)
@@ -57,10 +58,10 @@ def find_export(name: str, fingerprint: str = "") -> Path | None:
 
 
 def kept_export(name: str, fingerprint: str) -> Path:
-    """Return the folder of a model that a library names, which the user has exported before on this machine.
+    """Return the export of a model that a library names, if the user has exported it on this machine before.
 
-    Nothing is downloaded or exported for it, and its checkpoint isn't looked at: the library may come from anyone.
-    Raises `ModelError` with the remedy.
+    A library may come from anyone, so nothing is downloaded, exported or read from the checkpoint. Raises `ModelError`
+    with the remedy.
     """
     if fingerprint and (folder := find_export(name, fingerprint)):
         return folder
@@ -71,22 +72,22 @@ def kept_export(name: str, fingerprint: str) -> Path:
 
 
 def was_exported_here(name: str) -> bool:
-    """Return whether the user has had a model of this very name exported on this machine."""
+    """Return whether the user has exported a model of this name on this machine."""
     return bool(_recorded_fingerprint(name))
 
 
 def export_model(name: str, fingerprint: str = "", *, fresh: bool = False) -> Path:
-    """Return the folder of an exported model, exporting it if that is needed: some seconds to a minute.
+    """Return the folder of an exported model; export it first if necessary, which takes seconds to a minute.
 
-    With `fresh`, the name is looked up anew. Raises `ModelError`, also where a fingerprint is asked for that the
-    checkpoint no longer has.
+    With `fresh`, the name is always looked up again. Raises `ModelError`, also if the checkpoint no longer has the
+    requested fingerprint.
     """
     if not fresh and (found := find_export(name, fingerprint)):
         return found
     _require_packages(name)
     checkpoint = find_checkpoint(name)
     with _disk_errors(), _lock(slug(name)):
-        if not fresh and (found := find_export(name, fingerprint)):  # another process was sooner
+        if not fresh and (found := find_export(name, fingerprint)):  # another process has exported it meanwhile
             return found
         states = _states(checkpoint)
         folder = _export(checkpoint, fingerprint)
@@ -95,23 +96,23 @@ def export_model(name: str, fingerprint: str = "", *, fresh: bool = False) -> Pa
 
 
 def is_torn(space: OnnxSpace) -> bool:
-    """Return whether any byte of an exported space isn't what was written: half a second a gigabyte."""
+    """Return whether any byte of an exported space has changed; this takes half a second per gigabyte."""
     folder = export_folder(space.name, space.fingerprint)
     return space.is_exported and folder.is_dir() and not is_whole(folder, thorough=True)
 
 
 def replaced(name: str) -> ModelError:
-    """Return the error for a model that isn't any more what a library knows it by."""
+    """Return the error for a model whose checkpoint was replaced since a library was embedded with it."""
     return ModelError(
-        f"{name} is no longer what this library was embedded with; put the old checkpoint back, or run "
+        f"{name} has changed since this library was embedded with it; put the old checkpoint back, or run "
         f"'mmsearch index PATH --model {name}' to embed it again"
     )
 
 
 def is_whole(folder: Path, *, thorough: bool = False) -> bool:
-    """Return whether every file of an exported space is as it was written.
+    """Return whether every file of an exported space is undamaged, by its size, beginning and end.
 
-    That is its size, its beginning and its end; `thorough` reads the rest too, half a second a gigabyte.
+    With `thorough`, the whole file is read, which takes half a second per gigabyte.
     """
     try:
         files: dict[str, list[int]] = read_object(folder / "whole.json")
@@ -134,7 +135,7 @@ def _export(checkpoint: Checkpoint, wanted: str) -> Path:
 
 
 def int8_tower(space: OnnxSpace) -> Path:
-    """Return the ONNX file of a space's image tower with weights of 8 bits, made from the exported one if need be."""
+    """Return the ONNX file of a space's image tower with 8-bit weights; make it from the exported one if necessary."""
     folder = export_folder(space.name, space.fingerprint + "-int8")
     if is_whole(folder):
         return folder / "image.onnx"
@@ -147,27 +148,27 @@ def int8_tower(space: OnnxSpace) -> Path:
 
 
 def _build(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Fill a folder so that it is there as a whole or not at all; the caller holds the model's lock."""
+    """Create a folder and its content atomically. The caller holds the model's lock."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_building(folder)  # of a process that was killed: we hold the lock
+    _remove_building(folder)  # those left by killed processes; holding the lock makes this safe
     building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         fill(building)
         files = sorted(file for file in building.iterdir() if file.is_file())
         (building / "whole.json").write_text(json.dumps({file.name: _check(file, 3) for file in files}), "utf-8")
         for file in (*files, building / "whole.json"):
-            file.chmod(0o644)  # other users may run what one has exported
+            file.chmod(0o644)  # so that all users of the machine can share an export
             _sync(file)
-        if folder.exists():  # torn: a name can't be given to a second folder
+        if folder.exists():  # it is damaged: a folder can't be renamed onto another one
             folder.rename(Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent)) / "torn")
         building.rename(folder)
-        folder.chmod(0o755)  # mkdtemp's are for their owner alone
+        folder.chmod(0o755)  # mkdtemp makes it accessible to its owner only
     finally:
         _remove_building(folder)
 
 
 def _remove_building(folder: Path) -> None:
-    """Remove the folders in which a space was being built, or was put aside as torn; links in them stay."""
+    """Remove the temporary folders of a space, and copies that were set aside as damaged. Links in them stay."""
     every = re.compile(".+")
     within = Layout(every, {every: Layout(every)})
     building = Layout(folders={re.compile(rf"\.{re.escape(folder.name)}-\w{{8}}"): within})
@@ -177,11 +178,11 @@ def _remove_building(folder: Path) -> None:
 def load_towers(checkpoint: Checkpoint, wanted: str = "") -> tuple[Towers, dict[str, Any]]:
     """Load a checkpoint's towers in torch; return them and the spec of their space.
 
-    Raises `ModelError` where a fingerprint is wanted that it doesn't have any more.
+    Raises `ModelError` if the checkpoint doesn't have the fingerprint `wanted`.
     """
     from mmsearch.spaces.export import specification
 
-    architecture = architecture_of(checkpoint)  # which refuses what no model is like, before any of it is built
+    architecture = architecture_of(checkpoint)  # refuses an implausible configuration before anything is built
     if checkpoint.family == CLAP:
         from mmsearch.spaces.clap import load_clap
 
@@ -198,11 +199,11 @@ def load_towers(checkpoint: Checkpoint, wanted: str = "") -> tuple[Towers, dict[
 
 
 def _states(checkpoint: Checkpoint) -> Mapping[str, list[int]]:
-    found = {}
+    states = {}
     for file in checkpoint.files:
         status = file.stat()
-        found[str(file)] = [status.st_size, status.st_mtime_ns]
-    return found
+        states[str(file)] = [status.st_size, status.st_mtime_ns]
+    return states
 
 
 def _remember(name: str, fingerprint: str, states: Mapping[str, list[int]]) -> None:
@@ -214,9 +215,9 @@ def _remember(name: str, fingerprint: str, states: Mapping[str, list[int]]) -> N
 
 
 def _remembered(name: str) -> str:
-    """Return the fingerprint that a name stood for when it was last exported; "" where its files changed since.
+    """Return the fingerprint of a name at its last export; "" if never exported, or if local files have changed since.
 
-    What was downloaded counts until it is pulled again, whatever became of the download.
+    A downloaded model counts as unchanged until it is pulled again, even if the download was deleted.
     """
     try:
         record = read_object(source_file(name))
@@ -228,7 +229,7 @@ def _remembered(name: str) -> str:
 
 
 def _recorded_fingerprint(name: str) -> str:
-    """Return the fingerprint that a name stood for when it was last exported, "" if never; looks at no checkpoint."""
+    """Return the fingerprint of a name at its last export, "" if never exported, without reading the checkpoint."""
     try:
         return str(read_object(source_file(name))["fingerprint"])
     except (OSError, ValueError, KeyError):
@@ -236,29 +237,29 @@ def _recorded_fingerprint(name: str) -> str:
 
 
 def _check(file: Path, parts: int) -> list[int]:
-    """Return a file's size, a check of its beginning and end, and as the third part one of all of it."""
+    """Return a file's size, the CRC-32 of its beginning and end, and with three parts the CRC-32 of all of it."""
     with open_regular(file) as opened:
         size = os.fstat(opened.fileno()).st_size
         ends = zlib.crc32(opened.read(_CHECKED_BYTES))
         opened.seek(max(0, size - _CHECKED_BYTES))
-        found = [size, zlib.crc32(opened.read(), ends)]
+        checks = [size, zlib.crc32(opened.read(), ends)]
         if parts == 3:
             opened.seek(0)
             whole = 0
             while block := opened.read(2**24):
                 whole = zlib.crc32(block, whole)
-            found.append(whole)
-    return found
+            checks.append(whole)
+    return checks
 
 
 def _sync(file: Path) -> None:
-    with file.open("rb+") as opened:  # Windows syncs only what is open for writing
+    with file.open("rb+") as opened:  # Windows syncs only files that are open for writing
         os.fsync(opened.fileno())
 
 
 @contextmanager
 def _lock(name: str) -> Iterator[None]:
-    """Let one process at a time export under a folder's name; the others wait for it, and then find it done."""
+    """Let only one process at a time export under a name; others wait, and then find the finished export."""
     from filelock import FileLock
 
     file = cache_folder() / "locks" / f"{name}.lock"
@@ -278,14 +279,14 @@ def _require_packages(name: str) -> None:
 def _disk_errors() -> Iterator[None]:
     try:
         yield
-    except (OSError, RuntimeError) as error:  # the latter is how torch and onnx say that a file can't be written
+    except (OSError, RuntimeError) as error:  # torch and onnx raise RuntimeError if a file can't be written
         folder = cache_folder()
         if _is_full(error, folder):
             raise CacheFullError(f"{folder}: the disk is full; free some GB there, or set MMSEARCH_CACHE") from error
         if isinstance(error, RuntimeError):
             raise
         raise ModelUnavailableError(
-            f"{error.filename or folder} can't be written ({error.strerror or error}); mend that, or set MMSEARCH_CACHE"
+            f"{error.filename or folder} can't be written ({error.strerror or error}); fix that, or set MMSEARCH_CACHE"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""CLAP, a joint space of texts and sounds (Wu et al., arXiv:2211.06687), from a checkpoint that transformers saved."""
+"""Loads CLAP, a joint space of texts and sounds (Wu et al., arXiv:2211.06687), from a transformers checkpoint."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ MAX_IDS = 77
 """The length to which CLAP's texts are padded or cut, special tokens included, as in its training."""
 _BANK = "mel"
 _COMPUTED = ("position_ids", "token_type_ids", "relative_position_index", "num_batches_tracked")
-"""The ends of names that a checkpoint may lack: buffers that follow from the configuration."""
+"""Endings of the names of weights that a checkpoint may lack: buffers that follow from the configuration."""
 _AGAIN = "download the model again"
 
 
 class _TextTower(nn.Module):
     """Maps (n, t) int64 ids, padded, to (n, dim) projections.
 
-    It calls the parts of the text model by themselves, since the mask that transformers makes depends on its version
-    and on the batch that is traced.
+    The parts of the text model are called one by one, because the attention mask that transformers builds depends on
+    its version and on the traced batch.
     """
 
     def __init__(self, model: Any, pad_id: int) -> None:  # noqa: ANN401  transformers is an extra
@@ -56,8 +56,8 @@ class _TextTower(nn.Module):
 class _SoundTower(nn.Module):
     """Maps (n, frames, bands) float32 log-mel to (n, dim) projections.
 
-    A checkpoint with fusion hears no sound as a long one: that is what its training said of sounds of at most 10 s,
-    while transformers picks one of each batch at random.
+    For a checkpoint with fusion, no sound is marked as long. In its training, sounds of at most 10 s weren't either,
+    whereas transformers marks a random one of each batch.
     """
 
     def __init__(self, model: Any) -> None:  # noqa: ANN401  transformers is an extra
@@ -65,8 +65,8 @@ class _SoundTower(nn.Module):
         self.encoder = model.audio_model.audio_encoder
         self.projection = model.audio_projection
         self.encoder.enable_fusion = self.encoder.patch_embed.enable_fusion = False
-        # Blocks fit their windows to the picture when they run, and under a trace they do so with tensors, which they
-        # keep. Done here, and not again below, it leaves numbers in the trace.
+        # Blocks adapt their window sizes to the input when they run; under a trace, they would store tensors. Setting
+        # the sizes here keeps them plain numbers.
         for stage, resolution in zip(self.encoder.layers, self.encoder.input_resolutions, strict=True):
             for block in stage.blocks:
                 block.set_shift_and_window_size(resolution)
@@ -80,8 +80,9 @@ class _SoundTower(nn.Module):
 def load_clap(folder: Path) -> Towers:
     """Return the towers of the CLAP checkpoint in a folder, on the CPU, in float32.
 
-    Needs config.json, model.safetensors or pytorch_model.bin, preprocessor_config.json and the tokenizer's files.
-    Nothing is unpickled but tensors, and no code from the folder runs. Raises `ModelError` naming the file at fault.
+    The folder must have config.json, model.safetensors or pytorch_model.bin, preprocessor_config.json and the
+    tokenizer's files. Only tensors are unpickled, and no code from the folder runs. Raises `ModelError`, which names
+    the file at fault.
     """
     config = _read_config(folder)
     weights = _find_weights(folder)
@@ -106,13 +107,13 @@ def load_clap(folder: Path) -> Towers:
 
 @contextmanager
 def _reading(file: Path) -> Iterator[None]:
-    """Keep a library quiet while it reads a file, and name the file in a `ModelError` where it fails."""
+    """Silence a library while it reads a file. Raises `ModelError`, which names the file, for its errors."""
     with _quiet():
         try:
             yield
         except (ModelError, MemoryError):
             raise
-        except Exception as error:  # their readers raise whatever the format's own readers do
+        except Exception as error:  # transformers passes on the errors of many file readers
             reason = one_line(error) or type(error).__name__
             raise ModelError(f"{file} can't be loaded ({reason}); {_AGAIN}") from error
 
@@ -145,7 +146,7 @@ def _read_config(folder: Path) -> Any:  # noqa: ANN401
         if kind != "clap":
             raise ModelError(f"{file} describes {kind or 'no model'}, not a CLAP; give the folder of a CLAP checkpoint")
         config = _transformers().ClapConfig.from_dict(fields)
-        config._attn_implementation = "eager"  # the others don't export, or export a mask of one batch's size
+        config._attn_implementation = "eager"  # others can't be exported, or export a mask for one batch size only
     return config
 
 
@@ -170,20 +171,20 @@ def _make_model(config: Any, weights: Path) -> Any:  # noqa: ANN401
             state = torch.load(weights, map_location="cpu", weights_only=True)
         missing = [name for name in model.load_state_dict(state, strict=False)[0] if not name.endswith(_COMPUTED)]
         if missing:
-            raise ValueError(f"{len(missing)} weights are missing, {missing[0]} for one")
+            raise ValueError(f"{len(missing)} weights are missing, such as {missing[0]}")
     return model
 
 
 def _load_tokenizer(folder: Path, vocabulary: int) -> Any:  # noqa: ANN401
     file = folder / "tokenizer.json"
-    # Without these files transformers goes on with a vocabulary of five special tokens, and says nothing.
+    # Without these files, transformers silently uses a vocabulary of five special tokens.
     if not file.is_file() and not all((folder / name).is_file() for name in ("vocab.json", "merges.txt")):
         raise ModelError(f"{folder} holds neither tokenizer.json nor vocab.json and merges.txt; {_AGAIN}")
     with _reading(file if file.is_file() else folder / "vocab.json"):
-        auto = _transformers().AutoTokenizer  # where trust_remote_code is not said it asks on the terminal
+        auto = _transformers().AutoTokenizer  # without trust_remote_code it would ask on the terminal
         tokenizer = auto.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, use_fast=True)
         if not tokenizer.is_fast or tokenizer.pad_token_id is None:
-            raise ValueError("it makes no fast tokenizer with a token for padding")
+            raise ValueError("it has no fast tokenizer with a padding token")
         if len(tokenizer) > vocabulary:
             raise ValueError(f"it has {len(tokenizer)} tokens, the text tower only {vocabulary}")
     return tokenizer
@@ -191,7 +192,7 @@ def _load_tokenizer(folder: Path, vocabulary: int) -> Any:  # noqa: ANN401
 
 def _tokenize_with(tokenizer: Any) -> Callable[[Sequence[str]], NDArray[np.int64]]:  # noqa: ANN401
     def tokenize(texts: Sequence[str]) -> NDArray[np.int64]:
-        """Return (n, 77) int64 ids, padded, as the model's own processor makes them."""
+        """Return (n, 77) int64 ids, padded as by the model's own processor."""
         rows = [
             tokenizer(text, padding="max_length", max_length=MAX_IDS, truncation=True)["input_ids"] for text in texts
         ]
@@ -201,7 +202,7 @@ def _tokenize_with(tokenizer: Any) -> Callable[[Sequence[str]], NDArray[np.int64
 
 
 def _without_padding(tokenizer: Any) -> str:  # noqa: ANN401
-    """Return the `tokenizer.json` of what the tokenizer does, which may differ from the one in the checkpoint."""
+    """Return the tokenizer as a `tokenizer.json`, which may differ from the one in the checkpoint."""
     fields = json.loads(tokenizer.backend_tokenizer.to_str())
     return json.dumps({**fields, "padding": None, "truncation": None}, ensure_ascii=False)
 
@@ -221,8 +222,8 @@ def _sound_tower(folder: Path, model: Any, config: Any) -> tuple[Tower, NDArray[
         )
         longest = config.spec_size * (config.spec_size // config.num_mel_bins)
         if front_end.bands != config.num_mel_bins or front_end.frames > longest:
-            made = f"{front_end.frames} by {front_end.bands}"
-            raise ValueError(f"it makes {made}, the sound tower takes at most {longest} by {config.num_mel_bins}")
+            shape = f"{front_end.frames} by {front_end.bands}"
+            raise ValueError(f"it makes {shape}, the sound tower takes at most {longest} by {config.num_mel_bins}")
         fused = extractor.truncation == "fusion"
         bank = np.asarray(extractor.mel_filters if fused else extractor.mel_filters_slaney, dtype=np.float32)
     mel = {key: value for key, value in asdict(front_end).items() if key != "sample_rate_hz"}

@@ -1,6 +1,6 @@
-"""Towers in torch → a space folder that onnxruntime runs: `spec.json`, ONNX files, `tokenizer.json`.
+"""Exports towers from torch to a space folder that onnxruntime runs: `spec.json`, ONNX files, `tokenizer.json`.
 
-Every export is checked before it is believed: the tokenizer id by id on odd texts, each tower by its vectors.
+Every export is verified: the tokenizer id by id on unusual texts, each tower by the cosine of its vectors.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from mmsearch.spaces.towers import Tower, Towers, quiet
 from mmsearch.types import View
 
 _OPSET = 17
-_LEAST_COSINE = 0.999
+_MIN_COSINE = 0.999
 _INLINE_BYTES = 1024
-"""Smaller weights stay in the ONNX file; larger ones go beside it, where onnxruntime maps instead of copying them."""
+"""Smaller weights stay in the ONNX file. Larger ones go into a second file, which onnxruntime maps without copying."""
 _PLAIN_TEXTS = ("a photo of a dog", "ein großes Haus, zwei Äpfel", "une voiture à l'été", "žlutý kůň", "红色 1984")
 ODD_TEXTS = (
     "",
@@ -52,12 +52,13 @@ ODD_TEXTS = (
 
 
 def specification(towers: Towers, weights: str, architecture: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the spec of the space that these towers make, with the fingerprint of weights and preprocessing."""
+    """Return the spec of the towers' space, with a fingerprint of weights and preprocessing."""
     sections = {TOWERS[view]: dict(tower.spec) for view, tower in towers.towers.items()}
     arrays = {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in towers.arrays.items()}
-    # Of the tokenizer what it makes of texts, and its vocabulary: versions of transformers write the rest differently.
-    words = [towers.tokenize(_PLAIN_TEXTS).tolist(), json.loads(towers.tokenizer)["model"]]
-    defining = [weights, architecture, towers.dim, sections, arrays, words]
+    # The tokenizer is represented by its vocabulary and its ids of some texts: other parts of its file depend on the
+    # version of transformers.
+    tokenizer = [towers.tokenize(_PLAIN_TEXTS).tolist(), json.loads(towers.tokenizer)["model"]]
+    defining = [weights, architecture, towers.dim, sections, arrays, tokenizer]
     fingerprint = hashlib.blake2b(json.dumps(defining, sort_keys=True).encode(), digest_size=8).hexdigest()
     for name, section in sections.items():
         section["file"] = f"{name}.onnx"
@@ -65,7 +66,7 @@ def specification(towers: Towers, weights: str, architecture: Mapping[str, Any])
 
 
 def export(towers: Towers, spec: Mapping[str, Any], folder: Path) -> None:
-    """Write a space folder. Raises `ModelError` where its answers aren't the towers', `OSError` for the disk."""
+    """Write a space folder. Raises `ModelError` if its results differ from the towers', and `OSError`."""
     (folder / "tokenizer.json").write_text(towers.tokenizer, "utf-8")
     for name, array in towers.arrays.items():
         np.save(folder / f"{name}.npy", array)
@@ -115,10 +116,10 @@ def _write(tower: Tower, file: Path) -> None:
 
 
 def quantise(tower: Path, file: Path) -> None:
-    """Write a tower anew with weights of 8 bits, a scale for each output channel; activations are scaled as they come.
+    """Write a copy of a tower with 8-bit weights, with one scale for each output channel.
 
-    That is onnxruntime's dynamic quantisation. The scale of activations is that of a batch, so a picture's vector
-    depends a little on those beside it; how far it can be trusted is found out on the user's own pictures.
+    This is onnxruntime's dynamic quantisation. Activations are scaled per batch, so a picture's vector depends slightly
+    on the others of its batch; `indexer.precision` measures the effect on the user's own pictures.
     """
     load_onnxruntime()
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -130,7 +131,7 @@ def quantise(tower: Path, file: Path) -> None:
             per_channel=True,
             weight_type=QuantType.QInt8,
             op_types_to_quantize=["MatMul", "Gemm"],
-            extra_options={"DefaultTensorType": 1},  # float32, where shapes alone don't say it
+            extra_options={"DefaultTensorType": 1},  # float32, for tensors whose type can't be inferred
         )
 
 
@@ -146,7 +147,7 @@ def _check_tokenizer(towers: Towers, spec: Mapping[str, Any], folder: Path) -> N
 
 
 def _check_tower(tower: Tower, space: OnnxSpace, view: View) -> None:
-    """Compare the exported tower with the one in torch, on a batch of another size than it was traced with."""
+    """Compare an exported tower with the one in torch, on a batch of another size than the traced one."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -156,7 +157,7 @@ def _check_tower(tower: Tower, space: OnnxSpace, view: View) -> None:
         inputs = torch.randn((3, *tower.example.shape[1:]), generator=generator)
     with torch.inference_mode():
         wanted = normalise(tower.module(inputs).float().numpy())
-    got = normalise(space.run_tower(view, inputs.numpy()))
-    least = float(np.sum(wanted * got, axis=1).min())
-    if not least >= _LEAST_COSINE:
-        raise ModelError(f"its {view} tower can't be exported (cosine {least:.4f} with torch's); choose another model")
+    exported = normalise(space.run_tower(view, inputs.numpy()))
+    lowest = float(np.sum(wanted * exported, axis=1).min())
+    if not lowest >= _MIN_COSINE:
+        raise ModelError(f"its {view} tower can't be exported (cosine {lowest:.4f} with torch's); choose another model")

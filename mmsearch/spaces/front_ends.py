@@ -1,4 +1,4 @@
-"""Front ends that spec files describe: the picture, the tokenizer and the waveform steps, without any weights."""
+"""The front ends that spec files describe, for pictures, texts and waveforms. They have no weights."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ MOST_TOKENIZER_BYTES = 2**26
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Brings a picture to the size (height, width) that an image tower takes, antialiased.
+    """Scales a picture, with antialiasing, to the size (height, width) of an image tower's input.
 
-    `resize` says how: "squash" ignores its proportions, so that nothing at its edges is lost; "shortest" keeps them and
-    crops the centre; "longest" keeps them and pads with `fill`. The same as open_clip's transform for evaluation, pixel
-    by pixel (open_clip 3.3, transform.py).
+    `resize` is "squash" (ignore the aspect ratio, so that no edge is lost), "shortest" (keep it and crop the centre) or
+    "longest" (keep it and pad with `fill`). The pixels equal those of open_clip's transform for evaluation (open_clip
+    3.3, transform.py).
     """
 
     size: tuple[int, int]
@@ -45,7 +45,7 @@ class Picture:
 
     @property
     def side(self) -> int:
-        """The longer side of what the tower sees, in pixels."""
+        """The longer side of the tower's input in pixels."""
         return max(self.size)
 
     def __call__(self, payload: Payload) -> Prepared:
@@ -60,11 +60,11 @@ class Picture:
         return _centred(np.asarray(picture, dtype=np.uint8), self.size, self.fill)
 
     def _resized(self, width: int, height: int) -> tuple[int, int]:
-        """Return the width and height to which a picture is scaled before it is cropped or padded."""
+        """Return the width and height to which a picture is scaled before cropping or padding."""
         tall, wide = self.size
         if self.resize == "squash":
             return wide, tall
-        if self.resize == "shortest" and tall == wide:  # torchvision's Resize: the longer side is rounded down
+        if self.resize == "shortest" and tall == wide:  # as torchvision's Resize, which rounds the longer side down
             shorter = min(width, height)
             return int(tall * width / shorter), int(tall * height / shorter)
         ratios = (height / tall, width / wide)
@@ -73,20 +73,20 @@ class Picture:
 
 
 def _centred(pixels: np.ndarray, size: tuple[int, int], fill: int) -> np.ndarray:
-    """Pad, then crop (h, w, 3) pixels about their centre, rounding where torchvision does."""
-    missing = [max(0, wanted - have) for wanted, have in zip(size, pixels.shape[:2], strict=True)]
+    """Pad and crop (h, w, 3) pixels around their centre, with torchvision's rounding."""
+    missing = [max(0, wanted - actual) for wanted, actual in zip(size, pixels.shape[:2], strict=True)]
     if any(missing):
-        around = [(lack // 2, lack - lack // 2) for lack in missing]
-        pixels = np.pad(pixels, (*around, (0, 0)), constant_values=fill)
-    top, left = (round((have - wanted) / 2) for wanted, have in zip(size, pixels.shape[:2], strict=True))
+        margins = [(rows // 2, rows - rows // 2) for rows in missing]
+        pixels = np.pad(pixels, (*margins, (0, 0)), constant_values=fill)
+    top, left = (round((actual - wanted) / 2) for wanted, actual in zip(size, pixels.shape[:2], strict=True))
     return pixels[top : top + size[0], left : left + size[1]]
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Turns a text into token ids with the tokenizer in a `tokenizer.json`, after cleaning it as `CLEANERS` says.
+    """Cleans a text with one of `CLEANERS` and turns it into token ids with the tokenizer of a `tokenizer.json`.
 
-    Every method raises `ModelError` where the file can't be read, or its tokenizer fails at a text.
+    Every method raises `ModelError` if the file can't be read or its tokenizer fails on a text.
     """
 
     file: Path
@@ -94,7 +94,7 @@ class Tokens:
     clean: str = "none"
 
     def __call__(self, payload: Payload) -> Prepared:
-        """Return (t,) int64 ids with the special ones, t ≤ `max_ids`; what is longer is cut at its end."""
+        """Return (t,) int64 ids, special ones included, t ≤ `max_ids`; a longer text is truncated."""
         if not isinstance(payload, str):
             raise TypeError(f"a text tower takes a text, not {type(payload).__name__}")
         words = self._encode(payload)
@@ -104,19 +104,19 @@ class Tokens:
 
     @property
     def vocabulary(self) -> int:
-        """How many different ids there are."""
+        """Number of different token ids."""
         return _tokenizer(self.file).get_vocab_size()
 
     @property
     def max_tokens(self) -> int:
-        """The longest passage, in tokens that carry words."""
-        most = self.max_ids - _tokenizer(self.file).num_special_tokens_to_add(is_pair=False)
-        if most < 1:
+        """The longest passage in tokens, special ones excluded."""
+        longest = self.max_ids - _tokenizer(self.file).num_special_tokens_to_add(is_pair=False)
+        if longest < 1:
             raise ModelError(f"{self.file} leaves no room for words in {self.max_ids} tokens; copy the model again")
-        return most
+        return longest
 
     def count_tokens(self, text: str) -> int:
-        """Return how many tokens a text takes, without the special ones."""
+        """Return the number of tokens of a text, special ones excluded."""
         return len(self._encode(text).ids)
 
     def _encode(self, text: str) -> Encoding:
@@ -124,33 +124,33 @@ class Tokens:
             return _tokenizer(self.file).encode(CLEANERS[self.clean](_valid(text)), add_special_tokens=False)
 
 
-def _mended(text: str) -> str:
+def _repaired(text: str) -> str:
     """Return a text without mojibake, HTML entities and control characters."""
     if text.isascii() and text.isprintable() and "&" not in text:
-        return text.strip()  # ftfy has nothing to mend there, and takes 0.1 s to load
+        return text.strip()  # ftfy would change nothing, and takes 0.1 s to import
     import ftfy
 
     return html.unescape(html.unescape(ftfy.fix_text(text))).strip()
 
 
 def _spaced(text: str) -> str:
-    return " ".join(_mended(text).split())
+    return " ".join(_repaired(text).split())
 
 
-def _lowered(text: str) -> str:
+def _lowercase(text: str) -> str:
     return _spaced(text).lower()
 
 
 def _canonical(text: str) -> str:
-    """Return words in lower case without punctuation, as SigLIP was trained on (big_vision, prompt_engineering.py)."""
-    bare = _mended(text).replace("_", " ").translate(str.maketrans("", "", string.punctuation))
+    """Return words in lower case without punctuation, as in SigLIP's training (big_vision, prompt_engineering.py)."""
+    bare = _repaired(text).replace("_", " ").translate(str.maketrans("", "", string.punctuation))
     return " ".join(bare.lower().split())
 
 
 CLEANERS: Mapping[str, Callable[[str], str]] = MappingProxyType(
-    {"none": lambda text: text, "whitespace": _spaced, "lower": _lowered, "canonicalize": _canonical}
+    {"none": lambda text: text, "whitespace": _spaced, "lower": _lowercase, "canonicalize": _canonical}
 )
-"""How texts are cleaned before they become tokens, by open_clip's names (open_clip 3.3, tokenizer.py)."""
+"""Functions that clean a text before tokenisation, by open_clip's names (open_clip 3.3, tokenizer.py)."""
 
 
 @lru_cache(maxsize=8)
@@ -162,9 +162,9 @@ def _tokenizer(file: Path) -> Tokenizer:
 
 
 class _reported:
-    """Raise `ModelError` where the tokenizers library fails: with bare exceptions, or with a panic.
+    """Raise `ModelError` for any error of the tokenizers library: bare exceptions, and panics of its Rust code.
 
-    A panic of its Rust code is a `BaseException`, which no handler of errors would catch.
+    A panic is a `BaseException`, which ordinary error handlers don't catch.
     """
 
     def __init__(self, file: Path) -> None:
@@ -183,13 +183,13 @@ class _reported:
 
 
 def _valid(text: str) -> str:
-    """Return the text with a question mark for each byte that was no UTF-8 when it came from a command line."""
+    """Return the text with a question mark for each byte of a command line that isn't valid UTF-8."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 @dataclass(frozen=True, slots=True)
 class Waveform:
-    """Brings a mono waveform to the length that a sound tower takes."""
+    """Pads or cuts a mono waveform to the length of a sound tower's input."""
 
     sample_rate_hz: int
     min_samples: int
@@ -205,13 +205,13 @@ class Waveform:
 
 @dataclass(frozen=True, slots=True)
 class Resampled:
-    """Takes a waveform of another rate than a sound tower's, where the towers of a profile want different ones."""
+    """Resamples a waveform for a sound tower, if the towers of a model need different sample rates."""
 
     front_end: SoundFrontEnd
     sample_rate_hz: int
 
     def __call__(self, payload: Payload) -> Prepared:
-        """Return what the front end makes of the waveform at its own rate."""
+        """Return the front end's output for the waveform at the tower's own rate."""
         if not isinstance(payload, np.ndarray):
             raise TypeError("a sound tower takes a mono waveform, an array of one dimension")
         return self.front_end(resample(payload, self.sample_rate_hz, self.front_end.sample_rate_hz))

@@ -1,7 +1,7 @@
-"""What an ONNX file holds, read from its bytes without running it or trusting it.
+"""Inspects an untrusted ONNX file without running it.
 
-Only what decides whether the file may be run is looked at: its operators and the files that its weights lie in. The
-format is protobuf's (https://protobuf.dev/programming-guides/encoding), the numbers are those of onnx.proto.
+Only the parts that decide whether the file may be run are parsed: its operators, and the files of its weights. The
+format is protobuf's (https://protobuf.dev/programming-guides/encoding), and field numbers are those of onnx.proto.
 """
 
 from __future__ import annotations
@@ -24,44 +24,44 @@ _KEY, _VALUE = 1, 2  # of an entry
 
 
 def external_files(file: Path) -> set[str]:
-    """Return the names of the files that a model's weights lie in beside it.
+    """Return the names of the external files of a model's weights.
 
-    Raises `ValueError` for a file that isn't a model, or a model of another kind than towers are: with loops, branches
-    or functions of its own, or operators that aren't onnxruntime's. Raises `OSError`.
+    Raises `ValueError` for a file that isn't a model, and for a model with loops, branches, functions of its own or
+    operators that aren't onnxruntime's: no tower has these. Raises `OSError`.
     """
     with open_regular(file) as opened:
         if not opened.peek(1):
             raise ValueError("it is empty")
         with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as content:
-            found: set[str] = set()
+            names: set[str] = set()
             graphs = 0
             for number, value in _fields(content):
                 with value:
                     if number in (_TRAINING, _FUNCTIONS):
-                        raise ValueError("it holds functions or a training of its own")
+                        raise ValueError("it holds functions or training information of its own")
                     if number == _GRAPH:
                         graphs += 1
-                        found |= _files_of_graph(value)
+                        names |= _files_of_graph(value)
     if not graphs:
         raise ValueError("it holds no graph")
-    return found
+    return names
 
 
 def _files_of_graph(graph: memoryview) -> set[str]:
-    found: set[str] = set()
+    names: set[str] = set()
     for number, value in _fields(graph):
         with value:
             if number == _NODE:
-                found |= _files_of_node(value)
+                names |= _files_of_node(value)
             elif number == _INITIALIZER:
-                found |= _files_of_tensor(value)
+                names |= _files_of_tensor(value)
             elif number == _SPARSE_INITIALIZER:
                 raise ValueError("it holds sparse weights")
-    return found
+    return names
 
 
 def _files_of_node(node: memoryview) -> set[str]:
-    found: set[str] = set()
+    names: set[str] = set()
     for number, value in _fields(node):
         with value:
             if number == _OP_TYPE and _text(value) in _REFUSED:
@@ -69,12 +69,12 @@ def _files_of_node(node: memoryview) -> set[str]:
             if number == _DOMAIN and _text(value) not in _DOMAINS:
                 raise ValueError(f"it uses operators of {_text(value)[:60]!r}, which onnxruntime doesn't have")
             if number == _ATTRIBUTE:
-                found |= _files_of_attribute(value)
-    return found
+                names |= _files_of_attribute(value)
+    return names
 
 
 def _files_of_attribute(attribute: memoryview) -> set[str]:
-    found: set[str] = set()
+    names: set[str] = set()
     for number, value in _fields(attribute):
         with value:
             if number in (_SUBGRAPH, _SUBGRAPHS):
@@ -82,19 +82,19 @@ def _files_of_attribute(attribute: memoryview) -> set[str]:
             if number in (_SPARSE, _SPARSES):
                 raise ValueError("it holds sparse weights")
             if number in (_TENSOR, _TENSORS):
-                found |= _files_of_tensor(value)
-    return found
+                names |= _files_of_tensor(value)
+    return names
 
 
 def _files_of_tensor(tensor: memoryview) -> set[str]:
-    found: set[str] = set()
+    names: set[str] = set()
     for number, value in _fields(tensor):
         with value:
             if number == _EXTERNAL:
                 entry = {key: _text(part) for key, part in _fields(value) if key in (_KEY, _VALUE)}
                 if entry.get(_KEY) == "location":
-                    found.add(entry.get(_VALUE, ""))
-    return found
+                    names.add(entry.get(_VALUE, ""))
+    return names
 
 
 def _text(value: memoryview) -> str:
@@ -102,7 +102,7 @@ def _text(value: memoryview) -> str:
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Yield the number and the content of every field of a message; a number's content is empty."""
+    """Yield the number and the content of every field of a message; the content is empty for scalar fields."""
     at, end = 0, len(message)
     while at < end:
         key, at = _varint(message, at)

@@ -1,7 +1,7 @@
-"""A deterministic space without weights: words and colours are hashed to directions. For tests, and to see the seam.
+"""A deterministic space without weights for tests, and as the smallest example of a space.
 
-It is a joint space in miniature: a red picture and the word "red" lie close together, because a picture is the mean of
-the names of its colours.
+Words and colour names are hashed to directions. A red picture is close to the word "red", because a picture's vector is
+the mean over the names of its colours.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _BANDS_HZ = ((250, "low"), (2000, "middle"), (8000, "high"))
 
 
 class _Words:
-    """Hashes words: `max_tokens` of them make a passage."""
+    """Hashes words; `max_tokens` is a number of words."""
 
     max_tokens = 32
 
@@ -65,13 +65,13 @@ class _Colours:
         palette = np.asarray(list(_COLOURS.values()), np.float32)
         nearest = np.linalg.norm(cells.reshape(-1, 1, 3) - palette, axis=2).argmin(axis=1)
         share = np.bincount(nearest, minlength=len(palette)) / nearest.size
-        # A trace of the layout keeps two pictures of the same colours apart.
+        # A small component for the layout distinguishes pictures of the same colours.
         layout = _direction("layout") * float(cells.std()) / 2550 + np.resize(cells.mean(axis=(1, 2)) / 25500, _DIM)
         return np.asarray(share @ np.stack([_direction(name) for name in _COLOURS]) + layout, np.float32)
 
 
 class _Pitch:
-    """Names the band in which a sound is strongest."""
+    """Names the frequency band of a sound's strongest component."""
 
     sample_rate_hz = 16_000
 
@@ -100,7 +100,7 @@ class HashingSpace:
     def encode(self, view: View, inputs: Sequence[Prepared]) -> Vectors:
         """Return (n, 64) float32, L2-normalised rows, in input order; (0, 64) for no inputs."""
         rows = np.stack(inputs) if len(inputs) else np.zeros((0, _DIM))
-        # What has no word at all still needs a direction of its own, or it would have no cosine with anything.
+        # An input without words still needs a direction: the cosine of a zero vector is undefined.
         rows = np.where(np.abs(rows).sum(axis=1, keepdims=True) > 0, rows, _direction("\0nothing"))
         return normalise(rows)
 

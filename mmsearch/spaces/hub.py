@@ -1,8 +1,8 @@
-"""Model files from the Hugging Face hub, and the hub's cache on this disk: the one seam through which they come.
+"""Fetches model files from the Hugging Face hub or its cache on this disk. No other module does.
 
-`huggingface_hub` fetches them. `find` and `answers`, which a query may ask, do without it, for its import takes longer
-than they do. They know its cache: refs/main holds the commit, snapshots/COMMIT the files, .no_exist/COMMIT empty
-ones for those that the commit doesn't have, and blobs the contents.
+Downloads use `huggingface_hub`. `find` and `answers`, which a query may call, don't import it, since that takes longer
+than they do. They read its cache directly: refs/main holds the commit, snapshots/COMMIT the files, .no_exist/COMMIT
+empty files for those that the commit doesn't have, and blobs the contents.
 """
 
 from __future__ import annotations
@@ -22,24 +22,25 @@ from mmsearch.files import read_bounded
 from mmsearch.paths import expand
 
 if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.hf_api import RepoSibling
 
 _T = TypeVar("_T")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _NAME = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
 _REPOSITORY = re.compile(rf"(?!.*(--|\.\.))({_NAME}/)?{_NAME}(?<!\.git)")
-_PATIENCE_S = 10.0
-"""How long the hub may take to say what a repository holds; the library would wait for a name server for ever."""
+_LISTING_TIMEOUT_S = 10.0
+"""Time limit for listing a repository's files; huggingface_hub would wait for a name server for ever."""
 
 
 def check_name(repository: str) -> None:
     """Raise `ModelError` for what can't be a repository's name."""
     if not _REPOSITORY.fullmatch(repository):
-        raise WrongModelError(f"{repository!r} can't be a model of the hub: write it as ORGANISATION/NAME")
+        raise WrongModelError(f"{repository!r} can't be the name of a model on the hub: write ORGANISATION/NAME")
 
 
 def find(repository: str, names: Sequence[str]) -> Path | None:
-    """Return the first of these files that is in the hub's cache on this disk, if any; asks no network."""
+    """Return the first of these files that is in the hub's cache, None if none is. The network isn't used."""
     check_name(repository)
     folder = _snapshot(repository, [names])
     return folder and _first(folder, names)
@@ -54,57 +55,57 @@ def fetch(repository: str, names: Sequence[str], *, fetch: bool = True) -> Path:
 def fetch_all(
     repository: str, needed: Sequence[Sequence[str]], optional: Sequence[str] = (), *, fetch: bool = True
 ) -> Path:
-    """Return the folder with these files of one commit (its name), from the cache or downloaded.
+    """Return the folder with these files of one commit, whose name is the commit; download missing files.
 
-    Of each group in `needed` it has the first that the repository has, and those `optional` ones that exist. What the
-    cache holds is not looked up again: a model stays as it is until its files are removed. Raises `ModelError` if a
-    file is missing, refused or broken off, or if there is no network or no room for it. Without `fetch`, the cache has
-    to do.
+    It has the first existing file of each group in `needed`, and the existing `optional` files. Cached files aren't
+    looked up again, so a model stays the same until its files are removed. Raises `ModelError` if a file is missing or
+    refused, a download breaks off, or there is no network or disk space. Without `fetch`, only the cache is used.
     """
     check_name(repository)
-    cached, here = _folder_of(repository), _snapshot(repository, needed)
-    if here:
-        known = (here, cached / ".no_exist" / here.name)
+    cached, snapshot = _folder_of(repository), _snapshot(repository, needed)
+    if snapshot:
+        known = (snapshot, cached / ".no_exist" / snapshot.name)
         if not fetch or _offline() or all(any((folder / name).is_file() for folder in known) for name in optional):
-            return here
+            return snapshot
     elif not fetch:
         raise ModelUnavailableError(
-            f"{repository} is not whole in the hub's cache on this machine; if you trust it, run 'mmsearch model pull "
-            f"hf-hub:{repository}'"
+            f"{repository} is not complete in the hub's cache on this machine; if you trust it, run 'mmsearch model "
+            f"pull hf-hub:{repository}'"
         )
     elif _offline():
         raise ModelUnavailableError(
-            f"{repository} is not whole in the cache, and HF_HUB_OFFLINE forbids to fetch it; unset HF_HUB_OFFLINE and "
-            f"TRANSFORMERS_OFFLINE, or use --model mini, or copy {cached} from a computer that has it"
+            f"{repository} is not complete in the cache, and HF_HUB_OFFLINE forbids to fetch it; unset HF_HUB_OFFLINE "
+            f"and TRANSFORMERS_OFFLINE, or use --model mini, or copy {cached} from a computer that has it"
         )
-    what = repository
+    subject = repository
     try:
         with _quiet():
             from huggingface_hub import hf_hub_download
             from huggingface_hub.errors import EntryNotFoundError
 
-            commit, there = _ask(repository, here.name if here else "main")
-            chosen = [] if here else [_choose(repository, names, there) for names in needed]
-            _check_room(repository, [there[name] for name in {*optional, *chosen} if name in there])
+            commit, available = _list_files(repository, snapshot.name if snapshot else "main")
+            chosen = [] if snapshot else [_choose(repository, names, available) for names in needed]
+            _check_room(repository, [available[name] for name in {*optional, *chosen} if name in available])
             for name in (*optional, *chosen):
-                what = f"{name} of {repository}"
-                with nullcontext() if name in there else suppress(EntryNotFoundError):  # the cache notes that, too
+                subject = f"{name} of {repository}"
+                # A missing optional file is requested as well, so that the cache records its absence.
+                with nullcontext() if name in available else suppress(EntryNotFoundError):
                     hf_hub_download(repository, name, revision=commit, cache_dir=cached.parent, endpoint=_endpoint())
-        if not here:  # last: until all has come, the cache shows the commit that was complete
+        if not snapshot:  # written last, so that the cache never names an incomplete commit
             (cached / "refs").mkdir(exist_ok=True)
             (cached / "refs" / "main").write_text(commit, "utf-8")
     except ModelError:
         raise
-    except Exception as error:  # of whatever HTTP library the hub's own uses in this version
-        if here and what == repository:
-            return here  # what is needed is here: no network is no reason to refuse it
-        raise _refusal(repository, what, error) from error
+    except Exception as error:  # the HTTP library, and so its errors, depend on huggingface_hub's version
+        if snapshot and subject == repository:
+            return snapshot  # everything needed is cached, so the network isn't required
+        raise _refusal(repository, subject, error) from error
     return cached / "snapshots" / commit
 
 
 @contextmanager
 def network_forbidden() -> Iterator[None]:
-    """Let the hub's own library, and those that load models with it, use nothing but the cache meanwhile."""
+    """Restrict huggingface_hub, and the libraries that load models through it, to the cache during the context."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
@@ -116,7 +117,7 @@ def network_forbidden() -> Iterator[None]:
 
 
 def answers(repository: str, within_s: float = 3.0) -> bool:
-    """Return whether the hub has this public repository and says so within this time; False at once in offline mode."""
+    """Return whether the hub confirms within the time limit that it has this public repository; False if offline."""
     if _offline() or not _REPOSITORY.fullmatch(repository):
         return False
     import ssl
@@ -125,11 +126,11 @@ def answers(repository: str, within_s: float = 3.0) -> bool:
     from urllib.request import urlopen
 
     context = ssl.create_default_context()
-    with suppress(ImportError):  # the system's certificates, as the library has them: this Python may not know them
+    with suppress(ImportError):  # the system's certificates, which this Python may not know; huggingface_hub uses them
         import truststore
 
         context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    url = f"{_endpoint()}/api/models/{repository}/revision/main"  # what `fetch_all` would ask first
+    url = f"{_endpoint()}/api/models/{repository}/revision/main"  # the first request of `fetch_all`
     try:
         _within(within_s, lambda: urlopen(url, timeout=within_s, context=context)).close()
         return True
@@ -140,55 +141,63 @@ def answers(repository: str, within_s: float = 3.0) -> bool:
     return False
 
 
-def _ask(repository: str, revision: str) -> tuple[str, dict[str, RepoSibling]]:
-    """Return the commit that a revision stands for, and its files by name."""
+def _list_files(repository: str, revision: str) -> tuple[str, dict[str, RepoSibling]]:
+    """Return the commit of a revision, and its files by name."""
     from huggingface_hub import HfApi
 
-    ask = HfApi(endpoint=_endpoint()).model_info
-    about = _within(_PATIENCE_S, lambda: ask(repository, revision=revision, files_metadata=True, timeout=_PATIENCE_S))
-    if not _COMMIT.fullmatch(about.sha or ""):
+    request, limit_s = HfApi(endpoint=_endpoint()).model_info, _LISTING_TIMEOUT_S
+    info = _within(limit_s, lambda: request(repository, revision=revision, files_metadata=True, timeout=limit_s))
+    if not _COMMIT.fullmatch(info.sha or ""):
         raise ValueError
-    return str(about.sha), {file.rfilename: file for file in about.siblings or ()}
+    return str(info.sha), {file.rfilename: file for file in info.siblings or ()}
 
 
-def _choose(repository: str, names: Sequence[str], there: Collection[str]) -> str:
-    if not (chosen := next((name for name in names if name in there), "")):
+def _choose(repository: str, names: Sequence[str], available: Collection[str]) -> str:
+    if not (chosen := next((name for name in names if name in available), "")):
         raise WrongModelError(f"{repository} on the hub has no {' or '.join(names)}; choose another model")
     return chosen
 
 
 def _check_room(repository: str, files: Sequence[RepoSibling]) -> None:
-    """Raise `ModelError` unless the disk has room for what is still to come; the library only warns."""
+    """Raise `ModelError` unless the disk has room for missing files; huggingface_hub would only warn."""
     cache, blobs = _cache_folder(), _folder_of(repository) / "blobs"
-    coming = [file for file in files if not (blobs / str(file.lfs.sha256 if file.lfs else file.blob_id)).is_file()]
-    need = sum(file.size or 0 for file in coming)
-    if need > (free := shutil.disk_usage(next(place for place in (cache, *cache.parents) if place.exists())).free):
+    missing = [file for file in files if not (blobs / str(file.lfs.sha256 if file.lfs else file.blob_id)).is_file()]
+    need = sum(file.size or 0 for file in missing)
+    if need > (free := shutil.disk_usage(next(folder for folder in (cache, *cache.parents) if folder.exists())).free):
         raise CacheFullError(
             f"{repository} needs {need / 1e6:,.1f} MB more in {cache}, where {free / 1e6:,.1f} MB are free; make room "
             "there, or set HF_HOME to a folder on another disk"
         )
 
 
-def _refusal(repository: str, what: str, error: BaseException) -> ModelError:
-    """Say in one line why something can't be fetched, and what to do."""
-    from huggingface_hub.errors import FileMetadataError, GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+def _refusal(repository: str, subject: str, error: BaseException) -> ModelError:
+    """Return the error for a repository or file (`subject`) that can't be fetched, with the remedy."""
+    from huggingface_hub.errors import FileMetadataError, HfHubHTTPError
 
-    if isinstance(error, OSError) and error.errno:  # of the disk: the network's are wrapped
+    if isinstance(error, OSError) and error.errno:  # a disk error: those of the network are wrapped
         full = error.errno in FULL
         remedy = "make room there" if full else "make that folder writable"
         return (CacheFullError if full else ModelUnavailableError)(
-            f"{what} can't be kept in {_cache_folder()}: {error.strerror}; {remedy}, or set HF_HOME to another folder"
+            f"{subject} can't be kept in {_cache_folder()}: {error.strerror}; {remedy}, or set HF_HOME to another "
+            "folder"
         )
     misfits = (FileMetadataError, ValueError, TypeError, KeyError)
     while not isinstance(error, (HfHubHTTPError, *misfits)) and (cause := error.__cause__ or error.__context__):
         error = cause
-    if not isinstance(error, HfHubHTTPError):
-        why = "it doesn't answer as the hub does" if isinstance(error, misfits) else str(error) or "no answer in time"
-        why = (getattr(error, "strerror", None) or why).splitlines()[0].rstrip(".")  # a bad certificate is both
-        return ModelUnavailableError(
-            f"{what} can't be fetched from {_endpoint()}: {why}; check the network, the proxy and HF_ENDPOINT and run "
-            f"it again, or use --model mini, or copy {_folder_of(repository)} from a computer that has it"
-        )
+    if isinstance(error, HfHubHTTPError):
+        return _http_refusal(repository, subject, error)
+    why = "it doesn't answer as the hub does" if isinstance(error, misfits) else str(error) or "no answer in time"
+    why = (getattr(error, "strerror", None) or why).splitlines()[0].rstrip(".")  # a bad certificate is a ValueError too
+    return ModelUnavailableError(
+        f"{subject} can't be fetched from {_endpoint()}: {why}; check the network, the proxy and HF_ENDPOINT and run "
+        f"it again, or use --model mini, or copy {_folder_of(repository)} from a computer that has it"
+    )
+
+
+def _http_refusal(repository: str, subject: str, error: HfHubHTTPError) -> ModelError:
+    """Return the error for an HTTP status by which the hub refuses a repository or file."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
     status, page = error.response.status_code, f"{_endpoint()}/{repository}"
     log_in = "log in with `hf auth login` or set HF_TOKEN"
     if isinstance(error, GatedRepoError):
@@ -197,35 +206,35 @@ def _refusal(repository: str, what: str, error: BaseException) -> ModelError:
         return ModelUnavailableError(
             f"the hub doesn't accept your token for {repository}: {log_in}, or remove the token"
         )
-    if isinstance(error, RepositoryNotFoundError) or (status in {401, 404} and what == repository):
+    if isinstance(error, RepositoryNotFoundError) or (status in {401, 404} and subject == repository):
         return WrongModelError(f"the hub has no model {repository}, or it is private: check the name, or {log_in}")
     if status == 429:
         return ModelUnavailableError(
-            f"the hub takes no more requests for {what} now (HTTP 429); wait some minutes, or {log_in}"
+            f"the hub accepts no more requests for {subject} now (HTTP 429); wait some minutes, or {log_in}"
         )
     if status >= 500:
         return ModelUnavailableError(
-            f"the hub has a fault (HTTP {status} for {what}); try again later, or use --model mini"
+            f"the hub has a fault (HTTP {status} for {subject}); try again later, or use --model mini"
         )
-    return ModelUnavailableError(f"the hub refuses {what} (HTTP {status}); see {page}, and {log_in}")
+    return ModelUnavailableError(f"the hub refuses {subject} (HTTP {status}); see {page}, and {log_in}")
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the library's log lines and warnings off the terminal; its bars show only where stderr is one."""
+    """Silence the log lines and warnings of huggingface_hub. Its progress bars show only on a terminal anyway."""
     with warnings.catch_warnings(action="ignore"):
-        from huggingface_hub.utils import logging as theirs
+        from huggingface_hub.utils import logging as hub_logging
 
-        level = theirs.get_verbosity()
-        theirs.set_verbosity(logging.CRITICAL)
+        level = hub_logging.get_verbosity()
+        hub_logging.set_verbosity(logging.CRITICAL)
         try:
             yield
         finally:
-            theirs.set_verbosity(level)
+            hub_logging.set_verbosity(level)
 
 
 def _within(seconds: float, call: Callable[[], _T]) -> _T:
-    """Return what the call returns, or raise TimeoutError: looking up a host's name can't be timed out otherwise."""
+    """Return the result of a call, or raise `TimeoutError`. A host name look-up has no time limit of its own."""
     from concurrent.futures import Future
     from threading import Thread
 
@@ -234,7 +243,7 @@ def _within(seconds: float, call: Callable[[], _T]) -> _T:
     def work() -> None:
         try:
             done.set_result(call())
-        except BaseException as error:  # handed over, and raised where it was asked for
+        except BaseException as error:  # raised again in the caller's thread
             done.set_exception(error)
 
     Thread(target=work, daemon=True).start()
@@ -256,12 +265,12 @@ def _first(folder: Path, names: Sequence[str]) -> Path | None:
 
 
 def _folder_of(repository: str) -> Path:
-    """Return where a repository's files lie in the cache."""
+    """Return the folder of a repository in the cache."""
     return _cache_folder() / f"models--{repository.replace('/', '--')}"
 
 
 def _cache_folder() -> Path:
-    """Return where the hub's files lie on this disk, by the rules of its own library."""
+    """Return the hub's cache folder, by the rules of huggingface_hub."""
     home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
     named = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
     return Path(os.path.expandvars(expand(named)))
@@ -273,5 +282,5 @@ def _endpoint() -> str:
 
 def _offline() -> bool:
     """Return whether the user forbids the network."""
-    said = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE", "")
-    return said.upper() in {"1", "ON", "YES", "TRUE"}
+    value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE", "")
+    return value.upper() in {"1", "ON", "YES", "TRUE"}

@@ -1,4 +1,4 @@
-"""The models that have a name of their own here, and what is known of them."""
+"""The models that have short names, with their sizes, licences and measured recall."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ ALIASES = {
     "multilingual": "ViT-B-16-SigLIP2-256/webli",
     "clap": CLAP_MODEL,
 }
-"""The first space of each profile that is downloaded."""
+"""The first space of each downloadable model."""
 STANDARD_REPOSITORY = "laion/CLIP-ViT-B-32-256x256-DataComp-s34B-b86K"
-"""Where open_clip finds `standard`; said here too, for asking open_clip takes seconds."""
+"""The repository of `standard`; open_clip knows it as well, but importing open_clip takes seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What `mmsearch model list` says of a model. `recall` is text→image recall@1 with what it was measured on."""
+    """A model's line in `mmsearch model list`. `recall` is its text→image recall@1, with the test set."""
 
     name: str
     dim: int
@@ -89,5 +89,5 @@ _MODELS = (
 
 
 def known_models() -> tuple[ModelInfo, ...]:
-    """Return every model that has a name of its own here, the embedded one first."""
+    """Return every model with a short name, the embedded one first."""
     return _MODELS

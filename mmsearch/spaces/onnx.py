@@ -1,8 +1,7 @@
-"""Spaces whose towers are ONNX files beside a `spec.json`, run by onnxruntime: `mini`, and exported towers."""
+"""Spaces of ONNX towers that onnxruntime runs: `mini`, and exported models."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import threading
@@ -28,14 +27,14 @@ if TYPE_CHECKING:
 __all__ = ["TOWERS", "OnnxSpace", "load_onnxruntime", "pad"]
 
 _log = logging.getLogger(__name__)
-_CHUNK = {View.VISUAL: 32, View.TEXT: 64, View.AUDIO: 8}
-"""How many inputs one run of a tower takes: enough to fill the cores, little enough to bound memory."""
+_BATCH = {View.VISUAL: 32, View.TEXT: 64, View.AUDIO: 8}
+"""Inputs of one run of a tower: enough to use all cores, few enough to bound memory."""
 
 
 class OnnxSpace:
-    """A space folder: `spec.json`, the towers it names, `tokenizer.json`. A tower is loaded when it is first asked.
+    """A space folder: `spec.json`, the towers that it names, `tokenizer.json`. A tower is loaded when first used.
 
-    `device` is auto, cpu or cuda; auto takes a CUDA device where the installed onnxruntime can use one.
+    `device` is auto, cpu or cuda; auto uses a CUDA device if the installed onnxruntime supports it.
     """
 
     def __init__(self, name: str, folder: Path, device: str = "auto") -> None:
@@ -50,7 +49,7 @@ class OnnxSpace:
         self.pin = f"{name}#{self.fingerprint}" if self.is_exported else name
         self._sessions: dict[View, ort.InferenceSession] = {}
         self._loading = threading.Lock()
-        if device == "cuda":  # said now, not when the first batch is ready
+        if device == "cuda":  # so that a missing device is reported now, not with the first batch
             _providers(device)
 
     @property
@@ -58,13 +57,12 @@ class OnnxSpace:
         """Whether the space was exported from a checkpoint."""
         return self._spec.is_exported
 
-    def hear_at(self, sample_rate_hz: int) -> None:
-        """Take waveforms of another rate than the tower's from now on: decoding has but one rate for all spaces."""
+    def set_sample_rate(self, sample_rate_hz: int) -> None:
+        """Accept waveforms of another rate from now on, since sounds are decoded at one rate for all spaces."""
         end = self._own_ends.get(View.AUDIO)
         if isinstance(end, SoundFrontEnd):
             same = end.sample_rate_hz == sample_rate_hz
-            heard = end if same else Resampled(end, sample_rate_hz)
-            self.front_ends = {**self._own_ends, View.AUDIO: heard}
+            self.front_ends = {**self._own_ends, View.AUDIO: end if same else Resampled(end, sample_rate_hz)}
 
     @cached_property
     def _pixel_scale(self) -> tuple[np.ndarray, np.ndarray]:
@@ -79,21 +77,21 @@ class OnnxSpace:
         return {"length": text.pad_to, "value": text.pad_id}
 
     def background(self, query: View, item: View) -> tuple[float, float]:
-        """Return the mean and standard deviation that the spec holds for unrelated pairs of these views."""
+        """Return the spec's score distribution, mean and standard deviation, for these views."""
         table = self._spec.background
         return table.get(f"{query}-{item}") or table.get(f"{item}-{query}") or (0.0, self.dim**-0.5)
 
     def encode(self, view: View, inputs: Sequence[Prepared]) -> Vectors:
         """Return (n, dim) float32, L2-normalised rows, in input order; (0, dim) for no inputs.
 
-        Inputs of similar length run together, so that little of a batch is padding.
+        Inputs are sorted by length, so that a batch contains little padding.
         """
         if view not in self.front_ends:
             raise WrongModelError(f"the space {self.name} has no tower for the {view} view; use another --model")
         out = np.zeros((len(inputs), self.dim), np.float32)
         order = sorted(range(len(inputs)), key=lambda i: inputs[i].shape[0])
-        for start in range(0, len(order), _CHUNK[view]):
-            rows = order[start : start + _CHUNK[view]]
+        for start in range(0, len(order), _BATCH[view]):
+            rows = order[start : start + _BATCH[view]]
             out[rows] = self._run(view, [inputs[i] for i in rows])
         return normalise(out)
 
@@ -106,18 +104,18 @@ class OnnxSpace:
             case View.TEXT:
                 return self.run_tower(view, *pad(inputs, **self._padding))
             case View.AUDIO:
-                # A tower that averages over time would hear padding; each length runs by itself.
+                # Padding would change the output of a tower that averages over time, so lengths aren't mixed.
                 if len({len(sound) for sound in inputs}) > 1:
                     return np.concatenate([self._run(view, [sound]) for sound in inputs])
                 return self.run_tower(view, np.stack(inputs))
 
     def run_tower(self, view: View, *feeds: np.ndarray) -> np.ndarray:
-        """Return what a tower makes of a batch, (n, dim) float32, not normalised; it takes as many feeds as it has.
+        """Return a tower's output for a batch, (n, dim) float32, not normalised. Surplus feeds are ignored.
 
-        Raises `ModelError` where the tower fails, or its answer isn't n finite vectors of the space's dimension.
+        Raises `ModelError` if the tower fails, or doesn't return n finite vectors of the space's dimension.
         """
         session = self._session(view)
-        names = [node.name for node in session.get_inputs()]  # an exported text tower makes the mask itself
+        names = [node.name for node in session.get_inputs()]  # exported text towers don't take the mask
         try:
             vectors = np.asarray(session.run(None, dict(zip(names, feeds, strict=False)))[0], np.float32)
         except MemoryError:
@@ -136,7 +134,7 @@ class OnnxSpace:
         return self._folder / self._spec.towers[view]
 
     def replace_tower(self, view: View, file: Path) -> None:
-        """Run a tower from another file from now on: one that computes the same, in another precision."""
+        """Use another file for a tower from now on, with the same weights in another precision."""
         self._sessions[view] = _load(file, self._device, packed=True)
 
     def load(self, view: View) -> None:
@@ -144,32 +142,19 @@ class OnnxSpace:
         self._session(view)
 
     def _session(self, view: View) -> ort.InferenceSession:
-        """Return the session of a tower; of several threads that need it first, one loads it."""
+        """Return the session of a tower; if several threads need it at once, only one loads it."""
         if (session := self._sessions.get(view)) is not None:
             return session
         with self._loading:
             if view not in self._sessions:
                 began, file = time.monotonic(), self.tower_file(view)
-                # Mapping the weights without packing them takes 0.1 s instead of 0.6 s for the one text of a query.
+                # For a query's single text, mapped weights without prepacking take 0.1 s instead of 0.6 s.
                 packed = view is not View.TEXT or not file.with_suffix(".bin").exists()
-                # A tower of pieces is written as it is to be run: looking for better takes as long as loading it.
+                # A text tower with `pieces` is optimised when it is written; optimising it again would double the time.
                 final = view is View.TEXT and self._spec.text is not None and bool(self._spec.text.pieces)
                 self._sessions[view] = _load(file, self._device, packed=packed, final=final)
                 _log.debug("loaded %s in %.3f s", file, time.monotonic() - began)
             return self._sessions[view]
-
-    def verify(self) -> None:
-        """Compare every file with the digest in the spec. Raises `ModelError` naming the first that differs."""
-        for name, digest in self._spec.digests.items():
-            try:
-                with open_regular(self._folder / name) as file:
-                    found = hashlib.file_digest(file, "sha256").hexdigest()
-            except OSError as error:
-                raise ModelUnavailableError(
-                    f"{self._folder / name} can't be read ({error.strerror}); reinstall it"
-                ) from None
-            if found != digest:
-                raise ModelError(f"{self._folder / name} is damaged (its digest isn't the spec's); reinstall it")
 
 
 def _front_ends(spec: SpaceSpec, folder: Path) -> dict[View, FrontEnd]:
@@ -177,7 +162,7 @@ def _front_ends(spec: SpaceSpec, folder: Path) -> dict[View, FrontEnd]:
     if spec.image is not None:
         ends[View.VISUAL] = spec.image.front_end
     if spec.text is not None and spec.text.pieces:
-        from mmsearch.spaces.pieces import Pieces  # only spaces with such a vocabulary pay for it
+        from mmsearch.spaces.pieces import Pieces  # imported only for spaces with such a vocabulary
 
         ends[View.TEXT] = Pieces(folder / spec.text.pieces, spec.text.max_ids)
     elif spec.text is not None:
@@ -192,7 +177,7 @@ def _front_ends(spec: SpaceSpec, folder: Path) -> dict[View, FrontEnd]:
 
 
 def pad(rows: Sequence[Prepared], length: int, value: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return ids (n, t) int64, padded to a length or, where that is 0, to the longest, and which of them count."""
+    """Return ids (n, t) int64 and their mask, padded to `length`, or to the longest row if that is 0."""
     longest = length or max(len(row) for row in rows)
     ids, mask = np.full((len(rows), longest), value, np.int64), np.zeros((len(rows), longest), np.int64)
     for i, row in enumerate(rows):
@@ -201,8 +186,8 @@ def pad(rows: Sequence[Prepared], length: int, value: int) -> tuple[np.ndarray, 
 
 
 def load_onnxruntime() -> Any:  # noqa: ANN401  onnxruntime has no types
-    """Return the module onnxruntime, told beforehand to keep to itself."""
-    # Unless told so before it is loaded, onnxruntime keeps a device id in the user's cache and reports to its makers.
+    """Import and return onnxruntime with its telemetry disabled."""
+    # Unless this is set before the import, onnxruntime stores a device id in the user's cache and sends telemetry.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime  # loaded only when a tower runs
 
@@ -210,7 +195,7 @@ def load_onnxruntime() -> Any:  # noqa: ANN401  onnxruntime has no types
 
 
 def _providers(device: str) -> list[str]:
-    """Return what onnxruntime is to run on, best first. Raises `ModelError` where CUDA is asked for in vain."""
+    """Return onnxruntime's execution providers, best first. Raises `ModelError` if CUDA is requested but missing."""
     has_cuda = device != "cpu" and "CUDAExecutionProvider" in load_onnxruntime().get_available_providers()
     if device == "cuda" and not has_cuda:
         raise ModelUnavailableError("this onnxruntime can't use CUDA; use --device cpu or leave --device out")
@@ -220,16 +205,16 @@ def _providers(device: str) -> list[str]:
 def _load(file: Path, device: str, *, packed: bool, final: bool = False) -> ort.InferenceSession:
     ort = load_onnxruntime()
     options = ort.SessionOptions()
-    options.log_severity_level = 4  # what is wrong is raised, and said once
-    # Threads that wait busily take the cores from the decoders: indexing was 8 to 20 % slower with them on two cores.
+    options.log_severity_level = 4  # errors are raised, so they needn't be logged as well
+    # Spinning threads would compete with the decoders: on two cores, indexing was 8 to 20 % slower.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not packed:
         options.add_session_config_entry("session.disable_prepacking", "1")
     if final:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.enable_cpu_mem_arena = False  # the arena keeps the largest batch ever seen
+    options.enable_cpu_mem_arena = False  # the arena would keep the memory of the largest batch
     try:
-        open_regular(file).close()  # onnxruntime would wait for a pipe
+        open_regular(file).close()  # onnxruntime would block on a named pipe
         return ort.InferenceSession(str(file), options, providers=_providers(device))
     except ModelError:
         raise

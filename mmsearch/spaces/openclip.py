@@ -1,4 +1,4 @@
-"""Models of open_clip: a checkpoint → its towers, its own preprocessing, and its tokenizer as a `tokenizer.json`."""
+"""Loads open_clip checkpoints: towers, preprocessing, and the tokenizer as a `tokenizer.json`."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class _Text(torch.nn.Module):
 
 
 class _Masked(torch.nn.Module):
-    """A text model of transformers that is handed its mask ready to be added, (n, 1, 1, t).
+    """A text model of transformers that is given an additive attention mask, (n, 1, 1, t).
 
-    The one that transformers would make depends on its version, and on the batch that is traced.
+    The mask that transformers would build depends on its version and on the traced batch.
     """
 
     def __init__(self, model: Any) -> None:  # noqa: ANN401
@@ -61,20 +61,20 @@ class _Masked(torch.nn.Module):
 
 
 def load_open_clip(checkpoint: Checkpoint) -> Towers:
-    """Load a checkpoint on the CPU in float32. Raises `ModelError` naming the file and the remedy.
+    """Load a checkpoint on the CPU in float32. Raises `ModelError`, which names the file and the remedy.
 
-    A checkpoint is never unpickled: safetensors, or PyTorch's reader that takes nothing but weights.
+    Checkpoints are read as safetensors, or by PyTorch's weights-only unpickler.
     """
     tagged = _tagged(checkpoint)
     if tagged.get("quick_gelu") and "quickgelu" not in checkpoint.architecture:
-        # open_clip warns of it too, and goes on.
+        # open_clip's own warning about this is silenced below.
         _log.warning(
-            "%s was trained with another activation than this architecture has: %s-quickgelu/%s answers better",
+            "%s was trained with another activation than this architecture has: %s-quickgelu/%s gives better results",
             checkpoint.name,
             checkpoint.architecture,
             checkpoint.tag,
         )
-    # An architecture of open_clip's own is as large as it is; one that comes with the weights may say anything.
+    # The size of open_clip's own architectures is known; a configuration that comes with the weights isn't trusted.
     bounded = bounded_memory(checkpoint.weights) if checkpoint.folder else nullcontext()
     with quiet(), _no_foreign_code(), bounded:
         model = _model(checkpoint, tagged)
@@ -83,7 +83,7 @@ def load_open_clip(checkpoint: Checkpoint) -> Towers:
     size = transform["size"]
     tall, wide = (size, size) if isinstance(size, int) else size
     picture = {
-        # The exporter's inputs are 0 to 255; open_clip's mean and deviation are of 0 to 1.
+        # Pixels are 0 to 255 here; open_clip's mean and standard deviation are for 0 to 1.
         "mean": [round(255 * value, 6) for value in transform["mean"]],
         "std": [round(255 * value, 6) for value in transform["std"]],
         "transform": {
@@ -116,7 +116,7 @@ def load_open_clip(checkpoint: Checkpoint) -> Towers:
 
 
 def _tagged(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    """Return what a published checkpoint was trained with, where that is more than its architecture says."""
+    """Return the training settings of a published checkpoint, empty for any other."""
     from open_clip.pretrained import get_pretrained_cfg
 
     return dict(get_pretrained_cfg(checkpoint.architecture, checkpoint.tag)) if checkpoint.tag else {}
@@ -124,7 +124,7 @@ def _tagged(checkpoint: Checkpoint) -> Mapping[str, Any]:
 
 @contextmanager
 def _no_foreign_code() -> Iterator[None]:
-    """Have transformers refuse a model that comes with code; it would ask on the terminal whether to run that."""
+    """Make transformers refuse a model that comes with code, instead of asking on the terminal whether to run it."""
     if importlib.util.find_spec("transformers") is None:
         yield
         return
@@ -151,7 +151,7 @@ def _model(checkpoint: Checkpoint, tagged: Mapping[str, Any]) -> Any:  # noqa: A
             force_preprocess_cfg=transform or None,
             **_text_beside(checkpoint),
         )
-    except Exception as error:  # open_clip, transformers and timm raise what they like
+    except Exception as error:  # open_clip, transformers and timm raise errors of many types
         raise ModelError(f"{checkpoint.name} can't be built ({one_line(error, 200)}){_remedy(error)}") from error
     try:
         open_clip.load_checkpoint(model, str(checkpoint.weights), weights_only=True)
@@ -162,14 +162,14 @@ def _model(checkpoint: Checkpoint, tagged: Mapping[str, Any]) -> Any:  # noqa: A
     model.eval()
     if (text := getattr(model, "text", None)) is not None and hasattr(text, "transformer"):
         plain = getattr(text.transformer, "set_attn_implementation", None)
-        if callable(plain):  # one of transformers'; its fused attention can't be traced for every batch size
+        if callable(plain):  # a transformers model, whose fused attention can't be traced for all batch sizes
             plain("eager")
             text.transformer = _Masked(text.transformer)
     return model
 
 
 def _text_beside(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return the text tower's configuration where transformers is to find it in the folder and not on the hub."""
+    """Return options that make transformers read the text tower's configuration from the folder, not from the hub."""
     text = architecture_of(checkpoint).get("model_cfg", {}).get("text_cfg", {})
     folder = checkpoint.folder
     if folder is None or not text.get("hf_model_name") or Path(text["hf_model_name"]).exists():
@@ -182,22 +182,22 @@ def _text_beside(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _fault(error: Exception) -> str:
-    """Return what is wrong with a checkpoint that can't be loaded, and the remedy."""
-    said = one_line(error, 200)
-    if "size mismatch" in said or "Missing key" in said or "Unexpected key" in said or "invalid for input" in said:
-        return f"it is another model's ({said}); give the checkpoint of this architecture"
-    if "weights_only" in said or "WeightsUnpickler" in said or "Unsupported" in said:
+    """Return why a checkpoint can't be loaded, and the remedy."""
+    message = one_line(error, 200)
+    if any(words in message for words in ("size mismatch", "Missing key", "Unexpected key", "invalid for input")):
+        return f"it belongs to another model ({message}); give the checkpoint of this architecture"
+    if "weights_only" in message or "WeightsUnpickler" in message or "Unsupported" in message:
         return "it holds more than weights, and is never unpickled; get it as safetensors"
-    return f"it is damaged or half a download, or another architecture's ({said}); download it again"
+    return f"it is damaged, incomplete or of another architecture ({message}); download it again"
 
 
 def _remedy(error: Exception) -> str:
-    said = one_line(error, 200)
-    if "transformers" in said and ("install" in said or "No module" in said):
+    message = one_line(error, 200)
+    if "transformers" in message and ("install" in message or "No module" in message):
         return f"; run: {command('multilingual')}"
-    if any(word in said.lower() for word in ("offline", "connect", "couldn't find", "not a local folder", "cached")):
-        return "; its parts are neither on this disk nor can the hub be reached: check the network"
-    return "; choose another model, or mend its open_clip_config.json"
+    if any(word in message.lower() for word in ("offline", "connect", "couldn't find", "not a local folder", "cached")):
+        return "; its parts aren't on this disk, and the hub can't be reached: check the network"
+    return "; choose another model, or correct its open_clip_config.json"
 
 
 def _tokenizer(checkpoint: Checkpoint) -> Any:  # noqa: ANN401
@@ -212,15 +212,15 @@ def _tokenizer(checkpoint: Checkpoint) -> Any:  # noqa: ANN401
 
 
 def _cleaning(tokenizer: Any) -> str:  # noqa: ANN401
-    """Return the name in `front_ends.CLEANERS` of what open_clip does to a text before it becomes tokens."""
+    """Return the name in `front_ends.CLEANERS` of the function with which open_clip cleans a text."""
     function = getattr(tokenizer, "clean_fn", None)
-    if function is None:  # its SigLipTokenizer has but one way
+    if function is None:  # SigLipTokenizer always uses the same one
         return "canonicalize"
     return str(function.__name__).removeprefix("_clean_")
 
 
 def _as_json(tokenizer: Any) -> str:  # noqa: ANN401
-    """Return a tokenizer of open_clip as the text of a `tokenizer.json` without padding and truncation."""
+    """Return an open_clip tokenizer as the text of a `tokenizer.json` without padding and truncation."""
     inner = getattr(tokenizer, "tokenizer", None)
     fast = _byte_pairs(tokenizer) if inner is None else getattr(inner, "backend_tokenizer", None)
     if fast is None:
@@ -235,7 +235,7 @@ def _byte_pairs(tokenizer: Any) -> Tokenizer:  # noqa: ANN401
     """Return CLIP's byte-pair encoding (open_clip's SimpleTokenizer) as a fast tokenizer."""
     merges = list(tokenizer.bpe_ranks)
     fast = Tokenizer(models.BPE(vocab=tokenizer.encoder, merges=merges, end_of_word_suffix="</w>"))
-    # SimpleTokenizer's pattern. It ignores case throughout, by which U+0345, an accent that folds to a letter, is lost.
+    # SimpleTokenizer's pattern. Since that ignores case, it drops U+0345, an accent whose case folding is a letter.
     words = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}\x{345}]+"
     fast.pre_tokenizer = pre_tokenizers.Sequence(
         [

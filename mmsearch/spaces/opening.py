@@ -1,14 +1,14 @@
-"""From the name of a space to the space: as the user names it, or as a library does.
+"""Opens a space by its name, which comes from the user or from a library.
 
-What the user names may be downloaded, exported and tried. What a library names is a *pin*: it stands only for what is
-on this machine because the user named it before, since the library may come from anyone.
+A space that the user names may be downloaded, exported and tried. A library names a space by a *pin*. Since a library
+may come from anyone, a pin is opened only if the user has named that space on this machine before.
 
 | pin | is opened if |
 |---|---|
 | mini, hashing | always |
 | NAME#FINGERPRINT | that model was exported on this machine, in this state |
-| local-dir:FOLDER | the user has named that folder, and its files are as they were |
-| adapted:FINGERPRINT | it lies in the library itself, and its towers' own pins can be opened |
+| local-dir:FOLDER | the user has named that folder, and its files haven't changed |
+| adapted:FINGERPRINT | it lies in the library itself, and the pins of its base spaces can be opened |
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from mmsearch.spaces.sources import FOLDER
 from mmsearch.spaces.spec import SPEC, is_adapted, is_fingerprint
 
 ADAPTED = "adapted:"
-"""Before the fingerprint of a space that lies in a library's own folder, wherever that is moved to."""
-_MOST_DEPTH = 4
-"""How many spaces may stand on each other: a pin may name itself."""
+"""Prefix of the name of an adapted space, which lies in its library's folder; the fingerprint follows."""
+_MAX_DEPTH = 4
+"""Maximum depth of adapted spaces over adapted spaces: a hostile space may name itself as its base."""
 
 
 def open_named(name: str, device: str, own: Path | None) -> Space:
-    """Return the space that the user names, in its canonical form. Raises `ModelError`."""
+    """Open a space that the user names, in its canonical form. Raises `ModelError`."""
     if built_in := _built_in(name, device):
         return built_in
     if name.startswith(ADAPTED):
@@ -47,12 +47,12 @@ def open_named(name: str, device: str, own: Path | None) -> Space:
 
 
 def open_pinned(pin: str, device: str, own: Path | None, *, asked: bool = False, depth: int = 0) -> Space:
-    """Return the space that a library's pin stands for, in the very state that the library holds.
+    """Open the space of a library's pin, in the state in which the library was embedded.
 
-    `asked` says that the user named the profile in the same call. Raises `ModelError`.
+    `asked` says that the user named the model in the same call. Raises `ModelError`.
     """
-    if depth > _MOST_DEPTH:
-        raise ModelError("its model stands on itself; choose another with --model")
+    if depth > _MAX_DEPTH:
+        raise ModelError("its model is adapted from itself; choose another with --model")
     name, mark, fingerprint = pin.rpartition("#")
     if not mark or not is_fingerprint(fingerprint):
         name, fingerprint = pin, ""
@@ -72,7 +72,7 @@ def open_pinned(pin: str, device: str, own: Path | None, *, asked: bool = False,
 
 
 def _approved(name: str) -> Path | None:
-    from mmsearch.spaces.approval import approved_folder  # no other model pays for it
+    from mmsearch.spaces.approval import approved_folder  # other models don't need it
 
     return approved_folder(name, name.removeprefix(FOLDER))
 
@@ -90,12 +90,12 @@ def _in_folder(name: str, folder: Path, device: str, own: Path | None, depth: in
 
 
 def _adapted(name: str, folder: Path, device: str, own: Path | None, depth: int) -> AdaptedSpace:
-    """Return an adapted space. Its spec names its bases, whoever named the space: they are pins in any case."""
+    """Open an adapted space. Its spec names the base spaces, so these are pins even if the user named the space."""
     return AdaptedSpace(name, folder, lambda pin: open_pinned(pin, device, own, depth=depth + 1))
 
 
 def _kept(name: str, fingerprint: str, device: str, *, asked: bool) -> Space:
-    """Return an exported space; only a model that is `asked` for may be exported for it."""
+    """Open an exported space; it is exported first only if the user `asked` for the model."""
     folder = export_model(name, fingerprint) if asked else kept_export(name, fingerprint)
     if device == "cuda" and not asked and not was_exported_here(name):
         raise ModelUnavailableError(f"the checkpoint of {name} was never used on this machine; use --device cpu")
@@ -111,7 +111,7 @@ def _exported(name: str, folder: Path, device: str, *, fetch: bool) -> Space:
 
 
 def space_folder(name: str) -> Path | None:
-    """Return the folder that a name stands for where it holds a space as it is, and not a checkpoint."""
+    """Return the folder of a name if it is a space folder, None if it is a checkpoint or anything else."""
     if name.startswith(ADAPTED):
         return _own_folder(name, None)
     folder = Path(name.removeprefix(FOLDER))
@@ -119,7 +119,7 @@ def space_folder(name: str) -> Path | None:
 
 
 def _own_folder(name: str, own: Path | None) -> Path:
-    """Return the folder of a space that belongs to a library. Raises `ModelError` where it isn't there."""
+    """Return the folder of a space that belongs to a library. Raises `ModelError` if it is missing."""
     fingerprint = name.removeprefix(ADAPTED)
     if own is not None and is_fingerprint(fingerprint):
         folder = own / fingerprint
@@ -130,7 +130,7 @@ def _own_folder(name: str, own: Path | None) -> Path:
 
 
 def mini_folder() -> Path:
-    """Return the folder of the embedded space: inside the installed package, or beside it in a checkout."""
+    """Return the folder of the embedded space: inside the installed package, or next to it in a checkout."""
     package = Path(__file__).parents[1]
     for folder in (package / "data" / "mini", package.parent / "data" / "mini"):
         if (folder / SPEC).is_file():

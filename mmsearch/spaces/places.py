@@ -1,4 +1,4 @@
-"""Where the user's cache keeps what belongs to a model, by the model's name."""
+"""Paths in the user's cache, by the name of a model."""
 
 from __future__ import annotations
 
@@ -12,25 +12,22 @@ from mmsearch.paths import expand
 
 
 def cache_folder() -> Path:
-    """Return the folder that exported models are kept in; all of it may be deleted at any time.
-
-    What a library needs of it is made again by `mmsearch model pull`.
-    """
+    """Return the cache folder. It may be deleted at any time: `mmsearch model pull` makes its content again."""
     if named := os.environ.get("MMSEARCH_CACHE"):
         return _absolute(named)
-    import platformdirs  # a cache that is named needs none of this
+    import platformdirs  # not needed if the cache is named
 
     return platformdirs.user_cache_path("mmsearch", appauthor=False)
 
 
 @lru_cache(maxsize=8)
 def _absolute(named: str) -> Path:
-    """Return the folder that a name stood for when it was first used: a program may change its working directory."""
+    """Return the absolute path of a name at its first use: a program may change its working directory later."""
     return expand(named).absolute()
 
 
 def slug(name: str) -> str:
-    """Return a name as part of a file's name: its readable end, short."""
+    """Return the readable end of a name, at most 60 characters, for use in a file name."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[-60:].strip("-.") or "model"
 
 
@@ -40,12 +37,12 @@ def export_folder(name: str, fingerprint: str) -> Path:
 
 
 def source_file(name: str) -> Path:
-    """Return the file that says which fingerprint a name stood for when it was last exported."""
+    """Return the file that records the fingerprint of a name at its last export."""
     return cache_folder() / "sources" / _file_name(name)
 
 
 def approval_file(name: str) -> Path:
-    """Return the file that says what a space folder looked like when the user named it."""
+    """Return the file that records the state of a space folder when the user approved it."""
     return cache_folder() / "approved" / _file_name(name)
 
 
@@ -55,7 +52,7 @@ def _file_name(name: str) -> str:
 
 
 def remedy(name: str) -> str:
-    """Return what a message tells the user to run so that a model that a library names can be used."""
-    import shlex  # a name may hold anything, and is copied into a shell
+    """Return the part of a message that tells the user how to approve a model that a library names."""
+    import shlex  # users copy the command into a shell, and a name may contain anything
 
     return f"run 'mmsearch model pull {shlex.quote(name)}'"

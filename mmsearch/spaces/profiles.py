@@ -1,4 +1,4 @@
-"""Profiles: the ordered list of spaces that a library uses, by name."""
+"""Models as the user names them: ordered lists of spaces (`Profile`)."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ from mmsearch.types import View
 
 _log = logging.getLogger(__name__)
 _BUILT_IN = ("mini", "hashing")
-_MOST_PINS = 16
-_MOST_NAME = 4096
+_MAX_PINS = 16
+_MAX_NAME = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """An ordered list of spaces; each pair of query view and item view is answered by the first that covers both."""
+    """A model: an ordered list of spaces. Each pair of query view and item view uses the first space that has both."""
 
     name: str
     spaces: tuple[Space, ...]
     own: Path | None = None
-    """The folder of the spaces that belong to the library alone."""
+    """The library's folder of adapted spaces."""
     asked: bool = False
-    """Whether the user named it in this call, so that what is missing of it may be fetched and exported."""
+    """Whether the user named the model in this call, so that missing files may be downloaded and exported."""
 
     @property
     def key(self) -> str:
-        """Names the spaces with their fingerprints: contents embedded under another key are out of date."""
+        """The names and fingerprints of the spaces. Contents embedded under another key are out of date."""
         return " ".join(f"{space.name}:{space.fingerprint}" for space in self.spaces)
 
     @property
     def pins(self) -> tuple[str, ...]:
-        """What `load_profile` makes these very spaces again from, whatever the profile's name stands for by then."""
+        """References by which `load_profile` opens the same spaces again, even if the name has a new meaning."""
         return tuple(space.pin for space in self.spaces)
 
     @property
     def front_ends(self) -> Mapping[tuple[str, View], FrontEnd]:
-        """What prepares the inputs of its towers, by space and view."""
+        """The front ends of all towers, by space name and view."""
         return {(space.name, view): end for space in self.spaces for view, end in space.front_ends.items()}
 
     def space_for(self, *views: View) -> Space | None:
@@ -61,10 +61,10 @@ class Profile:
 
 
 def resolve_name(name: str | Path) -> str:
-    """Return the profile that a `--model` value stands for, with its paths made absolute.
+    """Return the canonical name of a `--model` value, with absolute paths.
 
-    `auto` is `standard` where its weights are on this disk or the hub answers within 3 s, else `mini`. Raises
-    `ModelError` for what can't be a model's name.
+    `auto` is `standard` if its weights are on this disk or the hub answers within 3 s, else `mini`. Raises `ModelError`
+    for an invalid name.
     """
     name = str(name)
     if name == "auto":
@@ -87,7 +87,7 @@ def _auto() -> str:
         _log.info("the model is 'standard': 605 MB are downloaded once; --model mini does without")
         return "standard"
     _log.info(
-        "the model is 'mini', for 'standard' is not on this disk and the hub doesn't answer; "
+        "the model is 'mini', since 'standard' is not on this disk and the hub doesn't answer; "
         "to change it later: mmsearch index PATH --model standard"
     )
     return "mini"
@@ -101,18 +101,17 @@ def load_profile(
     *,
     asked: bool | None = None,
 ) -> Profile:
-    """Return the profile of this name; its towers are loaded when first used. Raises `ModelError`.
+    """Return the model of this name. Its towers are loaded when first used. Raises `ModelError`.
 
-    Without `pins`, the user names the profile: the name is looked up, and what isn't on this disk yet is downloaded,
-    and exported for the CPU, once. `pins` are those of the profile as a library knows it. A library may come from
-    anyone, so they stand only for models that the user has named before on this machine; the network isn't used, and
-    no other path is looked at, unless they are `asked` for. `own` is where a library keeps the spaces that it was
-    adapted to.
+    Without `pins`, the user has named the model: it is downloaded, and exported for the CPU, if it isn't on this disk
+    yet. `pins` are a library's references to the spaces of its model. A library may come from anyone, so a pin is
+    opened only if the user has named that space on this machine before; the network and other paths aren't used,
+    unless the user `asked` for the model in this call. `own` is the library's folder of adapted spaces.
     """
     asked = not pins if asked is None else asked
     resolved = str(name) if pins else resolve_name(name)
-    if len(pins) > _MOST_PINS or not all(isinstance(pin, str) and len(pin) <= _MOST_NAME for pin in pins):
-        raise ModelError("the library names no model that there could be; choose one with --model")
+    if len(pins) > _MAX_PINS or not all(isinstance(pin, str) and len(pin) <= _MAX_NAME for pin in pins):
+        raise ModelError("the library's model has an invalid name; choose one with --model")
     spaces: list[Space] = []
     for pin in pins or _members(resolved):
         where = device if not spaces else "auto"
@@ -121,7 +120,7 @@ def load_profile(
         except ModelError as error:
             if pins or not spaces:
                 raise
-            _log.warning("going on without %s: %s", pin, error)
+            _log.warning("continuing without %s: %s", pin, error)
             continue
         if pins or _adds(space, spaces):
             spaces.append(space)
@@ -130,9 +129,9 @@ def load_profile(
 
 
 def pull_model(name: str) -> Iterator[tuple[str, Path]]:
-    """Yield the spaces of a profile and the folders that they run from: downloaded and exported, or tried, if need be.
+    """Yield the names and folders of a model's spaces; download and export, or try, each if necessary.
 
-    From then on a library that names them may use them.
+    A library that names them may use them from then on.
     """
     for member in _members(resolve_name(name)):
         if member == "mini":
@@ -145,10 +144,10 @@ def pull_model(name: str) -> Iterator[tuple[str, Path]]:
 
 
 def for_indexing(profile: Profile, device: str) -> Profile:
-    """Return the profile as an index run encodes with it: on a CUDA device where there is one and `device` is auto.
+    """Return the model for an index run: on a CUDA device if there is one and `device` is auto.
 
-    Exports are read from end to end first: damage in the middle would spoil every vector of the run. A damaged one is
-    made again if the user named the model in this call; else it is a `ModelError`.
+    Every byte of an export is checked first, since damage would spoil all vectors of the run. A damaged export is made
+    again if the user named the model in this call; otherwise `ModelError` is raised.
     """
     run = [base for space in profile.spaces for base in (space.bases if isinstance(space, AdaptedSpace) else (space,))]
     torn = [space for space in run if isinstance(space, OnnxSpace) and is_torn(space)]
@@ -164,13 +163,13 @@ def for_indexing(profile: Profile, device: str) -> Profile:
         return profile
     try:
         return load_profile(profile.name, "cuda", profile.pins, profile.own, asked=profile.asked)
-    except (ModelError, MissingPackageError) as error:  # the driver is there; torch or the checkpoint isn't
+    except (ModelError, MissingPackageError) as error:  # there is a driver, but torch or the checkpoint is missing
         _log.info("encoding on the CPU: %s", error)
         return profile
 
 
 def _has_cuda() -> bool:
-    """Return whether the driver shows a CUDA device; asks it without torch, whose import takes seconds."""
+    """Return whether the driver reports a CUDA device. Importing torch for this would take seconds."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
         count = ctypes.c_int(0)
@@ -180,7 +179,7 @@ def _has_cuda() -> bool:
 
 
 def _members(name: str) -> tuple[str, ...]:
-    """Return the spaces that a profile asks, in order: what the first doesn't cover is left to the next."""
+    """Return the names of a model's spaces in order: each covers pairs of views that the earlier ones don't."""
     if name in _BUILT_IN:
         return (name,)
     main = ALIASES.get(name, name)
@@ -189,7 +188,7 @@ def _members(name: str) -> tuple[str, ...]:
 
 
 def _has_clap(name: str) -> bool:
-    """Return whether sounds are CLAP's: it was exported, or its extra is installed and it is here or comes along."""
+    """Return whether a model includes CLAP: it was exported, or its extra is installed and it can be had."""
     if find_export(CLAP_MODEL):
         return True
     if not is_installed("torch", "transformers"):
@@ -198,8 +197,8 @@ def _has_clap(name: str) -> bool:
 
 
 def _adds(space: Space, before: Sequence[Space]) -> bool:
-    """Return whether a space covers a pair of views that no space before it does."""
-    covered = {pair for other in before for pair in _pairs(other)}
+    """Return whether a space covers a pair of views that no earlier space covers."""
+    covered = {pair for earlier in before for pair in _pairs(earlier)}
     return not _pairs(space) <= covered
 
 
@@ -208,9 +207,9 @@ def _pairs(space: Space) -> set[tuple[View, View]]:
 
 
 def _agree_on_a_rate(spaces: Sequence[Space]) -> None:
-    """Let all spaces hear at the highest rate that one of them wants: sounds are decoded but once."""
+    """Set all spaces to the highest sample rate that one of them needs, since sounds are decoded only once."""
     ends = [end for space in spaces for end in space.front_ends.values()]
     rates = {end.sample_rate_hz for end in ends if isinstance(end, SoundFrontEnd)}
     for space in spaces if len(rates) > 1 else ():
         if isinstance(space, OnnxSpace | AdaptedSpace):
-            space.hear_at(max(rates))
+            space.set_sample_rate(max(rates))

@@ -1,9 +1,9 @@
-"""Where a model's weights come from: the names that `--model` takes, and the checkpoint that each stands for.
+"""Finds the checkpoint of a model by the name that `--model` takes.
 
 - `ViT-B-32-256/datacomp_s34b_b86k`: an architecture of open_clip with one of its published checkpoints
-- `ViT-B-32-256:/models/mine.safetensors`: the same architecture with a checkpoint of one's own
+- `ViT-B-32-256:/models/mine.safetensors`: the same architecture with a checkpoint of your own
 - `hf-hub:organisation/repository`: a repository of the Hugging Face hub, for open_clip or a CLAP
-- `local-dir:/models/mine`, or just the folder: what such a repository holds
+- `local-dir:/models/mine`, or just the folder: a folder with the files of such a repository
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from mmsearch.spaces.models import known_models
 HUB, FOLDER = "hf-hub:", "local-dir:"
 OPEN_CLIP, CLAP = "open_clip", "clap"
 CONFIGS = {"open_clip_config.json": OPEN_CLIP, "config.json": CLAP}
-"""The file by which a folder says which library its checkpoint is for; open_clip's counts where both are there."""
+"""The configuration files that tell the kind of checkpoint in a folder; if both exist, open_clip's counts."""
 NAMES = {
-    # In open_clip's own order of preference; safetensors first, for they can hold nothing but numbers.
+    # In open_clip's own order of preference; safetensors first, since they can't contain code.
     OPEN_CLIP: (
         "open_clip_model.safetensors",
         "open_clip_pytorch_model.safetensors",
@@ -64,7 +64,7 @@ _SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".npz"}
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint on this disk. `architecture` is what open_clip calls it, `tag` one of its published checkpoints."""
+    """A checkpoint on this disk. `architecture` is open_clip's name of it, `tag` that of a published checkpoint."""
 
     name: str
     family: str
@@ -75,12 +75,12 @@ class Checkpoint:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that change where the model does."""
+        """The files that define the model: weights, configurations, tokenizer."""
         beside = [] if self.folder is None else [self.folder / name for name in (*CONFIGS, *_BESIDE)]
         return (self.weights, *dict.fromkeys(file for file in beside if file.is_file()))
 
     def digest(self) -> str:
-        """Return the SHA-256 of the weights in hexadecimal: half a second a gigabyte."""
+        """Return the SHA-256 of the weights in hexadecimal, which takes half a second per gigabyte."""
         try:
             with open_regular(self.weights) as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
@@ -91,9 +91,9 @@ class Checkpoint:
 
 
 def canonical(name: str) -> str:
-    """Return a model's name with its paths made absolute. Raises `ModelError` for what can't be one.
+    """Return a model's name with absolute paths. Raises `ModelError` for an invalid name.
 
-    Looks at no more than names: no network, no torch, so that a wrong call is answered at once.
+    This uses neither the network nor torch, so that a wrong name is reported at once.
     """
     if name.startswith(HUB):
         hub.check_name(name.removeprefix(HUB))
@@ -114,15 +114,15 @@ def _is_model_folder(folder: Path) -> bool:
 
 
 def is_local(name: str) -> bool:
-    """Return whether a model's checkpoint lies on this disk by the user's own doing, and may change there."""
+    """Return whether a model's checkpoint is a file of the user's own, which may change."""
     return not name.startswith(HUB) and ":" in name
 
 
 @cache
 def architectures() -> Mapping[str, Path]:
-    """Return open_clip's architectures and the files that hold them, without importing it: that would take seconds."""
-    found = find("open_clip")
-    folders = [Path(place) / "model_configs" for place in (found and found.submodule_search_locations) or ()]
+    """Return open_clip's architectures and their files, without importing open_clip, which would take seconds."""
+    package = find("open_clip")
+    folders = [Path(folder) / "model_configs" for folder in (package and package.submodule_search_locations) or ()]
     return {file.stem: file for folder in folders for file in sorted(folder.glob("*.json"))}
 
 
@@ -162,7 +162,7 @@ def _absolute(path: str) -> Path:
 
 
 def find_checkpoint(name: str, *, fetch: bool = True) -> Checkpoint:
-    """Return the checkpoint of a canonical name, downloading what isn't there yet if `fetch`. Raises `ModelError`."""
+    """Return the checkpoint of a canonical name; with `fetch`, missing files are downloaded. Raises `ModelError`."""
     if name.startswith(HUB):
         return _in_repository(name, fetch=fetch)
     if name.startswith(FOLDER):
@@ -181,7 +181,7 @@ def find_checkpoint(name: str, *, fetch: bool = True) -> Checkpoint:
 
 
 def _in_repository(name: str, *, fetch: bool) -> Checkpoint:
-    # Both configs are asked for: the cache may hold only the one that another program wanted, and open_clip's counts.
+    # Both configurations are requested: the cache may have only the one that another program needed.
     needed, optional = (tuple(CONFIGS), WEIGHTS), (*CONFIGS, *_BESIDE)
     folder = hub.fetch_all(name.removeprefix(HUB), needed, optional, fetch=fetch)
     return _in_folder(name, folder)
@@ -222,17 +222,17 @@ def _published(name: str, *, fetch: bool) -> Checkpoint:
             f"{name} isn't on the hub; download {found.get('url')} and use --model {architecture}:FILE"
         )
     repository, _, file = str(place).rpartition("/")
-    # A published .bin or .pt may have a twin that holds nothing but numbers.
+    # A published .bin or .pt file may also exist as safetensors.
     names = (str(Path(file).with_suffix(".safetensors")), file) if file else NAMES[OPEN_CLIP]
     return Checkpoint(name, OPEN_CLIP, hub.fetch(repository, names, fetch=fetch), architecture=architecture, tag=tag)
 
 
 def architecture_of(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return the configuration that a checkpoint's fingerprint covers beside its weights.
+    """Return the configuration of a checkpoint, which is part of its fingerprint.
 
-    Raises `ModelError` where it, or a file beside it, describes what no model with these weights can be.
+    Raises `ModelError` if it, or another configuration in its folder, describes a model that can't have these weights.
     """
-    from mmsearch.spaces.architecture import read_architecture  # no query pays for its patterns
+    from mmsearch.spaces.architecture import read_architecture  # not needed for a query
 
     if checkpoint.folder is None:
         return read_architecture(architectures()[checkpoint.architecture])
@@ -243,9 +243,9 @@ def architecture_of(checkpoint: Checkpoint) -> dict[str, Any]:
             f"{checkpoint.weights} can't be read ({error.strerror}); check its permissions"
         ) from None
     names = [*CONFIGS, *(name for name in _BESIDE if name.endswith("config.json") and name != "config.json")]
-    found = {
+    configs = {
         name: read_architecture(checkpoint.folder / name, weights_bytes)
         for name in names
         if (checkpoint.folder / name).is_file()
     }
-    return next(found[config] for config, family in CONFIGS.items() if family == checkpoint.family)
+    return next(configs[name] for name, family in CONFIGS.items() if family == checkpoint.family)

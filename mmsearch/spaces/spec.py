@@ -1,6 +1,6 @@
-"""The `spec.json` of a space folder: read with bounds, checked in one place, and turned into typed records.
+"""Reads the `spec.json` of a space folder with bounds, validates it, and returns typed records.
 
-A folder may come from anyone, so every field has a type and a range, and a file is named without its folder.
+A folder may come from anyone, so every field has a type and a range, and file names must not contain a folder.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ SPEC = "spec.json"
 TOKENIZER = "tokenizer.json"
 PIECES = "pieces.npz"
 TOWERS = {View.VISUAL: "image", View.TEXT: "text", View.AUDIO: "audio"}
-"""The sections of a spec, by the view that they embed."""
+"""The sections of a spec, by the view of their tower."""
 MOST_DIM = 8192
 _MOST_SPEC_BYTES = 2**20
 _MOST_SIDE = 4096
 _MOST_IDS = 8192
 _RATES_HZ = (1_000, 384_000)
 _MOST_SECONDS = 600
-_LEAST_STD = 1e-6
+_MIN_STD = 1e-6
 _HEXADECIMAL = set("0123456789abcdef")
 
 Background = Mapping[str, tuple[float, float]]
-"""Mean and standard deviation of the cosine of unrelated payloads, by the two views: text-visual."""
+"""Score distributions: mean and standard deviation of the cosine of unrelated payloads, by views: "text-visual"."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSpec:
-    """An image tower: its file, its front end, and mean and deviation of each channel, of pixels from 0 to 255."""
+    """An image tower: its file, its front end, and each channel's mean and standard deviation, for pixels 0 to 255."""
 
     file: str
     front_end: Picture
@@ -48,9 +48,9 @@ class ImageSpec:
 
 @dataclass(frozen=True, slots=True)
 class TextSpec:
-    """A text tower: `max_ids` includes special tokens; ids are padded with `pad_id` to `pad_to`, 0 for the longest.
+    """A text tower. `max_ids` includes special tokens; ids are padded with `pad_id` to `pad_to` (0: to the longest).
 
-    `pieces` is the file of a unigram vocabulary, "" where `tokenizer.json` has the tokenizer.
+    `pieces` is the file of a unigram vocabulary, "" if the tokenizer is in `tokenizer.json`.
     """
 
     file: str
@@ -63,7 +63,7 @@ class TextSpec:
 
 @dataclass(frozen=True, slots=True)
 class SoundSpec:
-    """A sound tower: its file, its sample rate, and its spectrogram where it takes one, whose filters are a name."""
+    """A sound tower: its file, its sample rate and, if it takes one, its spectrogram with the name of its filters."""
 
     file: str
     sample_rate_hz: int
@@ -72,7 +72,7 @@ class SoundSpec:
 
 @dataclass(frozen=True, slots=True)
 class SpaceSpec:
-    """A space of ONNX towers. `is_exported`: the fingerprint is the checkpoint's; else it is made of this spec."""
+    """A space of ONNX towers. The fingerprint is that of a checkpoint if `is_exported`, else that of this spec."""
 
     dim: int
     fingerprint: str
@@ -81,7 +81,7 @@ class SpaceSpec:
     text: TextSpec | None
     audio: SoundSpec | None
     digests: Mapping[str, str]
-    """The SHA-256 of files, where the spec holds them."""
+    """The SHA-256 of files, by name; empty if the spec has none."""
     background: Background
 
     @property
@@ -92,7 +92,7 @@ class SpaceSpec:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Every file that the space is read from, but for external data of its towers."""
+        """Every file of the space except the external weights of its towers."""
         beside = [self.text.pieces or TOKENIZER] if self.text else []
         if self.audio and self.audio.mel:
             beside.append(self.audio.mel.filters.name)
@@ -101,7 +101,7 @@ class SpaceSpec:
 
 @dataclass(frozen=True, slots=True)
 class AdaptedSpec:
-    """A space of heads over the towers of other spaces: of each view the pin and the fingerprint of its base."""
+    """A space of heads over the towers of other spaces. `towers` has the pin and fingerprint of each view's base."""
 
     dim: int
     towers: Mapping[View, tuple[str, str]]
@@ -109,27 +109,27 @@ class AdaptedSpec:
     heads_digest: str
     background: Background
     profile: str
-    """The profile that was adapted."""
+    """The model that was adapted."""
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Every file that the space is read from."""
+        """Every file of the space."""
         return (SPEC, self.heads_file)
 
 
 def read_object(file: Path, most_bytes: int = _MOST_SPEC_BYTES) -> dict[str, Any]:
-    """Return the JSON object in a file. Raises `OSError`, and `ValueError` for anything else than an object."""
+    """Return the JSON object in a file. Raises `OSError`, and `ValueError` if it isn't a JSON object."""
     try:
-        found = json.loads(read_bounded(file, most_bytes))
+        value = json.loads(read_bounded(file, most_bytes))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise ValueError("it is no JSON object")
-    return found
+    return value
 
 
 def is_adapted(folder: Path) -> bool:
-    """Return whether a space folder holds heads, and not towers."""
+    """Return whether a space folder holds heads rather than towers."""
     try:
         return "heads" in read_object(folder / SPEC)
     except (OSError, ValueError):
@@ -137,21 +137,21 @@ def is_adapted(folder: Path) -> bool:
 
 
 def read_spec(folder: Path) -> SpaceSpec:
-    """Return the spec of a space of ONNX towers. Raises `ModelError` where anything in it is out of its range."""
+    """Return the spec of a space of ONNX towers. Raises `ModelError` if any field is invalid."""
     try:
         return _space_spec(read_object(folder / SPEC))
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{folder} is not a space folder ({_reason(error)}); it needs a spec.json as it was written: copy it again"
+            f"{folder} is not a space folder ({_reason(error)}); it needs a valid spec.json: copy it again"
         ) from error
 
 
 def read_adapted_spec(folder: Path) -> AdaptedSpec:
-    """Return the spec of an adapted space. Raises `ModelError` where anything in it is out of its range."""
+    """Return the spec of an adapted space. Raises `ModelError` if any field is invalid."""
     try:
         return _adapted_spec(read_object(folder / SPEC))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{folder} is no whole adapted space ({_reason(error)}); run 'mmsearch adapt'") from error
+        raise ModelError(f"{folder} isn't a complete adapted space ({_reason(error)}); run 'mmsearch adapt'") from error
 
 
 def _reason(error: OSError | ValueError) -> str:
@@ -159,7 +159,7 @@ def _reason(error: OSError | ValueError) -> str:
 
 
 class _Fields:
-    """A JSON object whose fields are taken with their type and range; a `ValueError` says which one is wrong."""
+    """A JSON object whose fields are read with a type and a range. Raises `ValueError`, which names the field."""
 
     def __init__(self, fields: object, name: str = SPEC) -> None:
         if not isinstance(fields, dict):
@@ -214,10 +214,10 @@ def _is_number(value: object) -> bool:
 
 def _space_spec(raw: Mapping[str, Any]) -> SpaceSpec:
     fields = _Fields(raw)
-    # The spec holds the digest of every file, so these parts of it stand for weights and preprocessing alike.
+    # The spec has the digest of every file, so these parts of it cover both weights and preprocessing.
     defining = {key: raw.get(key) for key in ("dim", "files", *TOWERS.values())}
     digest = hashlib.blake2b(json.dumps(defining, sort_keys=True).encode(), digest_size=8).hexdigest()
-    # That of an exported model is made from the checkpoint: another exporter or precision doesn't change its space.
+    # An export has the fingerprint of its checkpoint, which doesn't depend on the exporter or the precision.
     is_exported = "fingerprint" in raw
     image, text, audio = (fields.section(name) for name in TOWERS.values())
     spec = SpaceSpec(
@@ -237,7 +237,7 @@ def _space_spec(raw: Mapping[str, Any]) -> SpaceSpec:
 
 def _image_spec(fields: _Fields) -> ImageSpec:
     shape = fields.section("transform")
-    if shape is None:  # it squashes to a square
+    if shape is None:  # the picture is squashed to a square
         side = fields.whole("size", 1, _MOST_SIDE)
         picture = Picture((side, side))
     else:
@@ -291,20 +291,20 @@ def _mel(fields: _Fields, rate: int) -> LogMel:
 
 
 def _digests(fields: _Fields) -> Mapping[str, str]:
-    found = fields.pairs("files", 64)
-    for name, digest in found.items():
+    digests = fields.pairs("files", 64)
+    for name, digest in digests.items():
         if not is_file_name(name) or not isinstance(digest, str) or not _is_sha256(digest):
-            raise ValueError("files: it isn't names of files with their SHA-256")
-    return found
+            raise ValueError("files: it isn't a list of file names with their SHA-256")
+    return digests
 
 
 def _background(fields: _Fields) -> Background:
     table = _Fields(fields.pairs("background", 16), "background")
-    found = {pair: table.numbers(pair, 2) for pair in fields.pairs("background", 16)}
-    if not all(abs(mean) <= 1 and 0 <= std <= 2 for mean, std in found.values()):
-        raise ValueError("background: it isn't mean and deviation of cosines")
-    # A deviation of nothing at all was measured on too little, and divides by zero.
-    return {pair: (mean, std) for pair, (mean, std) in found.items() if std >= _LEAST_STD}
+    distributions = {pair: table.numbers(pair, 2) for pair in fields.pairs("background", 16)}
+    if not all(abs(mean) <= 1 and 0 <= std <= 2 for mean, std in distributions.values()):
+        raise ValueError("background: it isn't mean and standard deviation of cosines")
+    # A standard deviation of zero was measured on too few pairs, and would cause a division by zero.
+    return {pair: (mean, std) for pair, (mean, std) in distributions.items() if std >= _MIN_STD}
 
 
 def _adapted_spec(raw: Mapping[str, Any]) -> AdaptedSpec:
@@ -312,15 +312,15 @@ def _adapted_spec(raw: Mapping[str, Any]) -> AdaptedSpec:
     heads, towers = fields.section("heads"), fields.pairs("towers", len(View))
     if heads is None or not towers:
         raise ValueError("it names no heads, or no towers")
-    found = {}
+    bases = {}
     for view, value in towers.items():
         base = _Fields(value, f"towers: {one_line(view, 20)}")
         if view not in list(View):
             raise ValueError(f"towers: {one_line(view, 20)!r} is no view")
-        found[View(view)] = (base.words("pin", 4096), base.words("fingerprint", 64))
+        bases[View(view)] = (base.words("pin", 4096), base.words("fingerprint", 64))
     return AdaptedSpec(
         dim=fields.whole("dim", 1, MOST_DIM),
-        towers=found,
+        towers=bases,
         heads_file=heads.like("file", is_file_name),
         heads_digest=heads.like("digest", _is_sha256),
         background=_background(fields),
@@ -329,13 +329,13 @@ def _adapted_spec(raw: Mapping[str, Any]) -> AdaptedSpec:
 
 
 def is_file_name(name: str) -> bool:
-    """Return whether a text names a file in a folder, and none elsewhere."""
+    """Return whether a text is a plain file name, which can't lead out of its folder."""
     plain = name.isascii() and name.translate({ord(sign): None for sign in "_.-"}).isalnum()
     return plain and len(name) <= 100 and name[0] not in ".-"
 
 
 def is_fingerprint(text: str) -> bool:
-    """Return whether a text is of the form of a fingerprint: 16 hexadecimal digits."""
+    """Return whether a text has the form of a fingerprint: 16 hexadecimal digits."""
     return len(text) == 16 and set(text) <= _HEXADECIMAL
 
 

@@ -1,4 +1,4 @@
-"""Towers in torch, as a loader hands them to the exporter and to the CUDA space."""
+"""Towers in torch, as loaders return them to the exporter and to the CUDA space."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-_LEAST_BYTES = 2**29
+_BASE_BYTES = 2**29
 _TIMES_WEIGHTS = 6
-"""Memory that loading takes for each byte of weights: halves become singles, and two copies are there at a time."""
+"""Memory for each byte of weights on disk: half precision becomes single, and two copies exist at a time."""
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what the libraries of models log and warn about off the terminal."""
+    """Silence the log lines and warnings of model libraries."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -40,10 +40,10 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def bounded_memory(weights: Path) -> Iterator[None]:
-    """Let this process take no more memory, while a model is built and loaded, than its weights account for.
+    """Limit the memory of this process, while a model is built and loaded, by the size of its weights.
 
-    A configuration of a few bytes may describe a model of any size. The limit is Linux's; elsewhere there is none.
-    Raises `ModelError` for a `MemoryError`; torch's own errors are left to the caller.
+    A configuration of a few bytes may describe a model of any size. The limit exists only on Linux. Raises `ModelError`
+    for a `MemoryError`; the caller handles torch's own errors.
     """
     try:
         import resource
@@ -53,7 +53,7 @@ def bounded_memory(weights: Path) -> Iterator[None]:
         yield
         return
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = taken + _LEAST_BYTES + _TIMES_WEIGHTS * weights.stat().st_blocks * 512
+    limit = taken + _BASE_BYTES + _TIMES_WEIGHTS * weights.stat().st_blocks * 512
     if before[0] == resource.RLIM_INFINITY or limit < before[0]:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, before[1]))
     try:
@@ -66,11 +66,10 @@ def bounded_memory(weights: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Tower:
-    """One tower: a module that takes one batch of inputs and returns (n, dim), not yet normalised.
+    """One tower: a module that takes a batch of inputs and returns (n, dim), not normalised.
 
-    `example` is a batch of two inputs: (2, 3, h, w) float32 pixels after mean and std; (2, t) int64 token ids, padded;
-    (2, frames, bands) float32 log-mel. `spec` is its section of `spec.json`, all that its front end needs to know, but
-    for the file's name.
+    `example` is a batch of two inputs: (2, 3, h, w) float32 standardised pixels, (2, t) int64 padded token ids, or
+    (2, frames, bands) float32 log-mel. `spec` is the tower's section of `spec.json` without its file name.
     """
 
     module: Module
@@ -82,8 +81,8 @@ class Tower:
 class Towers:
     """A loaded model.
 
-    `tokenizer` is a `tokenizer.json` without padding and truncation; `tokenize` is the model's own way from texts to
-    padded ids (n, t), by which the former is checked. `arrays` are further files (name.npy) that front ends need.
+    `tokenizer` is a `tokenizer.json` without padding and truncation. `tokenize` is the model's own function from texts
+    to padded ids (n, t), with which the former is verified. `arrays` are further files (name.npy) of the front ends.
     """
 
     dim: int

@@ -1,8 +1,8 @@
-"""A model folder that the user has named, tried in a process of its own before it is run in this one.
+"""Tries a model folder in a separate process before it is used in this one.
 
-An ONNX file or a tokenizer from elsewhere may compute for ever, take all memory, or end the process. The trial checks
-the structure of each tower, loads it, and encodes two small inputs of each view, with limits on memory and time that
-follow from the size of the files. The limits are POSIX's; elsewhere there is a limit on time alone.
+An ONNX file or a tokenizer from elsewhere may compute for ever, exhaust the memory, or crash the process. The trial
+checks the structure of each tower, loads it, and encodes two small inputs of each view. Limits on memory and time
+follow from the size of the files; on systems without POSIX limits, only the time is limited.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
     from mmsearch.types import Payload, View
 
 BASE_BYTES = 704 * 2**20
-"""Memory of a trial beside the model's: the interpreter, onnxruntime and a tokenizer take about 200 MB."""
+"""Memory limit of a trial without its model: the interpreter, onnxruntime and a tokenizer take about 200 MB."""
 TIMES_SIZE = 3
-"""Memory of a trial for each byte of the model: weights are packed again when they are loaded."""
+"""Additional memory for each byte of the model: weights are repacked when they are loaded."""
 CPU_S = 4.0
 CPU_S_PER_GIB = 60.0
-_WALL = 2.5
-"""How many times its seconds of CPU a trial may take on a busy machine."""
+_WALL_FACTOR = 2.5
+"""The time limit as a multiple of the CPU time: the machine may be busy."""
 _TEXTS = ("a red car", "Příliš žluťoučký kůň úpěl ďábelské ódy, 1984: it's 红色 🦔! " * 8)
 
 
 def try_folder(folder: Path, wall_s: float | None = None) -> set[str]:
-    """Try a space folder of ONNX towers; return the names of the files that hold their weights, beside the spec's.
+    """Try a space folder of ONNX towers; return the names of the towers' external files of weights.
 
-    Raises `ModelError` where it can't be used, in one line that says why.
+    Raises `ModelError`, with the reason in one line, if it can't be used.
     """
     code = "import sys; sys.path.append(sys.argv[1]); from mmsearch.spaces.trial import main; main(sys.argv[2])"
     package = str(Path(__file__).parents[2])
-    limit_s = wall_s or _WALL * (CPU_S + CPU_S_PER_GIB * _size(folder, os.listdir(folder)) / 2**30)  # noqa: PTH208
+    limit_s = wall_s or _WALL_FACTOR * (CPU_S + CPU_S_PER_GIB * _size(folder, os.listdir(folder)) / 2**30)  # noqa: PTH208
     try:
         done = subprocess.run(
-            # -P: the folder that the user stands in is no place to import from
+            # -P: modules in the working directory must not be imported
             [sys.executable, "-P", "-c", code, package, str(folder)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -69,7 +69,7 @@ def _refused(folder: Path, reason: str) -> ModelError:
 
 
 def _size(folder: Path, names: Iterable[str]) -> int:
-    """Return how many bytes files take on the disk; a file of holes doesn't count for what it pretends to hold."""
+    """Return the size of files on disk in bytes; the holes of sparse files don't count."""
     total = 0
     for name in names:
         status = os.lstat(folder / name)
@@ -78,7 +78,7 @@ def _size(folder: Path, names: Iterable[str]) -> int:
 
 
 def main(folder: str) -> None:
-    """Try a folder within limits, and print the verdict as one line of JSON: for a process of its own."""
+    """Try a folder within limits, and print the verdict as one line of JSON. This runs in the separate process."""
     verdict: dict[str, object] = {"files": [], "fault": "", "whole": False}
     try:
         verdict["files"] = sorted(_examine(Path(folder)))
@@ -88,7 +88,7 @@ def main(folder: str) -> None:
         verdict.update(fault=one_line(error, 500), whole=True)
     except OSError as error:
         verdict["fault"] = f"{Path(error.filename or folder).name}: {one_line(error.strerror or error)}"
-    except Exception as error:  # whatever it is, the model can't be used
+    except Exception as error:  # any error means that the model can't be used
         verdict["fault"] = one_line(error) or type(error).__name__
     sys.stdout.write(f"\n{json.dumps(verdict)}\n")
     sys.stdout.flush()
@@ -140,8 +140,8 @@ def _samples(view: View, sample_rate_hz: int) -> list[Payload]:
 
 
 def _limit(model_bytes: int) -> None:
-    """Bound this process: its memory, its seconds of CPU, its cores, and that it writes no file."""
-    if hasattr(os, "sched_setaffinity"):  # each thread of onnxruntime takes memory
+    """Limit memory, CPU time and cores of this process, and forbid it to write files."""
+    if hasattr(os, "sched_setaffinity"):  # each thread of onnxruntime takes memory, so use few cores
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
     try:
         import resource

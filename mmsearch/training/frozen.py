@@ -46,7 +46,7 @@ def _base(tower: TowerRecipe) -> Space:
     """Return the space that a frozen tower is of; it hears at the rate at which sounds are stored."""
     space = load_profile(tower.model).spaces[0]
     if isinstance(space, OnnxSpace | AdaptedSpace):
-        space.hear_at(RATE_HZ)
+        space.set_sample_rate(RATE_HZ)
     return space
 
 

@@ -18,6 +18,8 @@ Bitmap = NDArray[np.uint8]
 
 MOST_ID = 2**32
 """No embedding has an id from here on: the bitmap of them all takes half a gigabyte."""
+_DENSE = 32
+"""Where there are fewer than so many ids for each one that is allowed, they are marked in an array first."""
 
 
 class VectorIndex(Protocol):
@@ -51,7 +53,12 @@ class VectorIndex(Protocol):
 
 def bitmap(ids: NDArray[np.int64]) -> Bitmap:
     """Return the bitmap that allows just these ids, each from 0 to `MOST_ID`."""
-    bits = np.zeros((int(ids.max(initial=-1)) >> 3) + 1, np.uint8)
+    size = int(ids.max(initial=-1)) + 1
+    if size <= _DENSE * len(ids):  # four times as fast, at a byte for every id there could be
+        allowed = np.zeros(size, np.bool_)
+        allowed[ids] = True
+        return np.packbits(allowed, bitorder="little")
+    bits = np.zeros(((size - 1) >> 3) + 1, np.uint8)
     places = ids >> 3
     for bit in range(8):  # no place comes twice among the ids of one bit, so that plain indexing will do
         mine = places[(ids & 7) == bit]

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from mmsearch.errors import QueryError
-from mmsearch.search.query import Query
+from mmsearch.search.query import Query, combined, read_line
 from mmsearch.types import Modality, Term
 from mmsearch.web.service import Service
 
@@ -24,7 +24,9 @@ class Search(BaseModel):
 
     model_config = ConfigDict(populate_by_name=True, extra="forbid")
 
-    q: Annotated[str, Field(max_length=_MOST_TEXT, description="Words, as in the page's box.")] = ""
+    q: Annotated[
+        str, Field(max_length=_MOST_TEXT, description="Words and filters, as in the page's box: beach after:2019-06.")
+    ] = ""
     k: Annotated[int, Field(ge=1, le=MOST_HITS, description="How many hits.")] = 10
     kinds: Annotated[list[Modality], Field(validation_alias="in", description="Only files of these kinds.")] = []
     like: Annotated[list[int], Field(max_length=_MOST_ITEMS, description="Items that hits are like.")] = []
@@ -37,23 +39,20 @@ class Search(BaseModel):
 def query_of(search: Search, service: Service, files: Sequence[bytes] = ()) -> Query:
     """Return the query that a client asks; `files` are the contents of what it uploaded.
 
-    Raises `QueryError`, and `NoItemError` for an item that isn't there.
+    What a person writes into the box is words and filters: no path of the disk is ever opened for a client. Raises
+    `QueryError`, of it `FilterError` with the character that is wrong, and `NoItemError` for an item that isn't there.
     """
+    words, chosen = read_line(search.q)
     terms = [
-        *terms_of(search.q),
+        *words,
         *(Term(file) for file in files),
         *(Term(_path_of(number, service)) for number in search.like),
         *(Term(_path_of(number, service), -1.0) for number in search.unlike),
     ]
-    if not terms:
+    chosen = combined(chosen, search.kinds)
+    if not terms and chosen is None:
         raise QueryError("there is nothing to look for; give q, an item, or a file")
-    kinds = frozenset(search.kinds)
-    return Query(tuple(terms), search.k, kinds, search.rerank, cut=not search.all, explain=search.explain)
-
-
-def terms_of(q: str) -> list[Term]:
-    """Read what a person writes into the box. It is always words: no path of the disk is ever taken from a client."""
-    return [Term(q)] if q.strip() else []
+    return Query(tuple(terms), search.k, chosen, search.rerank, cut=not search.all, explain=search.explain)
 
 
 def _path_of(number: int, service: Service) -> Path:

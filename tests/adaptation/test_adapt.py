@@ -128,7 +128,7 @@ def test_what_has_no_pair_stays_as_near_to_the_rest_as_it_was(tmp_path: Path, mo
 
     def drift() -> float:
         heads = adapt_anyway(collection, monkeypatch)
-        seen, words = collection.seen.vectors, collection.anchors[View.TEXT]
+        seen, words = collection.frames.vectors, collection.anchors[View.TEXT]
         return float(np.abs((heads(seen) - seen) @ words.T).mean())
 
     held = drift()
@@ -139,7 +139,7 @@ def test_what_has_no_pair_stays_as_near_to_the_rest_as_it_was(tmp_path: Path, mo
 def adapt_anyway(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> HeadWeights:
     """Return the head of pictures after as many steps as there are, whatever it gains."""
     monkeypatch.setattr(training, "STEPS", 60)
-    monkeypatch.setattr(Trial, "look", lambda *_: True)
+    monkeypatch.setattr(Trial, "measure", lambda *_: True)
     monkeypatch.setattr(Trial, "is_over", False)
     monkeypatch.setattr(Trial, "overall", lambda _: Interval(1.0, 1.0, 1.0))
     monkeypatch.setattr(Trial, "gains", lambda _: ())
@@ -183,9 +183,7 @@ def test_a_library_that_changes_to_another_model_or_lacks_vectors_is_refused(lib
         with closing(sqlite3.connect(library / CATALOG)) as connection:
             connection.execute("UPDATE embedded SET resume_s = 5 WHERE content_id = 1")
             connection.commit()
-        with pytest.raises(
-            UsageError, match=r"1 of the files in .* aren't embedded to their end; run 'mmsearch index'"
-        ):
+        with pytest.raises(UsageError, match=r"1 of the files in .* aren't embedded completely; run 'mmsearch index'"):
             opened.adapt()
 
 

@@ -63,12 +63,12 @@ def test_captions_are_cut_into_sentences_folders_are_tags_and_what_is_said_in_a_
     catalog.close()
     assert (found.captioned, found.sounding, len(found.folds)) == (4, 1, 4)
     want = embed(space, View.TEXT, ["One boat.", "Two boats!", "Three boats"])
-    np.testing.assert_allclose(found.words.of(np.arange(4) == 0).vectors, want, atol=1e-6)
-    np.testing.assert_allclose(found.words.of(np.arange(4) == 1).vectors, words[1:], atol=1e-3)  # as it is stored
-    assert np.bincount(found.words.owners).tolist() == [3, 1, 5, 1]
+    np.testing.assert_allclose(found.captions.of(np.arange(4) == 0).vectors, want, atol=1e-6)
+    np.testing.assert_allclose(found.captions.of(np.arange(4) == 1).vectors, words[1:], atol=1e-3)  # as it is stored
+    assert np.bincount(found.captions.owners).tolist() == [3, 1, 5, 1]
     assert found.tags.tolist() == [0, 0, -1, -1]
-    np.testing.assert_allclose(found.heard.vectors, words[:1], atol=1e-3)
-    assert found.heard.owners.tolist() == found.seen.owners.tolist() == [3]
+    np.testing.assert_allclose(found.sounds.vectors, words[:1], atol=1e-3)
+    assert found.sounds.owners.tolist() == found.frames.owners.tolist() == [3]
 
 
 def test_a_tenth_is_held_out_by_the_hash_of_contents_and_its_halves_are_as_large(photos: Path) -> None:
@@ -84,11 +84,11 @@ def test_of_very_many_pairs_some_are_learnt_from(photos: Path, monkeypatch: pyte
     with mmsearch.open(photos) as opened:
         catalog, space = opened.seen().catalog, opened.seen().profile.spaces[0]
         whole = collect(catalog, space)
-        monkeypatch.setattr(collecting, "_MOST", 40)
+        monkeypatch.setattr(collecting, "_MAX_PAIRS", 40)
         few = collect(catalog, space)
     assert (len(whole.folds), len(few.folds)) == (COUNT, 40)
-    assert few.words.owners.tolist() == few.pictures.owners.tolist() == list(range(40))
-    places = [int((whole.words.vectors @ row).argmax()) for row in few.words.vectors]
+    assert few.captions.owners.tolist() == few.pictures.owners.tolist() == list(range(40))
+    places = [int((whole.captions.vectors @ row).argmax()) for row in few.captions.vectors]
     assert places == sorted(places)
     np.testing.assert_array_equal(few.pictures.vectors, whole.pictures.vectors[places])
     held = set(np.flatnonzero(whole.folds != TRAIN).tolist())
@@ -99,12 +99,12 @@ def test_a_handful_of_one_kind_of_pairs_is_left_out_and_moves_nothing(photos: Pa
     with mmsearch.open(photos) as opened:
         whole = collect(opened.seen().catalog, opened.seen().profile.spaces[0])
     few = whole.pictures.of(np.arange(COUNT) % 6 == 0)  # sixteen of them have a sound, which looks like the picture
-    mixed = replace(whole, seen=few, heard=few, anchors={View.AUDIO: few.vectors})
+    mixed = replace(whole, frames=few, sounds=few, anchors={View.AUDIO: few.vectors})
     assert (mixed.captioned, mixed.sounding, mixed.pairs) == (COUNT, 16, COUNT)
-    told = mixed.telling()
+    told = mixed.without_rare_kinds()
     assert (told.captioned, told.sounding, told.pairs) == (COUNT, 0, COUNT)
     heads = training.adapt(told).heads
     assert heads is not None
     assert set(heads) == {View.TEXT, View.VISUAL}
-    none = replace(mixed, words=few, pictures=few).telling()
+    none = replace(mixed, captions=few, pictures=few).without_rare_kinds()
     assert (none.pairs, int((none.folds != TRAIN).sum())) == (0, 0)

@@ -13,7 +13,7 @@ from PIL import Image
 from sqlalchemy import event
 
 import mmsearch
-from mmsearch import CatalogError, Library, Settings
+from mmsearch import CatalogError, Filter, Library, Settings
 from mmsearch.catalog import Catalog, CatalogState
 
 MOST = 4
@@ -54,8 +54,9 @@ def transactions(catalog: Catalog) -> Iterator[list[object]]:
         {"cut": True},
         {"cut": True, "rerank": True, "explain": True},
         {"cut": True, "modalities": {"text", "image"}, "k": 5},
+        {"cut": True, "rerank": True, "filter": Filter.parse("name:* after:2001 -camera:x longer:1 or larger:1B")},
     ],
-    ids=["plain", "cut", "reranked", "filtered"],
+    ids=["plain", "cut", "reranked", "modalities", "filtered"],
 )
 def test_a_warm_text_query_opens_at_most_four_read_transactions(library: Library, options: dict[str, Any]) -> None:
     library.query("a red car", **options)
@@ -64,6 +65,18 @@ def test_a_warm_text_query_opens_at_most_four_read_transactions(library: Library
     assert 1 <= len(opened) <= MOST
     with transactions(library.seen().catalog) as opened:
         assert library.query(["a red car", "a note"], **options)
+    assert 1 <= len(opened) <= MOST
+
+
+def test_a_filter_that_is_new_costs_no_further_transaction(library: Library) -> None:
+    library.query("a red car")
+    with transactions(library.seen().catalog) as opened:
+        assert library.query(
+            "a red car", rerank=True, filter=Filter(name="red*", after="2000", has="date") | Filter(under="/")
+        )
+    assert 1 <= len(opened) <= MOST
+    with transactions(library.seen().catalog) as opened:
+        assert library.query(filter=Filter(name="red*"))
     assert 1 <= len(opened) <= MOST
 
 

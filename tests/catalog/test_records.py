@@ -163,7 +163,7 @@ def test_the_full_text_index_follows_every_change(file: Path) -> None:
         pages = [content for page in held.stored() for content in page]
         other.copy_in([one for one in pages if one.path == b"/p.jpg"], "new")
         assert matches(file, "cluny") == ["Tři čluny"] * 2
-        held.call_off(other.profile_id)
+        held.cancel_change(other.profile_id)
         assert matches(file, "cluny") == ["Tři čluny"]
         held.remove([b"/p.jpg", b"/s.wav"])
         held.drop_orphans()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mmsearch import Filter
 from mmsearch.errors import QueryError
 from mmsearch.search.query import Query, make_query, parse_file, parse_term
 from mmsearch.types import Modality, Term
@@ -187,11 +188,13 @@ def test_several_items_are_one_query_in_their_order() -> None:
 
 
 def test_a_query_asks_for_ten_hits_of_any_modality_uncut_unless_told() -> None:
-    assert make_query("x") == Query((Term("x"),), 10, frozenset(), None, False)
-    assert make_query("x", 3, {"image", Modality.VIDEO}, True, True) == Query(
-        (Term("x"),), 3, frozenset({Modality.IMAGE, Modality.VIDEO}), True, True
+    assert make_query("x") == Query((Term("x"),), 10, None, None, False)
+    both = Filter(kind={Modality.IMAGE, Modality.VIDEO})
+    assert make_query("x", 3, {"image", Modality.VIDEO}, True, True) == Query((Term("x"),), 3, both, True, True)
+    assert make_query("x", modalities=[]).filter is None
+    assert make_query("x", modalities="video", filter=Filter(under="a")).filter == Filter(under="a") & Filter(
+        kind="video"
     )
-    assert make_query("x", modalities=[]).modalities == frozenset()
 
 
 @pytest.mark.parametrize("k", [0, -1, -100])

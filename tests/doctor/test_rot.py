@@ -182,7 +182,7 @@ def test_what_an_index_run_mends_it_says(library: Path, media: Path, caplog: pyt
     with Library(library, create=False) as opened:
         report = opened.index(media)
     assert report.updated == report.added + report.updated > 5
-    assert "of its contents weren't what was written; they are embedded again" in caplog.text
+    assert "of its contents were damaged; they are embedded again" in caplog.text
     assert all(check.ok for check in examined(library))
 
 

@@ -18,10 +18,10 @@ from support.evaluations import library as library
 from support.evaluations import media as media
 
 import mmsearch
-from mmsearch import Library, LibraryError, MediaError, UsageError
+from mmsearch import Filter, Library, LibraryError, MediaError, UsageError
 from mmsearch.metrics import Interval
 from mmsearch.search.query import Query
-from mmsearch.types import Modality, Progress, Term, View
+from mmsearch.types import Progress, Term, View
 from mmsearch.vectors import FaissIndex
 
 CONTENTS = 9
@@ -138,7 +138,7 @@ def test_what_the_library_does_not_hold_stays_relevant_and_is_said_once(
 
 
 def test_only_the_views_that_are_asked_for_answer(crowd: Library, tmp_path: Path) -> None:
-    query = Query((Term("red thing number"),), 1000, frozenset({Modality.IMAGE}))
+    query = Query((Term("red thing number"),), 1000, Filter(kind="image"))
     for view, contents in ((View.VISUAL, 100), (View.TEXT, 50)):
         hits = crowd.answer(replace(query, views=frozenset({view}))).hits
         assert {hit.view for hit in hits} == {view}

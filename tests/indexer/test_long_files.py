@@ -13,7 +13,7 @@ from support.media_maker import BLUE, RED, put
 
 import mmsearch
 from indexer.changes import Entry
-from indexer.executors.spent import Spent
+from indexer.executors.file_costs import FileCosts
 from indexer.plan import Task
 from mmsearch import Limits, Modality, Settings, Stage
 from mmsearch.errors import MediaError
@@ -126,10 +126,10 @@ def test_an_ordinary_file_never_meets_the_limits() -> None:
     speech = 48 * 3600 * 6_000 // 8  # two days of the lowest rate of Opus
     assert Limits().most_segments(speech) > 48 * 3600 / 8
     assert Limits().most_segments(546_000) < 2_700
-    spent = Spent(Limits())
+    costs = FileCosts(Limits())
     task = Task(Entry(b"/a.flac", speech, 0, "1"), b"hash", known_path=False)
     part = PreparedContent(Modality.AUDIO, (), (), resume_s=60.0, seconds=1.0)
-    assert [spent.add(task, part) for _ in range(300)] == [part] * 300
+    assert [costs.add(task, part) for _ in range(300)] == [part] * 300
 
 
 @pytest.mark.skipif(not hasattr(os, "SEEK_DATA"), reason="files have no holes here")

@@ -11,7 +11,7 @@ import pytest
 from support.media_maker import put
 
 from indexer.changes import Changes, Entry, changes_at, in_parts
-from indexer.plan import Held, Plan, Rules, compare, plan
+from indexer.plan import PathRows, Plan, Rules, compare, plan
 from indexer.planner import Planner
 from mmsearch.catalog import Catalog, FailureRow, Known, MediaRow
 from mmsearch.settings import Limits
@@ -30,14 +30,14 @@ def failed(entry: Entry, stage: Stage = Stage.DECODE, version: str = "1") -> Fai
     return FailureRow(entry.path, stage, "broken", entry.stamp, version)
 
 
-def held(*rows: MediaRow, failures: Iterable[FailureRow] = ()) -> Held:
-    return Held({one.path: one for one in rows}, {one.path: one for one in failures})
+def held(*rows: MediaRow, failures: Iterable[FailureRow] = ()) -> PathRows:
+    return PathRows({one.path: one for one in rows}, {one.path: one for one in failures})
 
 
 def planned(
     *entries: Entry,
     hashes: dict[Entry, bytes | Failure] | None = None,
-    catalog: Held | None = None,
+    catalog: PathRows | None = None,
     known: dict[bytes, Known] | None = None,
     under_way: set[bytes] | None = frozenset(),  # type: ignore[assignment]
     rules: Rules = RULES,

@@ -29,8 +29,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the trial take few images, and pass whatever the processor's speed."""
-    monkeypatch.setattr(indexer.precision, "TRIED", TRIED)
-    monkeypatch.setattr(indexer.precision, "LEAST_SPEEDUP", 0.0)
+    monkeypatch.setattr(indexer.precision, "TRIAL_IMAGES", TRIED)
+    monkeypatch.setattr(indexer.precision, "MIN_SPEEDUP", 0.0)
 
 
 def photos(folder: Path, first: int, last: int) -> Path:
@@ -96,10 +96,10 @@ def test_int8_takes_over_after_a_trial_and_stays(model: str, tmp_path: Path, cap
 @pytest.mark.parametrize(
     ("setting", "value", "asked", "expected"),
     [
-        ("LEAST_OVERLAP", 1.01, "auto", "fp32: with int8, the nearest"),
-        ("LEAST_OVERLAP", 1.01, "int8", "fp32: with int8, the nearest"),
-        ("LEAST_SPEEDUP", 1e9, "auto", "fp32: with int8, the nearest"),
-        ("LEAST_SPEEDUP", 1e9, "int8", "int8: the nearest"),
+        ("MIN_OVERLAP", 1.01, "auto", "fp32: with int8, the nearest"),
+        ("MIN_OVERLAP", 1.01, "int8", "fp32: with int8, the nearest"),
+        ("MIN_SPEEDUP", 1e9, "auto", "fp32: with int8, the nearest"),
+        ("MIN_SPEEDUP", 1e9, "int8", "int8: the nearest"),
     ],
 )
 def test_a_trial_that_fails_leaves_everything_exact(
@@ -143,7 +143,7 @@ def test_a_trial_that_cant_be_made_is_no_reason_to_stop(
     folder = photos(tmp_path / "photos", 0, 30)
     with mmsearch.open(tmp_path / "l", model, settings=settings("auto")) as library:
         assert library.index(folder).added == 30
-        assert "int8 can't be tried (the disk is full); going on in fp32" in caplog.text
+        assert "int8 can't be tried (the disk is full); continuing in fp32" in caplog.text
         np.testing.assert_allclose(stored(library, folder), by_tower(model, folder), atol=1e-3)
 
 

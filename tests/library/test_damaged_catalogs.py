@@ -95,7 +95,7 @@ def test_a_garbled_or_encrypted_catalog_is_one_line(folder: Path, content: bytes
 
 def test_a_log_of_another_catalog_is_not_read_into_a_new_one(folder: Path) -> None:
     (folder / CATALOG).rename(folder / f"{CATALOG}-wal")
-    refused(folder, "belongs to a catalog that is gone", index)
+    refused(folder, "belongs to a missing catalog", index)
     assert not (folder / CATALOG).exists()
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.followed_indexes import flip_a_byte, names, span
+from support.followed_indexes import flip_a_byte, names
 from support.shelf import Shelf, open_shelf
 
 from mmsearch.errors import LibraryError
 from mmsearch.spaces import Profile
-from mmsearch.types import Modality, View
-from mmsearch.vectors import FaissIndex, bitmap
+from mmsearch.types import View
+from mmsearch.vectors import FaissIndex
 
 
 @pytest.fixture
@@ -93,21 +93,6 @@ def test_status_counts_the_catalogs_vectors_and_changes_nothing(shelf: Shelf) ->
     assert not shelf.folder.exists()
 
 
-def test_a_filter_follows_the_catalog(shelf: Shelf) -> None:
-    shelf.add("a", "b")
-    shelf.add("film", modality=Modality.VIDEO)
-    images = frozenset({Modality.IMAGE})
-    np.testing.assert_array_equal(shelf.indexes.allowed(shelf.space, View.VISUAL, images), bitmap(span(1, 3)))
-    shelf.add("c")
-    np.testing.assert_array_equal(
-        shelf.indexes.allowed(shelf.space, View.VISUAL, images), bitmap(np.asarray([1, 2, 4]))
-    )
-    nothing = shelf.indexes.allowed(shelf.space, View.VISUAL, frozenset({Modality.TEXT}))
-    assert nothing is not None
-    assert nothing.tolist() == []
-    assert shelf.indexes.allowed(shelf.space, View.VISUAL, images | {Modality.VIDEO}) is None
-
-
 def test_a_damaged_index_is_rebuilt_when_it_is_asked(shelf: Shelf) -> None:
     shelf.add("a", "b")
     assert shelf.found() == [1, 2]
@@ -121,7 +106,7 @@ def test_where_no_index_can_be_written_queries_still_answer_and_a_run_says_why(s
     shelf.add("a", "b")
     shelf.folder.write_bytes(b"a file where the folder should be")
     assert shelf.found() == [1, 2]
-    with pytest.raises(LibraryError, match="catalog is whole") as caught:
+    with pytest.raises(LibraryError, match="catalog is intact") as caught:
         shelf.indexes.catch_up(Profile("hashing", (shelf.space,)))
     assert "\n" not in str(caught.value)
     assert str(shelf.folder) in str(caught.value)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from support.shelf import Shelf, open_shelf
 
 from mmsearch.spaces import Profile
-from mmsearch.types import Modality, View
-from mmsearch.vectors import FaissIndex, IndexStore, bitmap, generation
+from mmsearch.types import View
+from mmsearch.vectors import FaissIndex, IndexStore, generation
 from mmsearch.vectors.base import Fetch
 
 Ids = NDArray[np.int64]
@@ -103,20 +103,6 @@ def test_an_index_that_goes_while_another_process_rebuilds_it_still_answers(shel
     assert shelf.indexes.get(shelf.space, View.VISUAL) is index
 
 
-def test_a_filter_is_read_once_for_an_index_however_often_the_catalog_changes(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shelf.add("a")
-    shelf.add("film", modality=Modality.VIDEO)
-    images = frozenset({Modality.IMAGE})
-    first = shelf.indexes.allowed(shelf.space, View.VISUAL, images)
-    shelf.lock.held = True
-    shelf.add("b")
-    assert shelf.indexes.allowed(shelf.space, View.VISUAL, images) is first
-    shelf.lock.held = False
-    np.testing.assert_array_equal(shelf.indexes.allowed(shelf.space, View.VISUAL, images), bitmap(np.asarray([1, 3])))
-
-
 def test_while_one_index_is_rebuilt_the_others_answer(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     shelf.add("a")
     for view in (View.VISUAL, View.AUDIO):
@@ -166,9 +152,6 @@ def test_an_embedding_with_an_id_that_no_catalog_gives_is_not_indexed(shelf: She
         connection.execute(f"UPDATE embedding SET id = {2**61} WHERE id = 3")
     connection.close()
     assert shelf.found() == [2]
-    allowed = shelf.indexes.allowed(shelf.space, View.VISUAL, frozenset({Modality.TEXT}))
-    assert allowed is not None
-    assert len(allowed) < 10
 
 
 def test_the_indexes_of_a_profile_are_verified_and_forgotten_together(shelf: Shelf) -> None:
@@ -203,7 +186,7 @@ def test_an_index_of_another_catalog_answers_no_thread_while_it_is_replaced(
     before = shelf.indexes.get(shelf.space, View.VISUAL)
     shelf.add("b")
     monkeypatch.setattr(shelf.catalog, "had_revision", lambda _: False)  # the catalog was restored from a copy
-    place = shelf.indexes._place(shelf.space, View.VISUAL)
+    place = shelf.indexes._slot(shelf.space, View.VISUAL)
     with ThreadPoolExecutor(1) as threads:
         with place.guard:  # another thread is at it
             waiting = threads.submit(shelf.indexes.get, shelf.space, View.VISUAL)

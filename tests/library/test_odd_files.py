@@ -106,7 +106,7 @@ def test_a_measurement_that_is_no_regular_file_is_not_used_and_an_index_run_name
     hits = query(folder)
     assert len(hits) == 10
     assert {hit.confidence for hit in hits if hit.view is View.VISUAL} <= {None}
-    refused(folder, r"visual\.bank\.npz is a link, or no file of mmsearch's; remove it", index)
+    refused(folder, r"visual\.bank\.npz is a link, or not mmsearch's own; remove it", index)
 
 
 def npz(**arrays: object) -> bytes:

@@ -112,7 +112,7 @@ def is_alive(process_id: int) -> bool:
         ("block", "more than 2 s"),
         ("leave", "crashed"),
         ("segfault", "crashed .SIGSEGV."),
-        ("die", "was killed, most likely for want of memory"),
+        ("die", "was killed, most likely because memory ran out"),
         ("swallow", "more than 0.2 GB of memory"),
     ],
 )
@@ -278,7 +278,7 @@ def test_a_worker_killed_once_costs_no_file(tmp_path: Path) -> None:
 
 def test_a_worker_that_is_always_killed_is_not_called_damage(tmp_path: Path) -> None:
     (reason,) = reasons(decoded(tmp_path, ["die"], Settings(workers=2)))
-    assert "was killed, most likely for want of memory" in reason
+    assert "was killed, most likely because memory ran out" in reason
     assert "damaged" not in reason
 
 

@@ -150,9 +150,6 @@ class Shelf:
     def get(self, _space: object, _view: View, _revision: int) -> Shelf:
         return self
 
-    def allowed(self, *_: object) -> None:
-        return None
-
     def search(self, _queries: object, k: int, _allowed: object) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         self.asked.append(k)
         ids = np.full(k, -1, np.int64)
@@ -172,7 +169,7 @@ def test_a_view_is_searched_for_two_segments_a_content_and_some_more(least: int,
     shelf = Shelf(1000, 3.5)
     retriever = Retriever(shelf, shelf)  # type: ignore[arg-type]
     query = make_query("word")
-    found = retriever._nearest(query, retriever._searches(query, [(route(), route().vector)]), least)
+    found = retriever._nearest(query, retriever._searches([(route(), route().vector)]), None, least)
     assert shelf.asked[0] == first
     assert shelf.asked[1:] == ([] if least == 30 else [4 * first])
     assert len({one.content_id for one in found.values()}) >= least

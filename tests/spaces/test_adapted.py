@@ -121,7 +121,7 @@ def test_it_hears_at_the_rate_that_its_profile_decodes_at(tmp_path: Path) -> Non
     space = opened(make_adapted(tmp_path, "mini"))
     wave = np.sin(np.arange(48_000, dtype=np.float32) / 20)
     alone = embed(space, View.AUDIO, [wave[::3].copy()])
-    space.hear_at(48_000)
+    space.set_sample_rate(48_000)
     end = space.front_ends[View.AUDIO]
     assert isinstance(end, SoundFrontEnd)
     assert end.sample_rate_hz == 48_000
@@ -183,7 +183,7 @@ def test_damaged_or_missing_heads_are_a_model_error(folder: Path) -> None:
         torn = whole.copy()
         torn[at] ^= 1
         (folder / "heads.npz").write_bytes(torn)
-        with pytest.raises(ModelError, match="no whole adapted space"):
+        with pytest.raises(ModelError, match="isn't a complete adapted space"):
             load_profile(folder)
     (folder / "heads.npz").unlink()
     with pytest.raises(ModelError, match=r"heads\.npz can't be read"):
@@ -204,7 +204,7 @@ def test_a_base_that_has_become_another_is_a_model_error_that_says_how_to_go_on(
     for tower in spec["towers"].values():
         tower["fingerprint"] = "hashing-0"
     (folder / "spec.json").write_text(json.dumps(spec))
-    with pytest.raises(ModelError, match=r"was made over hashing as it was.*--model mini.*mmsearch adapt") as caught:
+    with pytest.raises(ModelError, match=r"was adapted from hashing, which has changed.*--model mini.*adapt") as caught:
         load_profile(folder)
     assert "\n" not in str(caught.value)
 

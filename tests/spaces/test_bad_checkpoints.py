@@ -74,10 +74,10 @@ def described(section: str = "vision_cfg", **changes: object) -> Callable[[Path]
 
 
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
-    "half a download": (cut, r"open_clip_model\.safetensors can't be loaded: it is damaged or half a download"),
+    "half a download": (cut, r"open_clip_model\.safetensors can't be loaded: it is damaged, incomplete or of another"),
     "another file": (garble, r"open_clip_model\.safetensors can't be loaded: it is damaged"),
-    "another model's": (shrink, r"it is another model's .*give the checkpoint of this architecture"),
-    "a weight is missing": (lose, r"it is another model's"),
+    "another model's": (shrink, r"it belongs to another model .*give the checkpoint of this architecture"),
+    "a weight is missing": (lose, r"it belongs to another model"),
     "a pickle": (pickled, r"open_clip_pytorch_model\.bin can't be loaded: .*(never unpickled|download it again)"),
     "a pickle of torch": (torch_pickled, r"it holds more than weights, and is never unpickled; get it as safetensors"),
     "no weights": (lambda folder: (folder / WEIGHTS).unlink(), r"holds no weights; call the one that counts"),
@@ -93,7 +93,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "a picture of terabytes": (described(image_size=10**7), r"can't be used \(image_size is more than 4,096\)"),
     "code of its own": (
         described("text_cfg", tokenizer_kwargs={"trust_remote_code": True}),
-        r"tokenizer_kwargs has options that mmsearch doesn't hand on",
+        r"tokenizer_kwargs has options that mmsearch doesn't pass on",
     ),
     "code beside it": (
         lambda f: (f / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["trap.Trap", null]}}'),
@@ -101,7 +101,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "an unknown tower": (
         lambda f: (f / "open_clip_config.json").write_text('{"model_cfg": {"embed_dim": 8, "vision_cfg": {}}}'),
-        r"can't be built .*mend its open_clip_config\.json",
+        r"can't be built .*correct its open_clip_config\.json",
     ),
 }
 
@@ -138,7 +138,7 @@ def test_a_checkpoint_of_another_activation_is_said_to_be_one(
     checkpoint = Checkpoint("ViT-B-32/openai", OPEN_CLIP, made / WEIGHTS, architecture="ViT-B-32", tag="openai")
     with pytest.raises(ModelError, match="enough"):
         load_open_clip(checkpoint)
-    assert "ViT-B-32-quickgelu/openai answers better" in caplog.text
+    assert "ViT-B-32-quickgelu/openai gives better results" in caplog.text
 
 
 def test_a_checkpoint_of_ones_own_for_a_known_architecture(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_checkpoint_of_ones_own_for_a_known_architecture(tmp_path: Path) -> No
         ("ViT-B-23", r"no model is called 'ViT-B-23'; open_clip has ViT-B-32"),
         ("ViT-B-32/laion3b", r"ViT-B-32 has no checkpoint 'laion3b'; give one of: openai, laion400m_e31"),
         ("ViT-B-32", r"ViT-B-32 has several checkpoints; give one of: openai"),
-        ("hf-hub:", r"can't be a model of the hub"),
+        ("hf-hub:", r"can't be the name of a model on the hub"),
         ("local-dir:", r"lacks a path after its colon"),
     ],
 )
@@ -183,5 +183,5 @@ def test_a_tokenizer_or_text_tower_that_is_nowhere_says_what_to_do(tmp_path: Pat
         load_profile(name(folder))
     folder = make_clip(tmp_path / XLM_R, XLM_R)
     shutil.rmtree(folder / "text")
-    with pytest.raises(ModelError, match=r"can't be built .*(neither on this disk|mend its open_clip_config)"):
+    with pytest.raises(ModelError, match=r"can't be built .*(aren't on this disk|correct its open_clip_config)"):
         load_profile(name(folder))

@@ -95,7 +95,7 @@ FAULTS: dict[str, tuple[Sequence[Callable[[Path], None]], str]] = {
     ),
     "a weight missing": (
         [lacking("audio_projection.linear2.weight")],
-        r"model\.safetensors can't be loaded \(1 weights are missing, audio_projection\.linear2\.weight",
+        r"model\.safetensors can't be loaded \(1 weights are missing, such as audio_projection\.linear2\.weight",
     ),
     "no dictionary": ([pickled([1, 2])], r"pytorch_model\.bin can't be loaded"),
     "no torch file": (

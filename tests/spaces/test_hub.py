@@ -154,7 +154,7 @@ def test_a_cache_that_makes_no_sense_holds_nothing(home: Path) -> None:
 )
 def test_a_name_that_can_be_no_repository_is_refused_before_any_request(server: FakeHub, name: str) -> None:
     for call in (hub.check_name, lambda name: hub.find(name, [SAFE]), lambda name: hub.fetch(name, [SAFE])):
-        with pytest.raises(ModelError, match="can't be a model of the hub"):
+        with pytest.raises(ModelError, match="can't be the name of a model on the hub"):
             call(name)
     assert not hub.answers(name)
     assert server.requests == []

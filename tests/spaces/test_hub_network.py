@@ -51,7 +51,7 @@ def test_a_certificate_that_is_not_trusted_is_told_from_an_odd_answer(monkeypatc
 
 
 def test_a_server_that_says_nothing_is_given_up(server: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "_PATIENCE_S", 0.5)
+    monkeypatch.setattr(hub, "_LISTING_TIMEOUT_S", 0.5)
     server.misbehave(Fault(hang=True))
     began = time.monotonic()
     assert "no answer in time" in refusal()
@@ -124,7 +124,7 @@ def test_a_name_server_that_hangs_costs_no_more(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setenv("HF_ENDPOINT", "https://hub.example.invalid")
     monkeypatch.setattr(socket, "getaddrinfo", hang)
-    monkeypatch.setattr(hub, "_PATIENCE_S", 0.5)
+    monkeypatch.setattr(hub, "_LISTING_TIMEOUT_S", 0.5)
     began = time.monotonic()
     assert not hub.answers(CLIP, within_s=0.5)
     assert "no answer in time" in refusal()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -22,29 +23,11 @@ def folder(tmp_path: Path) -> Path:
     return Path(shutil.copytree(MINI, tmp_path / "mini"))
 
 
-def test_the_embedded_space_is_whole(mini: OnnxSpace) -> None:
-    mini.verify()
+def test_the_embedded_space_has_the_digests_of_its_spec() -> None:
+    for name, digest in towers()["files"].items():
+        assert hashlib.sha256((MINI / name).read_bytes()).hexdigest() == digest
     weights = {file.name for file in MINI.iterdir() if file.suffix != ".md"} - {"spec.json"}
     assert set(towers()["files"]) == weights
-
-
-def test_verify_notices_one_flipped_byte_in_any_file(folder: Path) -> None:
-    for name in towers()["files"]:
-        file = folder / name
-        whole = file.read_bytes()
-        damaged = bytearray(whole)
-        damaged[len(damaged) // 2] ^= 1
-        file.write_bytes(damaged)
-        with pytest.raises(ModelError, match=f"{name} is damaged"):
-            OnnxSpace("mini", folder).verify()
-        file.write_bytes(whole)
-    OnnxSpace("mini", folder).verify()
-
-
-def test_verify_notices_a_missing_file(folder: Path) -> None:
-    (folder / "audio.onnx").unlink()
-    with pytest.raises(ModelError, match=r"audio\.onnx can't be read"):
-        OnnxSpace("mini", folder).verify()
 
 
 @pytest.mark.parametrize("spec", [None, "", "{", "[]", "5", '{"dim": 4, "image": {}}', '{"name": "x"}'])

@@ -149,7 +149,7 @@ def test_nor_is_one_that_its_adapted_space_stands_on(pin: str, library: Path) ->
 
 @pytest.mark.parametrize("pins", [["hashing"] * 1000, ["x" * 100_000], [5], [["hashing"]]])
 def test_pins_that_no_library_has_are_refused(pins: list[object]) -> None:
-    with pytest.raises(ModelError, match="names no model that there could be"):
+    with pytest.raises(ModelError, match="model has an invalid name"):
         load_profile("x", pins=pins)  # type: ignore[arg-type]
 
 
@@ -265,7 +265,7 @@ def test_a_cache_that_cannot_be_written_is_said_and_stops_nobody(
 
     monkeypatch.setattr(approval, "write_whole", refuse)
     assert load_profile(make_space(tmp_path / "model")).spaces
-    assert "so a query will not use this model; mend that, or set MMSEARCH_CACHE" in caplog.text
+    assert "so a query will not use this model; fix that, or set MMSEARCH_CACHE" in caplog.text
 
 
 def test_a_trial_runs_nothing_from_the_folder_that_the_user_stands_in(

@@ -1,4 +1,4 @@
-"""Scores → ranks: pure functions on NumPy arrays."""
+"""Turns scores into ranks and confidences: pure functions on NumPy arrays."""
 
 from mmsearch.search.scoring.agreement import (
     LEAST,

@@ -1,9 +1,9 @@
-"""Agreement across modalities: what is like the other answers, in all that can be seen and heard of it, rises.
+"""Agreement re-ranking: items that look and sound like the best answers rise.
 
-CMA (Morgado, Vasconcelos and Misra 2021, arXiv:2004.12943, section 4) takes as an item's positives those that agree
-with it in both modalities. At query time the positives are what the query itself ranks first, which makes it pseudo
-relevance feedback over all views of the items. No gain of agreement in retrieval has been published: what it gains
-where, and where it loses, is measured in docs/ranking.md.
+CMA (Morgado, Vasconcelos and Misra 2021, arXiv:2004.12943, section 4) takes as an item's positives those items that
+agree with it in both modalities. Here the positives are the query's own first answers, which makes it pseudo-relevance
+feedback over all views of the items. No gain of agreement in retrieval has been published; docs/ranking.md measures
+where it helps and where it doesn't.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 POSITIVES, LEAST = 16, 4
-"""How many first answers speak for the others, at most and at least."""
-_ONE_IN = 32
-_MOST_ALIKE = 8.0
-"""Standard deviations; where a collection is all alike but for a few, copies would be hundreds of them alike."""
+"""Maximum and minimum number of positives: first answers that are used as feedback."""
+_ITEMS_PER_POSITIVE = 32
+_MAX_SIMILARITY = 8.0
+"""In standard deviations. In a collection of nearly equal items, the similarity of copies would reach hundreds."""
 TEMPERATURE = 0.5
-"""Over how many standard deviations of the first stage a positive's weight falls by 1/e."""
+"""The number of standard deviations of the first stage over which a positive's weight falls to 1/e."""
 STRENGTH = 0.6
 """λ: what a standard deviation of agreement is worth in standard deviations of the first stage."""
 CERTAIN = 3.5
@@ -33,8 +33,8 @@ NAME_WORDS = 4
 
 
 def how_many(items: int) -> int:
-    """Return how many of so many items may be taken for answers: few, for of few items few are of one kind."""
-    return min(POSITIVES, items // _ONE_IN)
+    """Return the number of positives for this many items: small libraries hold few items of any one class."""
+    return min(POSITIVES, items // _ITEMS_PER_POSITIVE)
 
 
 def positives(scores: Floats, k: int) -> tuple[NDArray[np.intp], Floats]:
@@ -45,12 +45,12 @@ def positives(scores: Floats, k: int) -> tuple[NDArray[np.intp], Floats]:
 
 
 def agreeing(similarity: Sequence[Floats], views: Literal["mean", "min", "soft-min"] = "mean") -> Floats:
-    """Return ρ (n, positives), how far each item agrees with each positive over the views that both have.
+    """Return ρ (n, positives): the agreement of each item with each positive over the views that both have.
 
-    `similarity` holds for each view (n, positives) on one scale, NaN where either lacks the view. ρ is the mean of
-    these, the least (CMA's own), or the soft least; NaN where no view is shared. Likeness counts up to `_MOST_ALIKE`.
+    `similarity` has for each view an array (n, positives) of z-scores, NaN if either item lacks the view, clipped to
+    ±`_MAX_SIMILARITY`. ρ is their mean, their minimum (as in CMA) or their soft minimum, and NaN if no view is shared.
     """
-    stacked = np.clip(np.stack(similarity), -_MOST_ALIKE, _MOST_ALIKE)
+    stacked = np.clip(np.stack(similarity), -_MAX_SIMILARITY, _MAX_SIMILARITY)
     shared = ~np.isnan(stacked)
     count = shared.sum(axis=0)
     if views == "mean":
@@ -63,9 +63,10 @@ def agreeing(similarity: Sequence[Floats], views: Literal["mean", "min", "soft-m
 
 
 def agreement(rho: Floats, weights: Floats) -> Floats:
-    """Return A (n,): Σ w ρ over the positives, of ρ (n, positives); one that shares no view with an item adds nothing.
+    """Return A (n,) = Σ w ρ over the positives, for ρ (n, positives). A positive without a shared view adds nothing.
 
-    A positive votes for itself too: where few carry the weight, there may be one right answer, and it stays first.
+    A positive counts for itself as well. So if few positives carry most of the weight, there may be a single right
+    answer, and it stays first.
     """
     return np.asarray(np.nan_to_num(rho, nan=0.0) @ weights, np.float32)
 
@@ -73,19 +74,18 @@ def agreement(rho: Floats, weights: Floats) -> Floats:
 def rerank(
     scores: Floats, agreed: Floats, first: NDArray[np.intp], weights: Floats, view_sets: NDArray[np.int64], by: float
 ) -> Floats:
-    """Return final = s + λ·(A − what the positives of the same views agree), all (n,); `by` is λ.
+    """Return s + λ·(A − mean A of the positives with the same views), all (n,); `by` is λ.
 
-    Agreement is large where items have much in common by nature: without taking that off, photos would rise above
-    notes, and what has two views would sink below what has one. So the positives of each set of views keep their
-    scores on average. Items of views that no positive has are measured by all positives: what agrees with none of them
-    falls as far, whatever it is.
+    Agreement is higher between items of some kinds than of others. Without subtracting the mean, photos would rise
+    above notes, and items of two views would sink below those of one. With it, the positives of each set of views keep
+    their scores on average. For items with views that no positive has, the mean over all positives is subtracted.
     """
     final = np.array(scores, np.float32)
-    votes = np.maximum(weights, 1e-12)
-    whole = np.average(agreed[first], weights=votes)
+    positive_weights = np.maximum(weights, 1e-12)
+    overall = np.average(agreed[first], weights=positive_weights)
     for views in np.unique(view_sets):
         rows, own = view_sets == views, view_sets[first] == views
-        centre = np.average(agreed[first][own], weights=votes[own]) if own.any() else whole
+        centre = np.average(agreed[first][own], weights=positive_weights[own]) if own.any() else overall
         final[rows] += np.float32(by) * (agreed[rows] - np.float32(centre))
     return final
 
@@ -104,10 +104,10 @@ def strength(best: Floats, texts: Sequence[str]) -> float:
 
 
 def trust(z: Floats) -> Floats:
-    """Return w (n,) in [0, 1]: how far the views of an item agree with each other, of their z among unrelated pairs.
+    """Return w (n,) in [0, 1]: how well the views of an item agree, from the z-score of their similarity.
 
-    Robust-xID's weight (Morgado, Misra and Vasconcelos 2021, arXiv:2103.15916): a soundtrack that has nothing to do
-    with its picture is a poor witness. An item of one view (NaN) has nothing to contradict it.
+    This is the weight of Robust-xID (Morgado, Misra and Vasconcelos 2021, arXiv:2103.15916): a soundtrack that is
+    unrelated to its picture is weak evidence. An item with a single view (NaN) has weight 1.
     """
     return np.asarray(
         [1.0 if math.isnan(v) else 0.5 * (1 + math.erf(v / math.sqrt(2))) for v in z.tolist()], np.float32

@@ -1,4 +1,4 @@
-"""The bank: queries as people type them, by which a library learns what unrelated queries find in it."""
+"""The query bank: queries as people type them, which measure what unrelated queries find in a library."""
 
 from __future__ import annotations
 

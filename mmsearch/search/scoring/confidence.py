@@ -1,4 +1,4 @@
-"""Confidence: whether a hit is better than what unrelated queries find in this very collection."""
+"""Confidence: the probability that a hit is better than what unrelated queries find in the same library."""
 
 from __future__ import annotations
 
@@ -13,43 +13,45 @@ from mmsearch.search.scoring.scale import Background, standardise
 Floats = NDArray[np.float32]
 
 HUB_SHARE = 0.75
-"""How much of an item's hubness is taken off its z as evidence."""
+"""The share of an item's hubness that is subtracted from its z-score."""
 FIRST = 5
-"""How many first answers speak for each other: what is there mostly comes in kinds."""
+"""Number of first answers whose coherence counts: if a class is in the library, it mostly has several items."""
 _LEAST_SPREAD = 0.05
 
 
 def evidence(z: Floats, hubs: Floats, vectors: Floats, between: Background, pool: int | None = None) -> Floats:
-    """Return (n,): what speaks for each of the items that a query finds, in standard deviations of unrelated items.
+    """Return the evidence (n,) that each found item is relevant, in standard deviations of unrelated items.
 
-    It is half the item's own z (n,) without its hubness (n,), half that of the first `FIRST`, and half of how like each
-    other those are, by their unit `vectors` (n, dim) and the background `between` two items. The first are looked for
-    among the first `pool` items only (None: all), so that the others don't change what there is to be found.
+    It is half the sum of three terms: the item's z-score less its hubness, both (n,); the mean of this over the `FIRST`
+    best items; and the coherence of these, their mean similarity by unit `vectors` (n, dim), standardised by the score
+    distribution `between` two items. The best items are chosen among the first `pool` only (None: all), so that items
+    that were added later don't change the result.
     """
-    own = z - np.float32(HUB_SHARE) * hubs
-    first = np.argsort(-own[:pool], kind="stable")[:FIRST]
-    alike = standardise(vectors[first] @ vectors[first].T, between)
+    adjusted = z - np.float32(HUB_SHARE) * hubs
+    first = np.argsort(-adjusted[:pool], kind="stable")[:FIRST]
+    similarity = standardise(vectors[first] @ vectors[first].T, between)
     m = len(first)
-    coherence = float(alike.sum() - np.trace(alike)) / (m * (m - 1)) if m > 1 else 0.0
-    return np.asarray((own + own[first].mean() + np.float32(coherence)) / 2, np.float32)
+    coherence = float(similarity.sum() - np.trace(similarity)) / (m * (m - 1)) if m > 1 else 0.0
+    return np.asarray((adjusted + adjusted[first].mean() + np.float32(coherence)) / 2, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How much evidence unrelated queries have for their best answers here: where it lies, and how it spreads."""
+    """The distribution of the evidence that unrelated queries have for their best answers in a library."""
 
     median: float
     spread: float
 
     def confidence(self, found: float) -> float:
-        """Return in [0, 1] the share of unrelated queries whose best answer has less evidence than this."""
+        """Return the share, in [0, 1], of unrelated queries whose best answer has less evidence than this."""
         return 0.5 * (1 + math.erf((found - self.median) / self.spread / math.sqrt(2)))
 
 
 def fit_reach(best: Floats) -> Reach:
-    """Fit what the queries of a bank reach at their best, (bank,).
+    """Fit the distribution of the evidence for the best answers of the query bank, (bank,).
 
-    Some of them have an answer in the collection; so the spread is that of the lower half, which those don't reach.
+    Some of these queries have an answer in the library, which raises the upper half; so the lower half gives the
+    spread.
     """
     median = float(np.median(best))
     lower = best[best <= median] - median

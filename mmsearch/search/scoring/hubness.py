@@ -1,4 +1,4 @@
-"""Hubness: some items are near to whatever is asked."""
+"""Hubness: some items are close to nearly every query."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 NEIGHBOURS = 4
-"""How many of the bank's queries an item is compared with: those it is nearest to."""
+"""Number of queries of the bank, those nearest to an item, over which its hubness is averaged."""
 
 
 def hubness(z: NDArray[np.float32], k: int = NEIGHBOURS) -> NDArray[np.float32]:
-    """Return (n,): the mean of the k largest of each item's z (bank, n) to a bank of other queries.
+    """Return the hubness (n,): the mean of the k largest z-scores, of (bank, n), of each item for the bank's queries.
 
-    What nearest-neighbour normalisation takes off a score (Chowdhury et al. 2024, arXiv:2410.24114). An empty bank
-    knows no hubs.
+    Nearest-neighbour normalisation subtracts this from a score (Chowdhury et al. 2024, arXiv:2410.24114). For an empty
+    bank it is 0.
     """
     if not len(z):
         return np.zeros(z.shape[1], np.float32)

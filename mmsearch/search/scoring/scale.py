@@ -1,4 +1,4 @@
-"""One scale: cosines of different pairs of views, brought to standard deviations from what unrelated items reach."""
+"""Brings cosines of different pairs of views to one scale: z-scores against the scores of unrelated items."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 PRIOR_WEIGHT = 32
-"""How many samples the space's own background counts as: what a small library's estimate is drawn towards."""
+"""The number of samples that the space's own score distribution counts as, for the estimates of small libraries."""
 
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """Mean and standard deviation of the cosine between a query and unrelated items of one view."""
+    """A score distribution: mean and standard deviation of the cosine between a query and unrelated items of a view."""
 
     mean: float
     std: float
 
 
 def estimate_background(cosines: NDArray[np.float32], prior: Background) -> Background:
-    """Estimate a query's background from its cosines (n,) to a sample of the collection.
+    """Estimate a query's score distribution from its cosines (n,) to a sample of the library.
 
-    The few related items among the sample would raise both moments, so the centre is the median and the spread is that
-    of the lower half, which they don't reach. Below some hundred samples the estimate is drawn to the prior, as if
-    `PRIOR_WEIGHT` samples of it had been seen (the posterior mean of a normal with conjugate prior).
+    The few related items in the sample would raise mean and variance. So the median is used as the mean, and the spread
+    of the lower half, which contains no related items. The estimate is shrunk towards the prior, which counts as
+    `PRIOR_WEIGHT` samples (the posterior mean of a normal with conjugate prior).
     """
     n = len(cosines)
     if n == 0:
@@ -48,18 +48,18 @@ def standardise(cosines: NDArray[np.float32], background: Background) -> NDArray
 def fuse(
     z: NDArray[np.float32], together: Sequence[bool], handicaps: Sequence[float] | NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """Return one score (n,) for what each view says, z (n, views), NaN where an item lacks a view.
+    """Return one score (n,) from the z-scores (n, views) of the views; NaN where an item lacks a view.
 
-    Any view may answer, and evidence of several adds up: log Σ e^z, which is the z of an item of one view, and all but
-    the larger where one is far ahead. `handicaps` are taken off first. Where a query asks several views with evidence
-    of their own (a clip, or a picture and a sound), an item that has all of these is judged by them `together`: Σz/√m,
-    which for unrelated items has the spread of one z (Stouffer's method), so that items of one view and of several can
-    be ranked in one list.
+    The views are combined by log Σ e^z: for a single view this is its z, and if one view is far ahead, nearly that
+    view's z. `handicaps` are subtracted first. If a query has its own evidence for several views (a clip, or a picture
+    and a sound), marked in `together`, items that have all of these views get the joint score Σz/√m instead. For
+    unrelated items, this has the spread of a single z (Stouffer's method), so that items with one view and with several
+    can be ranked in one list.
     """
     several = np.asarray(together, np.bool_)
     parts = z - np.asarray(handicaps if handicaps is not None else np.zeros(z.shape[1]), np.float32)
     if several.sum() > 1:
-        joint = z[:, several].sum(axis=1, keepdims=True) / np.sqrt(several.sum())  # NaN where one is missing
+        joint = z[:, several].sum(axis=1, keepdims=True) / np.sqrt(several.sum())  # NaN if an item lacks one of them
         alone = np.where(np.isnan(joint), parts[:, several], np.nan)
         parts = np.concatenate([parts[:, ~several], alone, joint], axis=1)
     parts = np.where(np.isnan(parts), -np.inf, parts)

@@ -1,4 +1,4 @@
-"""A catalog whose rows are read once: for many queries in a row that each rank everything."""
+"""A catalog that caches its rows, for many queries in a row that each rank everything."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from mmsearch.catalog.rows import Embeddings, SegmentRow
 from mmsearch.types import View
 
 
-class HeldCatalog(Catalog):
-    """The same catalog, to be read only; what a query has read of segments and vectors stays in memory for the next.
+class CachedCatalog(Catalog):
+    """A read-only view of a catalog that keeps the segments and vectors of earlier queries in memory.
 
-    That is four bytes a dimension for every vector read. Whether it changed since, only `revision` of the other says.
+    A vector takes four bytes per dimension. Later changes aren't noticed; compare `revision` with the catalog's own.
     """
 
     def __init__(self, catalog: Catalog) -> None:
         Part.__init__(self, catalog._database, catalog.profile_id)
-        self._held_revision = catalog.revision
+        self._first_revision = catalog.revision
         self._space_ids: dict[tuple[str, str, int], int | None] = {}
         self._segment_of: dict[int, int] = {}
         self._rows: dict[int, SegmentRow] = {}
@@ -30,18 +30,18 @@ class HeldCatalog(Catalog):
 
     @property
     def revision(self) -> int:
-        """The revision that the catalog was of when it was first read."""
-        return self._held_revision
+        """The catalog's revision when the cache was created."""
+        return self._first_revision
 
     def space_id(self, name: str, fingerprint: str, dim: int) -> int | None:
-        """Return the id under which a space's embeddings stand, None if there are none."""
+        """Return the id of a space, None if it has no embeddings."""
         key = (name, fingerprint, dim)
         if key not in self._space_ids:
             self._space_ids[key] = super().space_id(*key)
         return self._space_ids[key]
 
     def segments_of(self, embedding_ids: Iterable[int]) -> dict[int, int]:
-        """Return the segment of each of these embeddings that exists."""
+        """Return the segment of each existing embedding."""
         wanted = list(embedding_ids)
         if missing := [i for i in wanted if i not in self._segment_of]:
             self._segment_of |= super().segments_of(missing)
@@ -58,21 +58,21 @@ class HeldCatalog(Catalog):
         """Return every view of these segments in a space."""
         wanted = list(segment_ids)
         looked_up = self._looked_up.setdefault(space_id, set())
-        held = self._embeddings.get(space_id)
+        cached = self._embeddings.get(space_id)
         missing = [i for i in wanted if i not in looked_up]
-        if missing or held is None:
+        if missing or cached is None:
             more = super().embeddings_of(missing, space_id, dim)
-            held = self._embeddings[space_id] = more if held is None else _both(held, more)
+            cached = self._embeddings[space_id] = more if cached is None else _joined(cached, more)
             looked_up.update(missing)
-        mine = np.isin(held.segment_ids, np.asarray(wanted, np.int64))
-        views: tuple[View, ...] = tuple(compress(held.views, mine.tolist()))
-        return Embeddings(held.ids[mine], held.segment_ids[mine], views, held.vectors[mine])
+        rows = np.isin(cached.segment_ids, np.asarray(wanted, np.int64))
+        views: tuple[View, ...] = tuple(compress(cached.views, rows.tolist()))
+        return Embeddings(cached.ids[rows], cached.segment_ids[rows], views, cached.vectors[rows])
 
 
-def _both(one: Embeddings, other: Embeddings) -> Embeddings:
+def _joined(first: Embeddings, second: Embeddings) -> Embeddings:
     return Embeddings(
-        ids=np.concatenate([one.ids, other.ids]),
-        segment_ids=np.concatenate([one.segment_ids, other.segment_ids]),
-        views=one.views + other.views,
-        vectors=np.concatenate([one.vectors, other.vectors]),
+        ids=np.concatenate([first.ids, second.ids]),
+        segment_ids=np.concatenate([first.segment_ids, second.segment_ids]),
+        views=first.views + second.views,
+        vectors=np.concatenate([first.vectors, second.vectors]),
     )
