@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.drawn_filters import ITEMS, Collection, made, plainly, random_filter
+from support.random_facts import EXPRESSIONS, ITEMS, Collection, made, plainly, random_filter
 from support.shelf import open_shelf
 
 from mmsearch import Filter, Modality
@@ -21,8 +21,6 @@ from mmsearch.catalog.columns import local_offsets_s
 from mmsearch.records import FileFacts, Segment
 from mmsearch.types import View
 from mmsearch.vectors import VectorIndex, bitmap
-
-EXPRESSIONS = 1_000
 
 
 @pytest.fixture

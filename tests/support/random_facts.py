@@ -1,4 +1,4 @@
-"""A catalog of items drawn by chance, filters drawn by chance, and what a plain reading of both says."""
+"""A catalog of random contents, random filters over it, and a plain reading of what they hold for."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ from mmsearch.types import View
 from support.shelf import Shelf
 
 ITEMS = 300
+EXPRESSIONS = 1_000
 FOLDERS = ("photos", "Photos/2019", "photos/2019/Praha", "photos/2019/Holidays", "Música", "Mu\u0301sica/x", "a[1]")
 NAMES = (
     "IMG_1.jpg",
