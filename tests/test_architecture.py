@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,13 +101,15 @@ SEAMS = {
     "subprocess": {"mmsearch/sandbox/process.py", "mmsearch/spaces/trial.py"},
     "multiprocessing": set(),
     "filelock": {"mmsearch/spaces/cache.py"},
-    "platformdirs": {"mmsearch/folder.py", "mmsearch/spaces/places.py"},
+    "platformdirs": {"mmsearch/cli/config.py", "mmsearch/folder.py", "mmsearch/spaces/places.py"},
     "typer": {"mmsearch/cli"},
     "fastapi": {"mmsearch/web"},
     "starlette": {"mmsearch/web"},
     "pydantic": {"mmsearch/web"},
     "uvicorn": {"mmsearch/web/server.py"},
     "h11": {"mmsearch/web/server.py"},
+    "mcp": {"mmsearch/web/agents.py"},
+    "mcp_types": {"mmsearch/web/agents.py"},
     "prometheus_client": {"mmsearch/web/metrics.py"},
     "rich": {"mmsearch/cli"},
     "PIL": {
@@ -237,6 +240,14 @@ def test_a_library_enters_at_one_seam(package: str) -> None:
 def test_no_module_is_longer_than_four_hundred_lines() -> None:
     long = {name: n for file, name in modules() if (n := len(file.read_text("utf-8").splitlines())) > 400}
     assert long == {}
+
+
+def test_every_module_of_the_tests_is_short_has_a_name_of_its_own_and_says_what_it_is_about() -> None:
+    files = sorted((REPOSITORY / "tests").rglob("*.py"))
+    texts = {file.relative_to(REPOSITORY).as_posix(): file.read_text("utf-8") for file in files}
+    assert {name: n for name, text in texts.items() if (n := len(text.splitlines())) > 400} == {}
+    assert [name for name, text in texts.items() if not text.startswith('"""')] == []
+    assert [name for name, count in Counter(file.name for file in files).items() if count > 1] == []
 
 
 def loaded_by(code: str) -> set[str]:

@@ -31,6 +31,8 @@ def test_the_wheel_holds_the_packages_and_the_embedded_space_only(wheel: Path) -
         for file in ("MODEL_CARD.md", "audio.onnx", "image.onnx", "spec.json", "text.onnx", "tokenizer.json")
     }
     assert {"mmsearch/py.typed", "mmsearch/search/scoring/bank.txt"} <= set(names)
+    page = {f"mmsearch/web/static/{file.name}" for file in (REPOSITORY / "mmsearch/web/static").iterdir()}
+    assert {"mmsearch/web/static/main.js", "mmsearch/web/static/style.css"} <= page <= set(names)
     assert wheel.stat().st_size < 40 * 2**20
 
 

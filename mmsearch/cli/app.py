@@ -16,28 +16,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mmsearch.cli.arguments import (
-    AfterOption,
-    BeforeOption,
-    CameraOption,
-    LongerOption,
-    NameOption,
-    NearOption,
-    QueryCommand,
-    ShorterOption,
-    UnderOption,
-    WithinOption,
-    filter_of,
-    read_terms,
-)
+from mmsearch.cli.arguments import JsonOption, LibraryOption, QueryCommand
 from mmsearch.cli.loading import loading
 from mmsearch.cli.progress import progress_bar
+from mmsearch.cli.querying import query
 from mmsearch.cli.streams import note, say, warn
 from mmsearch.cli.units import count, megabytes
 from mmsearch.extras import needed_for
 from mmsearch.paths import expand
 from mmsearch.printable import printable
-from mmsearch.types import Modality
 
 if TYPE_CHECKING:
     from mmsearch.library import Library
@@ -45,20 +32,13 @@ if TYPE_CHECKING:
 _MARKUP: Literal["rich"] | None = "rich" if sys.stdout is not None and sys.stdout.isatty() else None
 """Help is coloured and framed for people only: Rich takes as long to load as all the rest."""
 app = typer.Typer(
-    add_completion=False,
     rich_markup_mode=_MARKUP,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "MMSEARCH"},
     pretty_exceptions_enable=False,
     help="Find photos, videos, sounds and notes by what they mean. Everything runs on this machine.",
 )
 model_app = typer.Typer(rich_markup_mode=_MARKUP, help="The models that a library can use.")
 app.add_typer(model_app, name="model")
-
-LibraryOption = Annotated[
-    Path | None,
-    typer.Option("--library", metavar="DIR", help="The library; else $MMSEARCH_LIBRARY, else one in your data folder."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
 
 def _open(library: Path | None) -> Library:
@@ -149,87 +129,7 @@ def index(
         raise typer.Exit(130)
 
 
-@app.command(cls=QueryCommand)
-def query(
-    terms: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="TERM...",
-            help="Texts and files to look for, each with a weight if you like: 2:beach, and filters: -camera:pixel",
-        ),
-    ] = None,
-    library: LibraryOption = None,
-    k: Annotated[int, typer.Option("-k", min=1, max=1_000_000, help="How many hits.")] = 10,
-    modalities: Annotated[
-        list[Modality] | None, typer.Option("--in", help="Only files of this kind; may be repeated.")
-    ] = None,
-    text: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="Words, even if a file has that name.")] = None,
-    like: Annotated[list[str] | None, typer.Option(metavar="FILE", help="A file, whatever its name.")] = None,
-    negative: Annotated[list[str] | None, typer.Option("--not", metavar="TERM", help="Steer away from this.")] = None,
-    under: UnderOption = None,
-    name: NameOption = None,
-    after: AfterOption = None,
-    before: BeforeOption = None,
-    near: NearOption = None,
-    within: WithinOption = None,
-    camera: CameraOption = None,
-    longer: LongerOption = None,
-    shorter: ShorterOption = None,
-    rerank: Annotated[
-        bool | None,
-        typer.Option(
-            "--rerank/--no-rerank",
-            help="Let hits that agree with each other rise.",
-            show_default="where it was seen to gain",
-        ),
-    ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Say what each score is made of.")] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Show near-duplicates and weak matches too.")] = False,
-    paths: Annotated[
-        bool,
-        typer.Option("--paths", help="Print only the paths, with the moments of sounds and videos: clip.mp4#t=5,9"),
-    ] = False,
-    nul: Annotated[
-        bool, typer.Option("-0", help="End each path with NUL and leave out its moment, for xargs -0; implies --paths.")
-    ] = False,
-    json: JsonOption = False,
-) -> None:
-    """Find what is like these texts and files, or list what filters leave. Exit code 1 where nothing is found."""
-    if json and (paths or nul):
-        raise typer.BadParameter("choose either --json or --paths", param_hint="--json")
-    with loading():
-        from mmsearch.cli import hits
-        from mmsearch.library import Library
-        from mmsearch.search.items import warm_for
-        from mmsearch.search.query import Query
-        from mmsearch.settings import Settings
-    asked, among_terms = read_terms(terms or (), text or (), like or (), negative or ())
-    options = filter_of(
-        modalities,
-        under=under,
-        name=name,
-        after=after,
-        before=before,
-        near=near,
-        within_km=within,
-        camera=camera,
-        longer_s=longer,
-        shorter_s=shorter,
-    )
-    chosen = among_terms & options if among_terms and options else among_terms or options
-    request = Query(tuple(asked), k, chosen, rerank, cut=not everything, explain=explain)
-    warm_for((term.item for term in asked), Settings().limits)
-    with Library(library, create=False) as opened:
-        answer = opened.answer(request)
-        outdated = 0 if json or paths or nul else opened.outdated()
-    if json:
-        hits.show_json(answer.hits)
-    elif paths or nul:
-        hits.show_paths(answer.hits, nul=nul)
-    else:
-        hits.show_hits(answer, outdated)
-    if not answer.hits:
-        raise typer.Exit(1)
+app.command(cls=QueryCommand)(query)
 
 
 @app.command("eval")
@@ -359,6 +259,18 @@ def serve_library(
     from mmsearch.cli.serving import serve
 
     serve(library, host, port, token)
+
+
+@app.command("mcp")
+def serve_agent(
+    library: LibraryOption = None,
+    allow_index: Annotated[bool, typer.Option("--allow-index", help="Also let the agent start index runs.")] = False,
+) -> None:
+    """Let an agent search the library, by the Model Context Protocol over stdin and stdout."""
+    with loading():
+        from mmsearch.cli import serving
+
+    serving.serve_agent(library, allow_index=allow_index)
 
 
 @model_app.command("list")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from mmsearch import wire
 from mmsearch.cli.streams import print_json, warn
-from mmsearch.cli.units import clock, count
+from mmsearch.cli.units import count, span
 from mmsearch.printable import printable
 from mmsearch.types import Answer, Hit, Why
 
@@ -101,7 +100,7 @@ def _where(hit: Hit) -> list[tuple[str, str]]:
     """Return where a hit is and what it says, each with its style."""
     moment = ""
     if hit.start_s is not None and hit.end_s is not None:
-        moment = f"  {clock(hit.start_s)}-{clock(math.ceil(hit.end_s) if math.isfinite(hit.end_s) else hit.end_s)}"
+        moment = f"  {span(hit.start_s, hit.end_s)}"
     page = "" if hit.page is None else f"  p. {hit.page}"
     parts = [(printable(_short(hit.path)) + moment + page, "")]
     if hit.text:

@@ -8,8 +8,10 @@ from contextlib import suppress
 
 import typer
 
+from mmsearch.cli import config
 from mmsearch.cli.app import app
 from mmsearch.cli.streams import prepare_streams, show_traceback, warn
+from mmsearch.cli.suggestions import with_suggestion
 from mmsearch.errors import MMSearchError, why
 
 __all__ = ["app", "main"]
@@ -29,7 +31,7 @@ def main() -> None:
 def _run() -> int:
     """Run a command and return its exit code; whatever goes wrong is one line on stderr."""
     try:
-        code = app(prog_name="mmsearch", standalone_mode=False)
+        code = app(prog_name="mmsearch", standalone_mode=False, default_map=config.defaults(app))
         sys.stdout.flush()
     except BrokenPipeError:
         return _unread()
@@ -73,7 +75,7 @@ def _usage_error(error: Exception) -> str | None:
         return None
     context = getattr(error, "ctx", None)
     command = context.command_path if context else "mmsearch"
-    words = said().replace("Value error, ", "").rstrip(".")
+    words = with_suggestion(said().replace("Value error, ", "").rstrip("."))
     return f"{words or 'a command is missing'}; see '{command} --help'"
 
 

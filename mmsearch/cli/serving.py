@@ -1,4 +1,4 @@
-"""`mmsearch serve`: what it needs is loaded only here."""
+"""`mmsearch serve` and `mmsearch mcp`: what they need is loaded only here."""
 
 from __future__ import annotations
 
@@ -26,3 +26,17 @@ def serve(folder: Path | None, host: str, port: int, token: str | None) -> None:
 
     if run(library, host, port, token, ready):
         raise typer.Exit(130)
+
+
+def serve_agent(folder: Path | None, *, allow_index: bool) -> None:
+    """Serve a library to an agent over stdin and stdout. Raises `MissingPackageError` without the extra `[mcp]`."""
+    with needed_for("the agents' door", "mcp"):
+        from mmsearch.web.agents import Agents, run_stdio
+        from mmsearch.web.service import Service
+    import anyio
+
+    service = Service(Library(folder, create=False))
+    try:
+        anyio.run(run_stdio, Agents(service, allow_index=allow_index))
+    finally:
+        service.close()

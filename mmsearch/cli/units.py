@@ -23,3 +23,13 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"
+
+
+def span(start_s: float, end_s: float) -> str:
+    """Return a moment as clocks show it: 00:05-00:10."""
+    return f"{clock(start_s)}-{clock(math.ceil(end_s) if math.isfinite(end_s) else end_s)}"
+
+
+def sure(confidence: float | None) -> str:
+    """Return a confidence as people read it: "75 % sure"; "" where there is none."""
+    return "" if confidence is None else f"{math.floor(100 * confidence)} % sure"

@@ -13,9 +13,11 @@ from av.audio.resampler import AudioResampler
 from av.error import FFmpegError
 from av.video.frame import PictureType
 
-from mmsearch.errors import MediaError, one_line
+from mmsearch.errors import MediaError
 from mmsearch.media.container import open_container
 from mmsearch.media.tracks import main_sound, moving_pictures
+from mmsearch.media.video import reason
+from mmsearch.settings import Limits
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -49,7 +51,7 @@ class Clip:
     media_type: str
 
 
-def cut(file: BinaryIO, start_s: float, end_s: float) -> Clip:
+def cut(file: BinaryIO, start_s: float, end_s: float, limits: Limits) -> Clip:
     """Return what is seen and heard from one second to another, as a file of its own.
 
     Where the codecs fit a container that browsers play, nothing is encoded again, and the clip begins at the last key
@@ -63,13 +65,15 @@ def cut(file: BinaryIO, start_s: float, end_s: float) -> Clip:
             sound = next((each for each in source.streams.audio if each.index == heard), None)
             if pictures is None and sound is None:
                 raise MediaError("there is nothing to see or hear in it")
+            if pictures is not None and pictures.width * pictures.height > limits.frame_pixels:
+                raise MediaError(f"its frames are {pictures.width} x {pictures.height}; make them smaller")
             offset_s = (source.start_time or 0) / av.time_base
             source.seek(max(0, int((start_s + offset_s) * av.time_base)), backward=True)
             job = _Cut(source, pictures, sound, start_s + offset_s, end_s + offset_s)
             fitting = next((each for each in _FITS if _fits(each, pictures, sound)), None)
             clip = job.copied(fitting[0], fitting[1]) if fitting else job.encoded()
-    except FFmpegError as error:
-        raise MediaError(f"no clip can be cut from it ({one_line(error.strerror or error).lower()})") from None
+    except (FFmpegError, ValueError, EOFError) as error:
+        raise MediaError(f"no clip can be cut from it ({reason(error)})") from None
     if not clip.content:
         raise MediaError("nothing is there at this moment; choose one within the file")
     return clip

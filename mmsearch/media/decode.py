@@ -136,7 +136,7 @@ def still(path: bytes, options: DecodeOptions, at_s: float) -> Decoded:
     return Decoded(kind or Modality.VIDEO, (Segment({View.VISUAL: (picture,)}, at_s, at_s),))
 
 
-def clip_of(path: bytes, start_s: float, end_s: float) -> Clip:
+def clip_of(path: bytes, start_s: float, end_s: float, limits: Limits) -> Clip:
     """Cut a moment out of a sound or video. Raises `MediaError`."""
     from mmsearch.media.cut import cut
 
@@ -145,7 +145,7 @@ def clip_of(path: bytes, start_s: float, end_s: float) -> Clip:
             if kinds.resolve(path, file.read(kinds.HEAD_BYTES)) not in (Modality.AUDIO, Modality.VIDEO):
                 raise MediaError("it has no moments: only sounds and videos have")
             file.seek(0)
-            return cut(file, start_s, end_s)
+            return cut(file, start_s, end_s, limits)
     except OSError as error:
         raise ReadError(f"can't be read: {why(error, 'check the disk')}") from error
 

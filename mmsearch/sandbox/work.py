@@ -89,7 +89,7 @@ class Work:
         began = time.monotonic()
         options = replace(self._options, joins=request.joins)
         if request.cut_s is not None:
-            clip = clip_of(request.path, *request.cut_s)
+            clip = clip_of(request.path, *request.cut_s, options.limits)
             return PreparedContent(Modality.VIDEO, (), (), seconds=time.monotonic() - began, clip=clip)
         if request.still_s is not None:
             decoded = still(request.path, options, request.still_s)

@@ -12,6 +12,7 @@ from support.media_maker import RED
 
 from mmsearch.errors import MediaError
 from mmsearch.media.cut import cut
+from mmsearch.settings import Limits
 
 
 def length_s(content: bytes) -> float:
@@ -22,7 +23,7 @@ def length_s(content: bytes) -> float:
 
 def test_a_moment_of_a_clip_has_its_pictures_and_its_sound() -> None:
     content = clip_bytes(Pictures([(RED, 6.0)]), Tones([(440.0, 6.0)]), container="mp4")
-    found = cut(io.BytesIO(content), 2.0, 4.0)
+    found = cut(io.BytesIO(content), 2.0, 4.0, Limits())
     with av.open(io.BytesIO(found.content)) as container:
         assert [stream.type for stream in container.streams] == ["video", "audio"]
     assert 1.5 < length_s(found.content) < 5.0
@@ -30,7 +31,7 @@ def test_a_moment_of_a_clip_has_its_pictures_and_its_sound() -> None:
 
 def test_a_moment_of_a_sound_is_a_sound() -> None:
     content = clip_bytes(Tones([(440.0, 6.0)], codec="pcm_s16le"), container="wav")
-    found = cut(io.BytesIO(content), 1.0, 3.0)
+    found = cut(io.BytesIO(content), 1.0, 3.0, Limits())
     assert found.media_type == "audio/wav"
     assert length_s(found.content) == pytest.approx(2.0, abs=0.3)
 
@@ -44,4 +45,4 @@ def test_a_file_that_names_other_files_gives_nothing_of_them(tmp_path: Path, scr
     secret = tmp_path / "secret.wav"
     clip(secret, Tones([(440.0, 6.0)], codec="pcm_s16le"))
     with pytest.raises(MediaError):
-        cut(io.BytesIO(script.format(secret).encode()), 0.0, 2.0)
+        cut(io.BytesIO(script.format(secret).encode()), 0.0, 2.0, Limits())

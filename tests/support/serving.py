@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 from starlette.testclient import TestClient
 
 import mmsearch
+from mmsearch.web import server
 from mmsearch.web.app import make_app
 from mmsearch.web.policy import Policy
 
@@ -24,6 +28,22 @@ def serving(
     app = make_app(mmsearch.open(folder), Policy.of(host, token))
     with TestClient(app, address, client=("127.0.0.1", 50_000)) as client:
         yield client
+
+
+@contextmanager
+def running(library: Path, token: str | None = None) -> Iterator[tuple[str, int]]:
+    """Run a real server in a thread, and give its address."""
+    opened = socket.create_server(("127.0.0.1", 0))
+    app = make_app(mmsearch.open(library), Policy.of("127.0.0.1", token))
+    config = uvicorn.Config(app, http=server._PatientProtocol, ws="none", log_config=None, access_log=False)
+    runner = uvicorn.Server(config)
+    thread = threading.Thread(target=runner.run, args=([opened],))
+    thread.start()
+    try:
+        yield opened.getsockname()
+    finally:
+        runner.should_exit = True
+        thread.join()
 
 
 def hits_of(response: Any) -> list[dict[str, Any]]:  # noqa: ANN401  httpx's response

@@ -164,3 +164,17 @@ def test_files_of_one_name_are_exported_under_names_of_their_own(media: Path, tm
     with zipfile.ZipFile(io.BytesIO(exported.content)) as archive:
         assert len({name.casefold() for name in archive.namelist()}) == 3
         assert archive.testzip() is None
+
+
+def test_a_clip_that_became_a_list_of_other_files_opens_none_of_them(media: Path, tmp_path: Path) -> None:
+    shutil.copy(media / "clip.mp4", tmp_path / "clip.mp4")
+    with mmsearch.open(tmp_path / "lib", model="hashing", settings=Settings(workers=1)) as library:
+        library.index(tmp_path / "clip.mp4")
+        (number,) = [item.id for item in library.items()]
+    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:6,\n{media / 'clip.mp4'}\n#EXT-X-ENDLIST\n"
+    script = f"ffconcat version 1.0\nfile '{media / 'clip.mp4'}'\n"
+    with serving(tmp_path / "lib") as client:
+        for content in (playlist, script):
+            (tmp_path / "clip.mp4").write_text(content)
+            refusal_of(client.get(f"/items/{number}/clip?start=0&end=2"), 422)
+            refusal_of(client.get(f"/items/{number}/thumbnail"), 422)

@@ -6,24 +6,20 @@ import io
 import os
 import shutil
 import socket
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from starlette.testclient import TestClient
 from support.media_maker import deflate_bomb, encoded, plain, png
-from support.serving import hits_of, refusal_of, serving
+from support.serving import hits_of, refusal_of, running, serving
 
 import mmsearch
 from mmsearch import Settings, UsageError
 from mmsearch.rooted import OutsideRootsError, open_below
 from mmsearch.web import gate, policy, server
-from mmsearch.web.app import make_app
 from mmsearch.web.gate import COOKIE, Rates
 from mmsearch.web.policy import Policy
 
@@ -361,22 +357,6 @@ def test_an_address_has_a_rate_and_loopback_has_none() -> None:
 
 
 # Slow clients
-
-
-@contextmanager
-def running(library: Path) -> Iterator[tuple[str, int]]:
-    """Run a real server in a thread, and give its address."""
-    opened = socket.create_server(("127.0.0.1", 0))
-    app = make_app(mmsearch.open(library), Policy.of("127.0.0.1", None))
-    config = uvicorn.Config(app, http=server._PatientProtocol, ws="none", log_config=None, access_log=False)
-    runner = uvicorn.Server(config)
-    thread = threading.Thread(target=runner.run, args=([opened],))
-    thread.start()
-    try:
-        yield opened.getsockname()
-    finally:
-        runner.should_exit = True
-        thread.join()
 
 
 def test_clients_that_are_slow_on_purpose_are_hung_up_on(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:

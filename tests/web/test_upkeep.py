@@ -160,17 +160,14 @@ def served(library: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str]
             process.kill()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_a_signal_ends_the_server_cleanly_with_all_its_processes(
-    library: Path, ids: dict[str, int], number: signal.Signals, code: int
-) -> None:
+def test_sigterm_ends_the_server_cleanly_with_all_its_processes(library: Path, ids: dict[str, int]) -> None:
     with served(library) as (process, address):
         assert address.startswith("http://127.0.0.1:")
         with urllib.request.urlopen(f"{address}items/{ids['blue.png']}/thumbnail") as answer:
             assert answer.read(2) == b"\xff\xd8"
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
-        assert (process.returncode, errors) == (code, "")
+        assert (process.returncode, errors) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +193,8 @@ def test_without_a_library_or_the_extra_the_command_says_what_to_do(
     done = run("serve", "--port", "0", library=tmp_path / "none")
     assert (done.returncode, done.stdout) == (2, "")
     assert "mmsearch index PATH" in done.stderr
-    monkeypatch.setitem(sys.modules, "mmsearch.web.server", None)
+    monkeypatch.delitem(sys.modules, "mmsearch.web.server", raising=False)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(MissingPackageError, match=r"pip install 'mmsearch\[serve\]'"):
         serve(library, "127.0.0.1", 0, None)
 
