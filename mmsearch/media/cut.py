@@ -14,9 +14,8 @@ from av.error import FFmpegError
 from av.video.frame import PictureType
 
 from mmsearch.errors import MediaError
-from mmsearch.media.container import open_container
+from mmsearch.media.container import open_container, reason
 from mmsearch.media.tracks import main_sound, moving_pictures
-from mmsearch.media.video import reason
 from mmsearch.settings import Limits
 
 if TYPE_CHECKING:

@@ -60,7 +60,7 @@ def test_an_entry_shows_size_and_time_to_the_nanosecond(folder: Path) -> None:
 
 
 def test_other_files_are_passed_over(folder: Path) -> None:
-    for name in ("a.jpg", "b.pdf", "c", "d.mp4", "e.wav", "Makefile", "f.jpg.part"):
+    for name in ("a.jpg", "b.xls", "c", "d.mp4", "e.wav", "Makefile", "f.jpg.part"):
         put(folder, name)
     walk = scan(folder)
     assert found(walk, folder) == ["a.jpg", "d.mp4", "e.wav"]
@@ -387,7 +387,7 @@ def test_the_library_s_own_folder_is_left_out_under_a_link_too(folder: Path, tmp
 
 def test_folders_with_media_below_are_occupied_and_empty_ones_are_not(folder: Path) -> None:
     put(folder, "sub/deeper/a.jpg")
-    put(folder, "empty/readme.pdf")
+    put(folder, "empty/readme.xls")
     walk = scan(folder)
     assert found(walk, folder) == ["sub/deeper/a.jpg"]
     below = {path for path in walk.occupied if path.startswith(os.fsencode(folder))}

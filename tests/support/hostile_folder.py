@@ -225,7 +225,7 @@ def make_odd_files(made: Hostile) -> None:
     for name, target in (("dangling.jpg", "nowhere"), ("self.jpg", "self.jpg"), ("long.png", "x" * 300)):
         (odd / name).symlink_to(target)
         made.broken.add(f"odd/{name}")
-    for name in ("._a.jpg", ".hidden.png", "notes.pdf", "noextension"):
+    for name in ("._a.jpg", ".hidden.png", "notes.xls", "noextension"):
         made.add(made.ignored, f"odd/{name}", b"whatever it is")
     for name in ("clip.mp4", "sound.wav"):
         made.add(made.broken, f"odd/{name}", b"whatever it is")
