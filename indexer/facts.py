@@ -9,6 +9,7 @@ from itertools import islice
 from indexer.roots import steps
 from mmsearch.catalog import Catalog, MediaRow
 from mmsearch.errors import MediaError, ReadError
+from mmsearch.media import find_sidecars
 from mmsearch.records import FileFacts
 from mmsearch.sandbox.keeper import Job, Needs
 from mmsearch.sandbox.pool import Sandbox
@@ -71,4 +72,4 @@ def _read(sandbox: Sandbox, needs: Needs, batch: Iterable[MediaRow]) -> Iterator
 
 
 def _request(row: MediaRow) -> Request:
-    return Request(row.path, only_facts=True, stamp=(row.size_bytes, row.mtime_ns))
+    return Request(row.path, find_sidecars(row.path), only_facts=True, stamp=(row.size_bytes, row.mtime_ns))

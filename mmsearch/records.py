@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from mmsearch.types import Failure, Payload
 
-FACTS_VERSION = 1
+FACTS_VERSION = 2
 """Raised when more is read of a file than before: the next index run reads the facts of every file again."""
 
 Payloads: TypeAlias = "Mapping[View, tuple[Payload, ...]]"
@@ -41,6 +41,7 @@ class Origin(StrEnum):
     OCR = "ocr"
     SPEECH = "speech"
     TAGS = "tags"
+    """Keywords, names of people and of the place, as somebody or a program gave them."""
     GENERATED = "generated"
 
 
@@ -63,7 +64,8 @@ class Segment(Generic[Views]):
     """What can be found: an image, a shot of a video, a window of sound, or a passage of text.
 
     Times are seconds from the start of the media, None for images and texts. Of the `texts`, the first is shown.
-    `silent` marks a sound that nobody hears: peak below -74 dB of full scale.
+    `silent` marks a sound that nobody hears: peak below -74 dB of full scale. `page` is that of a document, from 1,
+    and `heading` the one above a passage.
 
     Each field but `views` and `texts` is a column of the catalog's table `segment`, of the same name.
     """
@@ -73,6 +75,8 @@ class Segment(Generic[Views]):
     end_s: float | None = None
     texts: tuple[Text, ...] = ()
     silent: bool = False
+    page: int | None = None
+    heading: str | None = None
 
     def with_views(self, views: OtherViews) -> Segment[OtherViews]:
         """Return the same segment at another stage."""
@@ -80,13 +84,23 @@ class Segment(Generic[Views]):
         return replace(self, **changed)  # type: ignore[return-value]  # mypy knows no change of the parameter
 
 
+class DatedBy(StrEnum):
+    """Where the date of a file comes from."""
+
+    FILE = "file"
+    SIDECAR = "sidecar"
+    NAME = "name"
+    """The file's name: the day, or the time, that stands in it."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What a file says of itself; None where it doesn't.
+    """What a file and its sidecars say of it; None where they don't.
 
-    `taken_at` is the local time where it was taken, with its offset from UTC where that is known. Latitude and
-    longitude are degrees, north and east positive. `camera` is its maker and model. `width` and `height` are pixels of
-    the upright picture.
+    `taken_at` is the local time where it was taken, with its offset from UTC where that is known; `dated_by` says who
+    gives it. Latitude and longitude are degrees, north and east positive; `place` is the name of a place. `camera` is
+    its maker and model. `width` and `height` are pixels of the upright picture. `rating` is 1 to 5, or -1 where it was
+    rejected. `keywords` and `people` are words that somebody gave it, and names of who is seen or takes part.
 
     Each field is a column of the catalog's table `file_facts`, of the same name.
     """
@@ -98,6 +112,12 @@ class FileFacts:
     width: int | None = None
     height: int | None = None
     duration_s: float | None = None
+    dated_by: DatedBy | None = None
+    place: str | None = None
+    lens: str | None = None
+    rating: int | None = None
+    keywords: tuple[str, ...] = ()
+    people: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,11 +22,11 @@ class Limits:
     duration_s: float = 48 * 3600.0
     """The part of a sound or video after this time isn't read."""
     text_bytes: int = 32 * 2**20
-    """Largest text file."""
+    """What is read of a text: what lies beyond isn't indexed, which is recorded."""
     image_bytes: int = 2**30
-    """Largest picture file."""
+    """Largest file of a picture, a text or a document."""
     passages: int = 20_000
-    """Maximum number of indexed passages of one text."""
+    """Maximum number of indexed passages of one text; that it has more is recorded."""
     segments: int = 25_000
     """Maximum number of segments of one sound or video: 48 hours of sound have 21,600."""
     segment_bytes: int = 1_000
@@ -50,7 +50,7 @@ class Limits:
         """Return the size limit in bytes of a file of this modality; sounds and videos, read in parts, have none."""
         if modality in (Modality.AUDIO, Modality.VIDEO):
             return 2**63
-        return self.text_bytes if modality is Modality.TEXT else self.image_bytes
+        return self.image_bytes
 
     def most_segments(self, size_bytes: int) -> int:
         """Return the maximum number of indexed segments of a sound or video of this size."""

@@ -180,7 +180,8 @@ class Hit:
     `score` is higher-is-better and comparable within one answer only. `confidence` is in [0, 1], or None where the
     library is too small to be calibrated. `view` and `space` name the largest contributor to the score. `why` is there
     where it was asked for. `id` names the item: see `Item`. Where a filter alone asked, `score` is the date, in seconds
-    from 1970 by the clock on the wall where the content was made, `view` its main one, and `space` "".
+    from 1970 by the clock on the wall where the content was made, `view` its main one, and `space` "". `page`
+    (from 1) and `heading` say where a passage stands in its document.
     """
 
     rank: int
@@ -195,6 +196,8 @@ class Hit:
     space: str
     why: Why | None = None
     id: int | None = None
+    page: int | None = None
+    heading: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

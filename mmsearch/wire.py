@@ -32,7 +32,7 @@ JsonObject: TypeAlias = dict[str, Any]
 
 
 def from_hit(hit: Hit) -> JsonObject:
-    """Return a hit; `why` is there only where the query asked for it."""
+    """Return a hit; `why` is there only where the query asked for it, `page` and `heading` only in documents."""
     found = {
         "rank": hit.rank,
         "score": round(hit.score, 6),
@@ -46,6 +46,7 @@ def from_hit(hit: Hit) -> JsonObject:
         "space": hit.space,
         "id": hit.id,
     }
+    found |= _place(hit.page, hit.heading)
     return found if hit.why is None else found | {"why": _from_why(hit.why)}
 
 
@@ -79,7 +80,8 @@ def from_item(item: Item) -> JsonObject:
 def from_segment(segment: Segment[None]) -> JsonObject:
     """Return a segment with its texts."""
     texts = [from_text(text) for text in segment.texts]
-    return {"start_s": segment.start_s, "end_s": segment.end_s, "silent": segment.silent, "texts": texts}
+    times = {"start_s": segment.start_s, "end_s": segment.end_s, "silent": segment.silent}
+    return {**times, **_place(segment.page, segment.heading), "texts": texts}
 
 
 def from_facets(facets: Facets) -> JsonObject:
@@ -116,6 +118,11 @@ def from_details(details: Details) -> JsonObject:
         "segments": [from_segment(segment) for segment in details.segments],
         "failure": from_failure(details.failure) if details.failure else None,
     }
+
+
+def _place(page: int | None, heading: str | None) -> JsonObject:
+    """Return where a passage stands in its document, as far as that is known."""
+    return {name: value for name, value in (("page", page), ("heading", heading)) if value is not None}
 
 
 def from_facts(facts: FileFacts) -> JsonObject:

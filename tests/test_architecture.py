@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,15 +91,10 @@ SEAMS = {
     "ftfy": {"mmsearch/spaces/front_ends.py"},
     "torch": {"mmsearch/spaces", "mmsearch/training", "mmsearch/adaptation"},
     "open_clip": {"mmsearch/spaces"},
+    "pypdfium2": {"mmsearch/media/documents/pdf.py"},
     "pysubs2": {"mmsearch/media/subtitle_files.py", "mmsearch/media/subtitles.py"},
     "charset_normalizer": {"mmsearch/media/encodings.py"},
-    "av": {
-        "mmsearch/media/container.py",
-        "mmsearch/media/cut.py",
-        "mmsearch/media/frames.py",
-        "mmsearch/media/tracks.py",
-        "mmsearch/media/video.py",
-    },
+    "av": {f"mmsearch/media/{name}.py" for name in ("container", "cut", "frames", "tracks", "video")},
     "soundfile": {"mmsearch/media/sound.py"},
     "soxr": {"mmsearch/resample.py"},
     "pi_heif": {"mmsearch/media/image.py"},
@@ -118,6 +114,7 @@ SEAMS = {
     "rich": {"mmsearch/cli"},
     "PIL": {
         "mmsearch/media/image.py",
+        "mmsearch/media/picture_metadata.py",
         "mmsearch/media/large.py",
         "mmsearch/media/frames.py",
         "mmsearch/media/video.py",
@@ -243,6 +240,14 @@ def test_a_library_enters_at_one_seam(package: str) -> None:
 def test_no_module_is_longer_than_four_hundred_lines() -> None:
     long = {name: n for file, name in modules() if (n := len(file.read_text("utf-8").splitlines())) > 400}
     assert long == {}
+
+
+def test_every_module_of_the_tests_is_short_has_a_name_of_its_own_and_says_what_it_is_about() -> None:
+    files = sorted((REPOSITORY / "tests").rglob("*.py"))
+    texts = {file.relative_to(REPOSITORY).as_posix(): file.read_text("utf-8") for file in files}
+    assert {name: n for name, text in texts.items() if (n := len(text.splitlines())) > 400} == {}
+    assert [name for name, text in texts.items() if not text.startswith('"""')] == []
+    assert [name for name, count in Counter(file.name for file in files).items() if count > 1] == []
 
 
 def loaded_by(code: str) -> set[str]:

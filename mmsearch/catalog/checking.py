@@ -15,10 +15,10 @@ from sqlalchemy import Table
 
 from mmsearch.catalog.checksums import (
     MODULUS,
-    checksum,
     covered,
     embedded_checksum,
     embedding_checksum,
+    row_checksum,
     segment_checksum,
     text_checksum,
 )
@@ -157,7 +157,7 @@ def row_checksums(connection: sqlite3.Connection, table: Table) -> Iterator[tupl
     key = next(iter(table.primary_key.columns)).name
     columns = covered(table)
     for first, stored, *values in connection.execute(_select(table.name, key, "checksum", *columns)):
-        yield first, stored, checksum(table.name, values)
+        yield first, stored, row_checksum(table, values)
 
 
 def verdicts(connection: sqlite3.Connection) -> Iterator[Verdict]:

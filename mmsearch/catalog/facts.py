@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime
@@ -10,25 +11,39 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from mmsearch.catalog.schema import file_facts, media
-from mmsearch.records import FACTS_VERSION, FileFacts
+from mmsearch.records import FACTS_VERSION, DatedBy, FileFacts
 
 NAMES = tuple(field.name for field in fields(FileFacts))
 """The columns that are fields of `FileFacts`, of the same names."""
+_LISTS = ("keywords", "people")
 COLUMNS = tuple(file_facts.c[name] for name in NAMES)
 
 
 def facts_row(content_id: int, facts: FileFacts) -> dict[str, Any]:
     """Return the row for a content's facts, without its checksum."""
-    values = {name: getattr(facts, name) for name in NAMES}
-    taken_at = None if facts.taken_at is None else facts.taken_at.isoformat()
-    return {"content_id": content_id, "version": FACTS_VERSION, **values, "taken_at": taken_at}
+    values: dict[str, Any] = {name: getattr(facts, name) for name in NAMES}
+    values["taken_at"] = None if facts.taken_at is None else facts.taken_at.isoformat()
+    values["dated_by"] = None if facts.dated_by is None else facts.dated_by.value
+    for name in _LISTS:
+        values[name] = json.dumps(values[name], ensure_ascii=False) if values[name] else None
+    return {"content_id": content_id, "version": FACTS_VERSION, **values}
 
 
 def facts_of(row: Mapping[str, Any]) -> FileFacts:
     """Return the facts in a row with `COLUMNS`. Raises `ValueError` where mmsearch didn't write it."""
     values = {name: row[name] for name in NAMES}
-    taken_at = None if row["taken_at"] is None else datetime.fromisoformat(row["taken_at"])
-    return FileFacts(**{**values, "taken_at": taken_at})
+    values["taken_at"] = None if row["taken_at"] is None else datetime.fromisoformat(row["taken_at"])
+    values["dated_by"] = None if row["dated_by"] is None else DatedBy(row["dated_by"])
+    for name in _LISTS:
+        values[name] = _words(row[name])
+    return FileFacts(**values)
+
+
+def _words(stored: str | None) -> tuple[str, ...]:
+    words = json.loads(stored) if stored is not None else []
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ValueError("a list of words is none")
+    return tuple(words)
 
 
 def count_years(connection: Connection) -> dict[str, int]:

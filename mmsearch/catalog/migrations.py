@@ -85,6 +85,20 @@ def _add_texts(connection: Connection) -> None:
     )
 
 
+def _add_more_facts(connection: Connection) -> None:
+    """Version 6: more facts of files, which the next index run reads, and pages and headings of documents.
+
+    The new columns are null in every row, and so change no checksum.
+    """
+    connection.exec_driver_sql("ALTER TABLE segment ADD COLUMN page INTEGER")
+    connection.exec_driver_sql("ALTER TABLE segment ADD COLUMN heading TEXT")
+    held = {row[1] for row in connection.exec_driver_sql("PRAGMA table_info(file_facts)")}
+    for column in file_facts.columns:
+        if column.name not in held:  # a catalog of before version 5 gets the whole table
+            kind = column.type.compile(connection.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE file_facts ADD COLUMN {column.name} {kind}")
+
+
 def convert_checksums(connection: Connection) -> None:
     """Bring the checksums of contents from schema 4, where a segment's covered its text, to this version's.
 
@@ -100,7 +114,7 @@ def convert_checksums(connection: Connection) -> None:
         changes: dict[tuple[Any, Any], int] = {}
         for number, content_id, profile_id, start_s, end_s, silent, *written in raw.execute(query):
             row = {"id": number, "content_id": content_id, "profile_id": profile_id}
-            row |= {"start_s": start_s, "end_s": end_s, "silent": silent}
+            row |= {"page": None, "heading": None, "start_s": start_s, "end_s": end_s, "silent": silent}
             owner = (content_id, profile_id)
             changes[owner] = (changes.get(owner, 0) + _change(row, written)) % MODULUS
         query = "SELECT id, content_id, profile_id, checksum FROM embedded WHERE typeof(checksum) = 'integer'"
@@ -143,6 +157,7 @@ _MIGRATIONS: dict[int, Callable[[Connection], None]] = {
     2: _add_profiles,
     3: _add_checksums,
     4: _add_texts,
+    5: _add_more_facts,
 }
 """From each older schema version, the function that takes a catalog to the next one."""
 

@@ -22,7 +22,10 @@ from sqlalchemy import (
 )
 from sqlalchemy import text as sql_text
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
+
+LATER = {"later": True}
+"""Marks a column that was added to a table with checksums: where it is null, a row's checksum is that of before."""
 
 metadata = MetaData()
 
@@ -112,6 +115,8 @@ segment = _table(
     Column("end_s", Float),
     Column("silent", Boolean, nullable=False, server_default=sql_text("0")),  # there is sound, and nobody hears it
     Column("profile_id", Integer, nullable=False, server_default=sql_text("1")),
+    Column("page", Integer),  # of a document, from 1
+    Column("heading", Text),  # above a passage of a document
     Index("segment_by_content", "content_id", "profile_id"),
 )
 """Segments. But for its ids, each column is a field of `records.Segment`.
@@ -167,6 +172,12 @@ file_facts = _table(
     Column("width", Integer),
     Column("height", Integer),
     Column("duration_s", Float),
+    Column("dated_by", String, info=LATER),  # records.DatedBy
+    Column("place", String, info=LATER),
+    Column("lens", String, info=LATER),
+    Column("rating", Integer, info=LATER),
+    Column("keywords", Text, info=LATER),  # a JSON list, null where it is empty
+    Column("people", Text, info=LATER),  # the same
     _checksum(),
 )
 """What files say of themselves. But for the first two, each column is a field of `records.FileFacts`."""

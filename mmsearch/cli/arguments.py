@@ -1,9 +1,10 @@
-"""The filters of `mmsearch query` as options, and how its arguments are told apart: a term may begin with a minus."""
+"""Options that several commands share, the filters of `mmsearch query`, and how its terms are told from options."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -45,6 +46,18 @@ class QueryCommand(TyperCommand):
                 terms.append(token)
         return super().parse_args(ctx, [*options, "--", *terms])
 
+
+LibraryOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--library",
+        metavar="DIR",
+        envvar="MMSEARCH_LIBRARY",
+        show_envvar=False,
+        help="The library; else $MMSEARCH_LIBRARY, else one in your data folder.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 
 _FILTERS = "Filters (also among the terms: after:2019)"
 

@@ -101,7 +101,8 @@ def _where(hit: Hit) -> list[tuple[str, str]]:
     moment = ""
     if hit.start_s is not None and hit.end_s is not None:
         moment = f"  {span(hit.start_s, hit.end_s)}"
-    parts = [(printable(_short(hit.path)) + moment, "")]
+    page = "" if hit.page is None else f"  p. {hit.page}"
+    parts = [(printable(_short(hit.path)) + moment + page, "")]
     if hit.text:
         text = " ".join(hit.text.split())
         parts.append((f"{printable(text[:_EXCERPT])}{'…' if len(text) > _EXCERPT else ''}", "dim"))

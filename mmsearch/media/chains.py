@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 from mmsearch.errors import MediaError
 from mmsearch.media import metadata
+from mmsearch.media.description import Description
 from mmsearch.media.sound import SoundFile, Track
-from mmsearch.records import FileFacts
 from mmsearch.resample import resample
 
 _OGG, _FLAC = b"OggS", b"fLaC"
@@ -45,7 +45,7 @@ class SoundChain:
             except MediaError:
                 continue  # the others are kept
             self._links.append((self._length_s, link))
-            self._length_s += link.facts.duration_s or 0.0
+            self._length_s += link.length_s or 0.0
         if not self._links:
             raise MediaError("the sound can't be decoded; convert or replace it")
         self.rate_hz = self._links[0][1].rate_hz
@@ -56,15 +56,20 @@ class SoundChain:
         return self._length_s
 
     @property
-    def facts(self) -> FileFacts:
-        """The length of all of it, and what the first recording says of itself."""
-        return FileFacts(duration_s=metadata.duration(self._length_s))
+    def length_s(self) -> float | None:
+        """How long it is, None where that can't be."""
+        return metadata.duration(self._length_s)
+
+    @property
+    def description(self) -> Description:
+        """Its length."""
+        return Description.of(duration_s=self.length_s)
 
     def read(self, from_s: float, seconds: float) -> Track:
         """Return the sound from a second on, up to so many seconds: less where it ends, or where it is broken."""
         track = Track(self.rate_hz, from_s)
         for begin_s, link in self._links:
-            length_s = link.facts.duration_s or 0.0
+            length_s = link.length_s or 0.0
             low_s, high_s = max(from_s - begin_s, 0.0), min(from_s + seconds - begin_s, length_s)
             if low_s < high_s:
                 for at_s, samples in link.read(low_s, high_s - low_s).blocks:

@@ -17,13 +17,16 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from mmsearch.errors import MediaError
 from mmsearch.media.chains import SoundChain, open_sound
+from mmsearch.media.container import tags_of
+from mmsearch.media.container_metadata import describe_tags
+from mmsearch.media.description import Description
 from mmsearch.media.frames import Block, Frame, picture_of
 from mmsearch.media.shots import MAX_SHOT_S, MIN_SHOT_S, STANDS_S, ShotCutter
 from mmsearch.media.sound import HOP_S, WINDOW_S, SoundFile, Track, is_silent, windows
 from mmsearch.media.stretches import Stretch
 from mmsearch.media.subtitles import Cue, Script, said
 from mmsearch.media.video import SeekMissedError, Video
-from mmsearch.records import FileFacts, Segment, Text
+from mmsearch.records import Segment, Text
 from mmsearch.settings import Limits
 from mmsearch.types import Modality, View
 
@@ -71,7 +74,7 @@ class Asked:
 class Part:
     """Some segments in order; where to go on, None at the end; and what of it couldn't be decoded.
 
-    `facts` are those of the whole file. `length_s` is how long that is by its header, or how far this part reaches.
+    `description` is that of the whole file. `length_s` is how long that is by its header, or how far this part reaches.
     """
 
     segments: tuple[Segment[Payloads], ...]
@@ -79,7 +82,7 @@ class Part:
     resume_s: float | None = None
     damage: str | None = None
     has_pictures: bool = False
-    facts: FileFacts = field(default_factory=FileFacts)
+    description: Description = field(default_factory=Description)
 
 
 def read_sound(sound: SoundFile | SoundChain, lines: Sequence[Cue], asked: Asked, from_s: float = 0.0) -> Part:
@@ -100,22 +103,27 @@ def read_sound(sound: SoundFile | SoundChain, lines: Sequence[Cue], asked: Asked
         damage = _cut_short(track.end_s, sound.promised_s)
     elif resume_s is not None and resume_s > asked.longest_s:
         resume_s, damage = None, _too_long(asked.longest_s)
-    return Part(stretch.before(found), sound.promised_s or track.end_s, resume_s, damage, facts=sound.facts)
+    return Part(stretch.before(found), sound.promised_s or track.end_s, resume_s, damage, description=sound.description)
 
 
-def clip_facts(file: BinaryIO, kind: Modality, limits: Limits) -> FileFacts:
-    """Return the facts of a sound or clip, decoding no more than its first frame. Raises `MediaError`."""
+def describe_clip(file: BinaryIO, kind: Modality, limits: Limits) -> Description:
+    """Return what a sound or clip says of itself, decoding no more than its first frame. Raises `MediaError`."""
     if kind is Modality.AUDIO and SoundFile.is_one(file):
         with suppress(MediaError):  # FFmpeg knows more kinds
-            return open_sound(file).facts
+            return describe_sound(file, open_sound(file))
         file.seek(0)
     video = Video(file, limits)
     try:
         if video.has_pictures:
             next((event for event in islice(video.events(), _LOOKED_AT) if isinstance(event, Frame)), None)
-        return video.facts
+        return video.description
     finally:
         video.close()
+
+
+def describe_sound(file: BinaryIO, sound: SoundFile | SoundChain) -> Description:
+    """Return what a sound that libsndfile reads says of itself: its tags are read by FFmpeg."""
+    return describe_tags(tags_of(file)).with_more(sound.description)
 
 
 def read_clip(open_clip: Callable[[], Video], lines: Sequence[Cue], asked: Asked, from_s: float = 0.0) -> Part:
@@ -310,7 +318,7 @@ class _Reading:
         elif resume_s is None and damage is None and self.video.says_its_length and promised_s:
             damage = _cut_short(max(self._seen_s, self.video.pictures_end_s, heard_s), promised_s)
         length_s = promised_s or max(self._seen_s, heard_s)
-        return Part(segments, length_s, resume_s, damage, self.video.has_pictures, self.video.facts)
+        return Part(segments, length_s, resume_s, damage, self.video.has_pictures, self.video.description)
 
 
 def _windows(

@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,10 @@ from mmsearch import files
 from mmsearch.errors import MediaError, ReadError, why
 from mmsearch.media import kinds
 from mmsearch.media.captions import read_captions
+from mmsearch.media.description import Description, combined
+from mmsearch.media.documents import Document, Section, reader_for
 from mmsearch.media.encodings import decode_text
+from mmsearch.media.name_dates import date_of_name
 from mmsearch.media.sidecar import has_times, language_of
 from mmsearch.media.subtitle_files import cues, has_lines, spoken
 from mmsearch.media.subtitles import Cue
@@ -102,7 +105,7 @@ def decode(path: bytes, sidecars: Sequence[bytes], options: DecodeOptions, from_
                 case Modality.IMAGE:
                     return _decode_picture(file, path, sidecars, options)
                 case Modality.TEXT:
-                    return _decode_text(file, path, options)
+                    return _decode_text(file, path, head, options)
                 case Modality.AUDIO | Modality.VIDEO as modality:
                     return _decode_clip(file, path, modality, sidecars, options, from_s)
                 case _:
@@ -147,64 +150,83 @@ def clip_of(path: bytes, start_s: float, end_s: float, limits: Limits) -> Clip:
         raise ReadError(f"can't be read: {why(error, 'check the disk')}") from error
 
 
-def facts_of(path: bytes, limits: Limits) -> Decoded:
-    """Read only what a picture, sound or clip says of itself. Raises `MediaError`."""
+def facts_of(path: bytes, sidecars: Sequence[bytes], limits: Limits) -> Decoded:
+    """Read only what a picture, sound or clip and its sidecars say of it. Raises `MediaError`."""
     try:
         with open_regular(path) as file:
             kind = kinds.resolve(path, file.read(kinds.HEAD_BYTES))
             file.seek(0)
             match kind:
                 case Modality.IMAGE:
-                    from mmsearch.media.image import read_facts
+                    from mmsearch.media.image import read_description
 
-                    facts = read_facts(file, limits)
+                    own = read_description(file, limits)
                 case Modality.AUDIO | Modality.VIDEO:
-                    from mmsearch.media.clip import clip_facts
+                    from mmsearch.media.clip import describe_clip
 
-                    facts = clip_facts(file, kind, limits)
+                    own = describe_clip(file, kind, limits)
                 case _:
-                    facts = FileFacts()
+                    return Decoded(kind or Modality.TEXT, (), facts=FileFacts())
     except OSError as error:
         raise ReadError(f"can't be read: {why(error, 'check the disk')}") from error
-    return Decoded(kind or Modality.TEXT, (), facts=facts)
+    captions = [sidecar for sidecar in sidecars if not has_times(sidecar)]
+    whole = combined(own, _beside(path, captions, limits).description, date_of_name(path))
+    return Decoded(kind, (), facts=whole.facts)
 
 
 def _decode_picture(file: io.BufferedReader, path: bytes, sidecars: Sequence[bytes], options: DecodeOptions) -> Decoded:
     from mmsearch.media.image import read_picture  # Pillow is loaded only when there is a picture
 
     picture = read_picture(file, options.limits, options.side)
-    beside, _, failures = _beside(path, sidecars, options)
-    written = _first_passages("\n".join(dict.fromkeys(beside + picture.descriptions)), options)
+    beside = _beside(path, sidecars, options.limits)
+    whole = combined(picture.description, beside.description, date_of_name(path))
+    captions, tags = _written(whole, options)
     views: dict[View, tuple[Payload, ...]] = {View.VISUAL: (picture.pixels,)}
-    if written:
-        views[View.TEXT] = (written[0],)
-    captions = _texts(Origin.CAPTION, written)
-    own = Segment(views, texts=captions[:1])
+    if first := captions[:1] or tags:
+        views[View.TEXT] = _first_passages(first[0].words, options, 1)
+    own = Segment(views, texts=(*captions[:1], *tags))
     more = (Segment({View.TEXT: (text.words,)}, texts=(text,)) for text in captions[1:])
-    return Decoded(Modality.IMAGE, (own, *more), tuple(failures), facts=picture.facts)
+    return Decoded(Modality.IMAGE, (own, *more), beside.failures, facts=whole.facts)
 
 
-def _beside(
-    path: bytes, sidecars: Sequence[bytes], options: DecodeOptions
-) -> tuple[list[str], list[Cue], list[Failure]]:
-    """Read the sidecars of a file: its captions, its subtitles, and what of them couldn't be read."""
+def _written(whole: Description, options: DecodeOptions) -> tuple[tuple[Text, ...], tuple[Text, ...]]:
+    """Return the captions of a file as texts that fit the tower, and its keywords and names as one, if it has any."""
+    captions = _texts(Origin.CAPTION, _first_passages("\n".join(whole.captions), options))
+    return captions, _tags(whole)
+
+
+def _tags(whole: Description) -> tuple[Text, ...]:
+    return _texts(Origin.TAGS, filter(None, [whole.tags]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """What the sidecars of a file say, the lines of its subtitles, and what of them couldn't be read."""
+
+    description: Description
+    lines: tuple[Cue, ...]
+    failures: tuple[Failure, ...]
+
+
+def _beside(path: bytes, sidecars: Sequence[bytes], limits: Limits) -> _Beside:
+    """Read the sidecars of a file."""
     name = os.path.basename(path)  # noqa: PTH119  paths are bytes here
-    captions: list[str] = []
+    description = Description()
     lines: list[Cue] = []
     failures: list[Failure] = []
     for track, sidecar in enumerate(sidecars):
         stage = Stage.READ
         try:
             with open_regular(sidecar) as beside:
-                raw = beside.read(options.limits.text_bytes)
+                raw = beside.read(limits.text_bytes)
             stage = Stage.DECODE
             if has_times(sidecar):
                 lines += _lines(raw, track, language_of(os.path.basename(sidecar), name))  # noqa: PTH119
             else:
-                captions += read_captions(sidecar, raw)
+                description = description.with_more(read_captions(sidecar, raw))
         except MediaError as error:
             failures.append(Failure(Path(os.fsdecode(sidecar)), stage, str(error)))
-    return captions, lines, failures
+    return _Beside(description, tuple(lines), tuple(failures))
 
 
 def _lines(raw: bytes, track: int, language: str) -> list[Cue]:
@@ -231,7 +253,13 @@ def _decode_clip(
     from_s: float,
 ) -> Decoded:
     from mmsearch.media.chains import open_sound
-    from mmsearch.media.clip import Asked, Part, read_clip, read_sound  # FFmpeg and libsndfile only where needed
+    from mmsearch.media.clip import (  # FFmpeg and libsndfile only where needed
+        Asked,
+        Part,
+        describe_sound,
+        read_clip,
+        read_sound,
+    )
     from mmsearch.media.sound import SoundFile
     from mmsearch.media.video import Video
 
@@ -239,7 +267,7 @@ def _decode_clip(
         file.seek(0)
         return Video(file, options.limits)
 
-    captions, lines, failures = _beside(path, sidecars, options)
+    beside = _beside(path, sidecars, options.limits)
     most_s = options.limits.duration_s
     asked = Asked(
         options.side,
@@ -251,40 +279,69 @@ def _decode_clip(
     part: Part | None = None
     if modality is Modality.AUDIO and SoundFile.is_one(file):
         with suppress(MediaError):  # FFmpeg knows more kinds, and says better what is wrong with a broken one
-            part = read_sound(open_sound(file), lines, asked, from_s)
+            sound = open_sound(file)
+            part = read_sound(sound, beside.lines, asked, from_s)
+            if from_s == 0:
+                part = replace(part, description=describe_sound(file, sound))
     if part is None or not part.segments:
-        part = read_clip(open_clip, lines, asked, from_s)
-    if from_s > 0:  # said with the first part
-        captions, failures = [], []
-    if part.damage:
-        failures.append(Failure(Path(os.fsdecode(path)), Stage.DECODE, part.damage))
-    texts = _texts(Origin.CAPTION, _first_passages("\n".join(captions), options))
-    whole = (Segment({View.TEXT: (text.words,)}, 0.0, part.length_s, (text,)) for text in texts)
+        part = read_clip(open_clip, beside.lines, asked, from_s)
     kind = Modality.VIDEO if part.has_pictures else modality  # a sound's name on a clip is a lie
-    facts = part.facts if from_s == 0 else None
-    return Decoded(kind, (*part.segments, *whole), tuple(failures), part.resume_s, facts)
+    damage = (Failure(Path(os.fsdecode(path)), Stage.DECODE, part.damage),) if part.damage else ()
+    if from_s > 0:  # what is written was read with the first part
+        return Decoded(kind, part.segments, damage, part.resume_s)
+    whole = combined(part.description, beside.description, date_of_name(path))
+    captions, tags = _written(whole, options)
+    segments = (
+        Segment({View.TEXT: _first_passages(text.words, options, 1)}, 0.0, part.length_s, (text,))
+        for text in (*captions, *tags)
+    )
+    return Decoded(kind, (*part.segments, *segments), (*beside.failures, *damage), part.resume_s, whole.facts)
 
 
-def _decode_text(file: io.BufferedReader, path: bytes, options: DecodeOptions) -> Decoded:
-    raw = file.read(options.limits.text_bytes + 1)
-    if len(raw) > options.limits.text_bytes:
-        raise MediaError(f"the text is larger than {options.limits.text_bytes // 2**20} MB; split it")
-    text = decode_text(raw)
-    found = _passages(spoken(text) if has_times(path) else text, options)
-    if not found:
+def _decode_text(file: io.BufferedReader, path: bytes, head: bytes, options: DecodeOptions) -> Decoded:
+    reader = reader_for(path, head, options.side, options.limits.text_bytes)
+    document = reader(file) if reader is not None else _plain_text(file, path, options.limits)
+    segments, cut = _sections(document, options)
+    if not segments:
         raise MediaError("the text holds no words")
-    texts = _texts(Origin.PASSAGE, found)
-    return Decoded(Modality.TEXT, tuple(Segment({View.TEXT: (text.words,)}, texts=(text,)) for text in texts))
+    failures = (Failure(Path(os.fsdecode(path)), Stage.DECODE, cut),) if cut else ()
+    facts = combined(document.description, Description(), {}).facts if reader is not None else None
+    return Decoded(Modality.TEXT, segments, failures, facts=facts)
+
+
+def _plain_text(file: io.BufferedReader, path: bytes, limits: Limits) -> Document:
+    raw = file.read(limits.text_bytes + 1)
+    cut = f"only its first {limits.text_bytes // 2**20} MB are read; split it" if len(raw) > limits.text_bytes else None
+    text = decode_text(raw[: limits.text_bytes])
+    return Document((Section(spoken(text) if has_times(path) else text),), cut=cut)
+
+
+def _sections(document: Document, options: DecodeOptions) -> tuple[tuple[Segment[Payloads], ...], str | None]:
+    """Return the segments of a document, and in words what of it isn't indexed.
+
+    The picture of a page belongs to the first passage on it; what a document says of itself to the first of all.
+    """
+    segments: list[Segment[Payloads]] = []
+    most = options.limits.passages
+    for section in document.sections:
+        words = passages(section.words, options.count_tokens, options.max_tokens)
+        views: list[dict[View, tuple[Payload, ...]]] = [{View.TEXT: (passage,)} for passage in islice(words, most + 1)]
+        if section.picture is not None:
+            views = [{**(views[0] if views else {}), View.VISUAL: (section.picture,)}, *views[1:]]
+        segments += (_passage(own, section) for own in views)
+        if len(segments) > most:
+            break
+    if segments:
+        about = (*_texts(Origin.CAPTION, document.description.captions), *_tags(document.description))
+        segments[0] = replace(segments[0], texts=(*segments[0].texts, *about))
+    cut = f"only its first {most:,} passages are indexed; split it" if len(segments) > most else document.cut
+    return tuple(segments[:most]), cut
+
+
+def _passage(views: dict[View, tuple[Payload, ...]], section: Section) -> Segment[Payloads]:
+    texts = tuple(Text(Origin.PASSAGE, str(words)) for words in views.get(View.TEXT, ()))
+    return Segment(views, texts=texts, page=section.page, heading=section.heading or None)
 
 
 def _texts(origin: Origin, words: Iterable[str]) -> tuple[Text, ...]:
     return tuple(Text(origin, passage) for passage in words)
-
-
-def _passages(text: str, options: DecodeOptions) -> list[str]:
-    found: list[str] = []
-    for passage in passages(text, options.count_tokens, options.max_tokens):
-        if len(found) == options.limits.passages:
-            raise MediaError(f"the text has more than {options.limits.passages} passages; split it")
-        found.append(passage)
-    return found

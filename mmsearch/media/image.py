@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, IptcImagePlugin, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError
 from PIL.Image import Transpose
 
 from mmsearch import memory
 from mmsearch.errors import MediaError, one_line
 from mmsearch.media import large, metadata
-from mmsearch.media.encodings import decode_text
-from mmsearch.media.machine_text import is_machine_text
-from mmsearch.printable import without_invisible
-from mmsearch.records import FileFacts
+from mmsearch.media.description import Description
+from mmsearch.media.picture_metadata import describe
 from mmsearch.settings import Limits
 
 _FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF")
@@ -38,9 +35,6 @@ _UPRIGHT = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
-_EXIF_DESCRIPTION = 0x010E
-_EXIF_XP = (0x9C9B, 0x9C9F, 0x9C9C)  # XPTitle, XPSubject, XPComment: UTF-16-LE, written by Windows
-_IPTC = ((2, 5), (2, 105), (2, 120))  # object name, headline, caption
 
 _MODES: dict[Any, tuple[str, str]] = TiffImagePlugin.OPEN_INFO
 for _order, _zero_is_black, *_rest in list(_MODES):
@@ -50,23 +44,25 @@ for _order, _zero_is_black, *_rest in list(_MODES):
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A decoded picture: its pixels, upright and in RGB, the descriptions it carries (EXIF, IPTC), and its facts."""
+    """A decoded picture: its pixels, upright and in RGB, and what is written in it, with its size."""
 
     pixels: Image.Image
-    descriptions: list[str]
-    facts: FileFacts
+    description: Description
 
 
 def read_image(file: BinaryIO, limits: Limits, side: int | None = None) -> tuple[Image.Image, list[str]]:
-    """Return the pixels and the descriptions of a picture: see `read_picture`."""
+    """Return the pixels and the captions of a picture: see `read_picture`."""
     picture = read_picture(file, limits, side)
-    return picture.pixels, picture.descriptions
+    return picture.pixels, list(picture.description.captions)
 
 
-def read_facts(file: BinaryIO, limits: Limits) -> FileFacts:
-    """Return the facts of a picture without decoding it. Raises `MediaError`."""
+def read_description(file: BinaryIO, limits: Limits) -> Description:
+    """Return what is written in a picture, and its size, without decoding it. Raises `MediaError`."""
     with _readable(), _UNLIMITED, _open(file, limits) as image:
-        return _facts(image)
+        size = _size(image)
+        # What stands behind the pixels of a PNG would decode them.
+        written = describe(image) if image.format != "PNG" or "exif" in image.info else Description()
+        return written.with_more(Description.of(**size))
 
 
 def read_picture(file: BinaryIO, limits: Limits, side: int | None = None) -> Picture:
@@ -80,17 +76,17 @@ def read_picture(file: BinaryIO, limits: Limits, side: int | None = None) -> Pic
     with _readable(), _UNLIMITED:
         image = _open(file, limits)
         with image:
-            full_size, facts = image.size, _facts(image)
+            full_size, size = image.size, _size(image)
             if side is not None:
                 image.draft("RGB", (side, side))
             factor, needed_bytes = large.check(image, full_size, side, limits)
             memory.reserve(_SPARE_BYTES + needed_bytes + _turned_bytes(image, factor))
-            descriptions = _descriptions(image)  # loads a PNG, of which tags may follow the pixels
+            description = describe(image).with_more(Description.of(**size))  # loads a PNG: tags may follow its pixels
             image.load()
             # Asked after loading: Pillow turns a TIFF upright by itself and then forgets the tag.
             turn = _UPRIGHT.get(image.getexif().get(_EXIF_ORIENTATION, 1))
             rgb = large.converted(image, factor, _converter(image))
-            return Picture(rgb if turn is None else rgb.transpose(turn), descriptions, facts)
+            return Picture(rgb if turn is None else rgb.transpose(turn), description)
 
 
 class _Unlimited:
@@ -158,17 +154,16 @@ def from_pixels(pixels: NDArray[Any]) -> Image.Image:
     return upright(Image.fromarray(np.ascontiguousarray(pixels)))
 
 
-def _facts(image: ImageFile.ImageFile) -> FileFacts:
-    """Return the facts of an opened picture, before anything of it is decoded."""
+def _size(image: ImageFile.ImageFile) -> dict[str, Any]:
+    """Return the upright size of an opened picture, before anything of it is decoded, as fields of `FileFacts`."""
     width, height = image.size
     if image.format == "PNG" and "exif" not in image.info:
-        return FileFacts(**metadata.pixels(width, height))  # to look for tags behind the pixels would decode them
+        return metadata.pixels(width, height)  # to look for tags behind the pixels would decode them
     try:
-        exif = image.getexif()
-        turned = image.format not in ("HEIF", "TIFF") and _is_turned(exif)  # these two have the upright size
+        turned = image.format not in ("HEIF", "TIFF") and _is_turned(image.getexif())  # these two have the upright size
     except metadata.BROKEN:
-        return FileFacts(**metadata.pixels(width, height))
-    return FileFacts(**metadata.exif_facts(exif), **metadata.pixels(width, height, turned=turned))
+        turned = False
+    return metadata.pixels(width, height, turned=turned)
 
 
 def _is_turned(exif: Image.Exif) -> bool:
@@ -259,41 +254,6 @@ def _to_8_bits(values: NDArray[Any], full: float, dark: bool = False) -> NDArray
     values = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     scaled = np.clip(values * (255.0 / full), 0, 255).astype(np.uint8)
     return 255 - scaled if dark else scaled
-
-
-def _descriptions(image: ImageFile.ImageFile) -> list[str]:
-    """Return what people wrote into the file, without repeats and without what cameras write there by themselves."""
-    found: list[str] = []
-    exif = image.getexif()
-    try:
-        iptc = (IptcImagePlugin.getiptcinfo(image) or {}) if image.format in ("JPEG", "MPO", "TIFF") else {}
-    except (SyntaxError, OSError, ValueError, IndexError, struct.error):
-        iptc = {}  # a broken caption spoils no picture
-    for tag in (_EXIF_DESCRIPTION, *_EXIF_XP):
-        value = exif.get(tag)
-        if isinstance(value, bytes):
-            value = value.decode("utf-16-le" if tag in _EXIF_XP else "utf-8", "replace")
-        elif isinstance(value, tuple):
-            value = bytes(b & 0xFF for b in value if isinstance(b, int)).decode("utf-16-le", "replace")
-        if isinstance(value, str):
-            found.append(_mend(value))
-    for key in _IPTC:
-        values = iptc.get(key)
-        for raw in values if isinstance(values, list) else [values]:
-            if isinstance(raw, bytes):
-                with suppress(MediaError):  # binary data is no caption
-                    found.append(decode_text(raw))
-    cleaned = (" ".join(without_invisible(text.replace("\0", " ")).split()) for text in found)
-    kept = [text for text in cleaned if text and not is_machine_text(text)]
-    return list(dict.fromkeys(kept))
-
-
-def _mend(text: str) -> str:
-    """Undo Pillow's reading of an EXIF string as Latin-1 where its bytes were UTF-8."""
-    try:
-        return text.encode("latin-1").decode("utf-8")
-    except UnicodeError:
-        return text
 
 
 def _one_line(error: BaseException) -> str:

@@ -7,13 +7,31 @@ import re
 
 from mmsearch.types import Modality
 
+DOCUMENTS = (
+    "pdf",
+    "docx",
+    "pptx",
+    "odt",
+    "odp",
+    "epub",
+    "html",
+    "htm",
+    "xhtml",
+    "org",
+    "rst",
+    "csv",
+    "tsv",
+    "eml",
+    "mbox",
+)
+"""Texts that have to be taken out of something: see `documents`."""
 EXTENSIONS: dict[str, Modality] = {
     **dict.fromkeys(
         ("jpg", "jpeg", "png", "webp", "gif", "tiff", "tif", "bmp", "heic", "heif", "avif"), Modality.IMAGE
     ),
     **dict.fromkeys(("mp4", "mov", "mkv", "webm", "avi", "m4v"), Modality.VIDEO),
     **dict.fromkeys(("wav", "mp3", "flac", "ogg", "opus", "m4a", "aac"), Modality.AUDIO),
-    **dict.fromkeys(("txt", "md", "srt", "vtt", "ass", "ssa", "lrc", "sbv"), Modality.TEXT),
+    **dict.fromkeys(("txt", "md", "srt", "vtt", "ass", "ssa", "lrc", "sbv", *DOCUMENTS), Modality.TEXT),
 }
 """Every extension that the contract names, with the modality it promises."""
 
@@ -25,6 +43,7 @@ _MAGIC: tuple[tuple[int, bytes, Modality], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", Modality.IMAGE),
     (0, b"GIF8", Modality.IMAGE),
     (0, b"BM", Modality.IMAGE),
+    (0, b"%PDF-", Modality.TEXT),
     (0, b"II*\0", Modality.IMAGE),  # TIFF, little-endian
     (0, b"MM\0*", Modality.IMAGE),  # TIFF, big-endian
     (8, b"WEBP", Modality.IMAGE),

@@ -14,7 +14,7 @@ from mmsearch.media.kinds import by_name
 from mmsearch.media.subtitle_files import ENDINGS as SUBTITLE_ENDINGS
 from mmsearch.types import Modality
 
-CAPTION_ENDINGS = (b".txt", b".json")
+CAPTION_ENDINGS = (b".txt", b".json", b".xmp", b".nfo")
 _TIMED = (Modality.AUDIO, Modality.VIDEO)
 _TAKEOUT_LENGTH = 46
 """Characters to which Takeout cuts a name before it puts `.json` behind it."""
@@ -92,7 +92,8 @@ def _in_case(names: Iterable[bytes], wanted: bytes) -> list[bytes]:
 def _caption_names(name: bytes) -> Iterator[bytes]:
     """Yield the names of captions and metadata that belong to a picture or clip, in reading order."""
     stem = os.path.splitext(name)[0]  # noqa: PTH122
-    yield from (stem + b".txt", stem + b".json", name + b".json", *_takeout_names(name))
+    yield from (stem + b".txt", stem + b".json", name + b".json", stem + b".info.json", *_takeout_names(name))
+    yield from (name + b".xmp", stem + b".xmp", stem + b".nfo")
 
 
 def _takeout_names(name: bytes) -> Iterator[bytes]:

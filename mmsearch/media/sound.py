@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mmsearch.errors import MediaError
 from mmsearch.media import metadata
-from mmsearch.records import FileFacts
+from mmsearch.media.description import Description
 from mmsearch.resample import resample
 
 if TYPE_CHECKING:
@@ -126,10 +126,15 @@ class SoundFile:
         return self._file.frames / self.rate_hz if sure else None
 
     @property
-    def facts(self) -> FileFacts:
+    def length_s(self) -> float | None:
         """How long the sound is by its header; of a WAV that is no promise, but most often right."""
         frames = self._file.frames
-        return FileFacts(duration_s=metadata.duration(frames / self.rate_hz if 0 < frames < 2**53 else None))
+        return metadata.duration(frames / self.rate_hz if 0 < frames < 2**53 else None)
+
+    @property
+    def description(self) -> Description:
+        """Its length."""
+        return Description.of(duration_s=self.length_s)
 
     def read(self, from_s: float, seconds: float) -> Track:
         """Return the sound from a second on, up to so many seconds: less where it ends, or where it is broken."""

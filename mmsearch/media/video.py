@@ -24,12 +24,13 @@ from mmsearch import memory
 from mmsearch.errors import MediaError
 from mmsearch.media import metadata
 from mmsearch.media.boxes import breaks_off
-from mmsearch.media.container import open_container
+from mmsearch.media.container import open_container, reason, tags_in
+from mmsearch.media.container_metadata import describe_tags
+from mmsearch.media.description import Description
 from mmsearch.media.frames import Block, Frame, picture_of, samples_of, thumb_of, words_of
 from mmsearch.media.shots import Thumb
 from mmsearch.media.subtitles import Cue
 from mmsearch.media.tracks import language_of, main_sound, moving_pictures, word_tracks
-from mmsearch.records import FileFacts
 from mmsearch.resample import resample
 from mmsearch.settings import Limits
 
@@ -151,13 +152,13 @@ class Video:
         return whole / av.time_base - max(0.0, self._start_s) if whole and not self._words else None
 
     @property
-    def facts(self) -> FileFacts:
+    def description(self) -> Description:
         """What the container says of itself. Which way up it is, only its first frame tells, and so its size."""
-        fields = metadata.container_facts(self._container.metadata)
+        fields: dict[str, Any] = {"duration_s": metadata.duration(self.promised_s)}
         if self._pictures is not None and self._turned is not None:
             context = self._pictures.codec_context
             fields |= metadata.pixels(context.width, context.height, turned=self._turned)
-        return FileFacts(**fields, duration_s=metadata.duration(self.promised_s))
+        return describe_tags(tags_in(self._container)).with_more(Description.of(**fields))
 
     @property
     def pictures_promised_s(self) -> float | None:
@@ -344,12 +345,6 @@ def frame_at(file: BinaryIO, time_s: float, side: int, limits: Limits) -> Image 
         return None
     finally:
         video.close()
-
-
-def reason(error: Exception) -> str:
-    """Return FFmpeg's word for what is wrong, in one line."""
-    said = getattr(error, "strerror", None) or str(error)
-    return " ".join(str(said).split())[:120].rstrip(".").lower() or type(error).__name__
 
 
 def _bits_of(layout: VideoFormat | None) -> int:

@@ -94,7 +94,7 @@ class Work:
         if request.still_s is not None:
             decoded = still(request.path, options, request.still_s)
         elif request.only_facts:
-            decoded = facts_of(request.path, options.limits)
+            decoded = facts_of(request.path, request.sidecars, options.limits)
         else:
             decoded = decode(request.path, request.sidecars, options, request.from_s)
         if request.stamp is not None:

@@ -106,6 +106,8 @@ def _hit(
         space=route.space.name if route else "",
         why=_why(ranking, i, confidence) if explain and route else None,
         id=row.content_id,
+        page=row.page,
+        heading=row.heading,
     )
 
 

@@ -210,6 +210,8 @@ def _as_item(content: PreparedContent) -> QueryItem:
     views = {view for view, its in by_view.items() if any(view in segment.views for segment in its)}
     if View.VISUAL in views and all(segment.silent for segment in segments):
         views.discard(View.AUDIO)
+    if content.modality is Modality.TEXT and View.TEXT in views:
+        views = {View.TEXT}  # its pages are seen, too
     if len(views) > 1:
         views.discard(View.TEXT)
     inputs: dict[tuple[str, View], tuple[Prepared, ...]] = {}

@@ -365,7 +365,7 @@ def captions_beside(file: Path) -> list[str]:
         if not has_times(sidecar):
             try:
                 with open_regular(sidecar) as beside:
-                    captions += read_captions(sidecar, beside.read(_PER_SIDECAR))
+                    captions += read_captions(sidecar, beside.read(_PER_SIDECAR)).captions
             except MMSearchError:
                 continue
     return captions

@@ -23,7 +23,7 @@ from mmsearch.catalog.rows import NewSegment
 from mmsearch.catalog.salvage import salvage
 from mmsearch.errors import CatalogError
 from mmsearch.media import DecodeOptions, decode
-from mmsearch.records import FileFacts, Origin, Segment, Text
+from mmsearch.records import DatedBy, FileFacts, Origin, Segment, Text
 from mmsearch.settings import Limits
 from mmsearch.types import Modality, View
 
@@ -36,7 +36,10 @@ OLD_WORDS = {
     "/whole.mp4": ("caption", "our holidays"),
     "/s.wav": ("subtitle", "a song about boats"),
 }
-FACTS = FileFacts(datetime(2019, 6, 1, 12, 30, tzinfo=UTC), 50.1, 14.4, "Maker Model", 640, 480, None)
+FACTS = FileFacts(
+    datetime(2019, 6, 1, 12, 30, tzinfo=UTC), 50.1, 14.4, "Maker Model", 640, 480, None,
+    DatedBy.SIDECAR, "Praha", "50mm", -1, ("goose", "Gänse"), ("Anna",),
+)  # fmt: skip
 
 
 def vector(seed: int) -> np.ndarray:
@@ -169,9 +172,9 @@ def test_the_full_text_index_follows_every_change(file: Path) -> None:
 
 
 def test_the_facts_of_a_file_come_back_and_go_with_its_content(file: Path) -> None:
-    query = "SELECT taken_at, latitude, longitude, camera, width, height, duration_s FROM file_facts"
+    names = [field.name for field in fields(FileFacts)]
+    query = f"SELECT {', '.join(names)} FROM file_facts"
     (row,) = asked(file, query)
-    names = ("taken_at", "latitude", "longitude", "camera", "width", "height", "duration_s")
     assert facts_of(dict(zip(names, row, strict=True))) == FACTS
     with closing(Catalog(file)) as held:
         held.remove([b"/p.jpg"])
@@ -182,7 +185,13 @@ def test_the_facts_of_a_file_come_back_and_go_with_its_content(file: Path) -> No
 
 @pytest.mark.parametrize(
     "damage",
-    ["UPDATE file_facts SET camera = 'another'", "DELETE FROM file_facts", "UPDATE file_facts SET latitude = NULL"],
+    [
+        "UPDATE file_facts SET camera = 'another'",
+        "UPDATE file_facts SET lens = NULL",
+        "UPDATE file_facts SET keywords = '[]'",
+        "DELETE FROM file_facts",
+        "UPDATE file_facts SET latitude = NULL",
+    ],
 )
 def test_damaged_facts_are_found(file: Path, damage: str) -> None:
     assert not find_faults(file)
@@ -190,7 +199,7 @@ def test_damaged_facts_are_found(file: Path, damage: str) -> None:
     assert find_faults(file)
 
 
-@pytest.mark.parametrize("version", [1, 2, 3, 4])
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5])
 def test_an_older_catalog_gets_texts_with_an_origin(file: Path, version: int) -> None:
     downgrade(file, version)
     Catalog(file).close()

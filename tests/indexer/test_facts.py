@@ -23,8 +23,9 @@ from support.old_catalogs import downgrade
 import mmsearch
 from mmsearch import FileFacts, Settings
 from mmsearch.catalog.checking import find_faults
-from mmsearch.media import facts_of
+from mmsearch.media import facts_of, find_sidecars
 from mmsearch.media.metadata import camera, container_facts, duration, exif_facts
+from mmsearch.records import DatedBy
 from mmsearch.settings import Limits
 
 SUMMER = timezone(timedelta(hours=2))
@@ -53,12 +54,12 @@ TAKEN = datetime(2019, 6, 1, 12, 30, 15, tzinfo=SUMMER)
 
 
 def facts(path: Path) -> FileFacts | None:
-    return facts_of(os.fsencode(path), Limits()).facts
+    return facts_of(os.fsencode(path), find_sidecars(os.fsencode(path)), Limits()).facts
 
 
 def test_a_photo_says_when_and_where_it_was_taken_and_with_what(tmp_path: Path) -> None:
     file = put(tmp_path, "photo.jpg", encoded(quarters(64, 48), "JPEG", exif=PHOTO))
-    assert facts(file) == FileFacts(TAKEN, 50.0875, 14.4213, "Canon EOS 5D", 48, 64)
+    assert facts(file) == FileFacts(TAKEN, 50.0875, 14.4213, "Canon EOS 5D", 48, 64, dated_by=DatedBy.FILE)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])

@@ -30,7 +30,7 @@ def test_recordings_one_after_the_other_are_heard_whole(kind: str, subtype: str,
     )
     sound = open_sound(io.BytesIO(first + second))
     assert isinstance(sound, SoundChain)
-    assert sound.facts.duration_s == pytest.approx(6.0, abs=0.05)
+    assert sound.length_s == pytest.approx(6.0, abs=0.05)
     track = sound.read(0.0, 100.0)
     assert track.end_s == pytest.approx(6.0, abs=0.05)
     assert pitch(track.cut(0.5, 2.5, 16_000), 16_000) == pytest.approx(LOW, rel=0.05)
@@ -43,7 +43,7 @@ def test_the_same_recording_twice_is_twice_as_long_on_the_disk_too(tmp_path: Pat
     for times in (1, 2, 3):
         (tmp_path / "radio.ogg").write_bytes(once * times)
         with (tmp_path / "radio.ogg").open("rb") as file:
-            assert open_sound(file).facts.duration_s == pytest.approx(2.0 * times, abs=0.05)
+            assert open_sound(file).length_s == pytest.approx(2.0 * times, abs=0.05)
             assert isinstance(open_sound(file), SoundFile) == (times == 1)
 
 

@@ -15,7 +15,7 @@ from mmsearch.media.sidecar import language_of
 
 
 def captions(fields: object) -> list[str]:
-    return read_captions(b"photo.json", json.dumps(fields).encode())
+    return list(read_captions(b"photo.json", json.dumps(fields).encode()).captions)
 
 
 @pytest.mark.parametrize(
@@ -121,16 +121,16 @@ def refuse(*_: object) -> None:
 
 def test_a_text_gives_its_lines_without_blanks() -> None:
     raw = b"\xef\xbb\xbfA red  wall\r\n\r\n \t\nbehind a\ttree  \n"
-    assert read_captions(b"photo.txt", raw) == ["A red wall", "behind a tree"]
+    assert list(read_captions(b"photo.txt", raw).captions) == ["A red wall", "behind a tree"]
 
 
 def test_a_text_in_windows_1252_keeps_its_umlauts() -> None:
-    assert read_captions(b"photo.txt", "Käse für Günther".encode("cp1252")) == ["Käse für Günther"]
+    assert list(read_captions(b"photo.txt", "Käse für Günther".encode("cp1252")).captions) == ["Käse für Günther"]
 
 
 def test_an_empty_text_gives_no_caption() -> None:
-    assert read_captions(b"photo.txt", b"") == []
-    assert read_captions(b"photo.txt", b" \n\n") == []
+    assert list(read_captions(b"photo.txt", b"").captions) == []
+    assert list(read_captions(b"photo.txt", b" \n\n").captions) == []
 
 
 @pytest.mark.parametrize("key", ["caption", "description", "title", "alt_text", "alt", "text"])
@@ -162,16 +162,16 @@ def test_json_that_is_no_object_holds_no_caption(fields: object) -> None:
 
 def test_json_may_be_written_in_utf_16() -> None:
     raw = json.dumps({"caption": "Žluťoučký kůň"}, ensure_ascii=False).encode("utf-16")
-    assert read_captions(b"photo.json", raw) == ["Žluťoučký kůň"]
+    assert list(read_captions(b"photo.json", raw).captions) == ["Žluťoučký kůň"]
 
 
 def test_an_emoji_in_escapes_is_one_character() -> None:
-    assert read_captions(b"photo.json", rb'{"caption": "party \ud83c\udf89"}') == ["party 🎉"]
+    assert list(read_captions(b"photo.json", rb'{"caption": "party \ud83c\udf89"}').captions) == ["party 🎉"]
 
 
 @pytest.mark.parametrize("escape", [rb"\ud83c", rb"\udcff", rb"\udf89\ud83c"])
 def test_half_an_emoji_still_gives_a_caption_that_can_be_stored(escape: bytes) -> None:
-    found = read_captions(b"photo.json", b'{"caption": "party ' + escape + b'"}')
+    found = read_captions(b"photo.json", b'{"caption": "party ' + escape + b'"}').captions
     assert found[0].startswith("party")
     assert found[0].encode("utf-8").startswith(b"party")
 
@@ -221,8 +221,8 @@ TAKEOUT = {"title": "IMG_0001.jpg", "description": "Ann at the sea", "photoTaken
 
 
 def test_the_name_of_a_file_in_a_takeout_is_no_caption() -> None:
-    assert read_captions(b"a.jpg.json", json.dumps(TAKEOUT).encode()) == ["Ann at the sea"]
-    assert read_captions(b"a.jpg.json", json.dumps(TAKEOUT | {"description": ""}).encode()) == []
+    assert list(read_captions(b"a.jpg.json", json.dumps(TAKEOUT).encode()).captions) == ["Ann at the sea"]
+    assert list(read_captions(b"a.jpg.json", json.dumps(TAKEOUT | {"description": ""}).encode()).captions) == []
 
 
 @pytest.mark.parametrize(

@@ -117,8 +117,6 @@ def make_bombs(made: Hostile) -> None:
     made.add(made.broken, "bombs/text.png", png(2, 2, zlib.compress(bytes(6)), extra=text))
     colours = png_chunk(b"iCCP", b"icc\0\0" + deflate_bomb(200 * 2**20))
     made.add(made.broken, "bombs/colours.png", png(2, 2, zlib.compress(bytes(6)), extra=colours))
-    made.add(made.broken, "bombs/long.txt", b"word " * (33 * 2**20 // 5))
-    made.add(made.broken, "bombs/passages.txt", b"Stop.\n\n" * 25_000)
 
 
 def make_liars(made: Hostile) -> None:

@@ -7,6 +7,18 @@ import json
 import sqlite3
 from pathlib import Path
 
+_TO_5 = """
+ALTER TABLE segment DROP COLUMN page;
+ALTER TABLE segment DROP COLUMN heading;
+ALTER TABLE file_facts DROP COLUMN dated_by;
+ALTER TABLE file_facts DROP COLUMN place;
+ALTER TABLE file_facts DROP COLUMN lens;
+ALTER TABLE file_facts DROP COLUMN rating;
+ALTER TABLE file_facts DROP COLUMN keywords;
+ALTER TABLE file_facts DROP COLUMN people;
+UPDATE file_facts SET version = 1;
+PRAGMA user_version = 5;
+"""
 _TO_4 = """
 ALTER TABLE segment ADD COLUMN text TEXT;
 UPDATE segment SET text = (SELECT words FROM text WHERE segment_id = segment.id ORDER BY id LIMIT 1);
@@ -58,6 +70,10 @@ def downgrade(file: Path, version: int) -> None:
     """Rewrite a closed catalog; below version 3, one that only its first profile was ever used with."""
     connection = sqlite3.connect(file)
     try:
+        connection.executescript(_TO_5)
+        _write_checksums_of_5(connection)
+        if version == 5:
+            return
         connection.executescript(_TO_4)
         _write_checksums_of_4(connection)
         if version == 4:
@@ -72,6 +88,17 @@ def downgrade(file: Path, version: int) -> None:
             connection.executescript(_TO_1)
     finally:
         connection.close()
+
+
+def _write_checksums_of_5(connection: sqlite3.Connection) -> None:
+    """Write what schema 5 has as the checksum of facts."""
+    columns = "id, content_id, version, taken_at, latitude, longitude, camera, width, height, duration_s"
+    rows = connection.execute(f"SELECT {columns} FROM file_facts").fetchall()
+    sums = [(_digest("file_facts", tuple(values)) % 2**63, number) for number, *values in rows]
+    connection.executemany("UPDATE file_facts SET checksum = ? WHERE id = ?", sums)
+    total = sum(value for value, _ in sums) % 2**63
+    connection.execute("UPDATE tally SET total = ? WHERE name = 'file_facts'", (total,))
+    connection.commit()
 
 
 def _write_checksums_of_4(connection: sqlite3.Connection) -> None:
