@@ -6,22 +6,19 @@ A command imports what it runs, so that `--help` and shell completion load none 
 from __future__ import annotations
 
 import os
-import signal
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mmsearch.cli.arguments import JsonOption, LibraryOption, QueryCommand
+from mmsearch.cli.interrupts import stop_on_ctrl_c
 from mmsearch.cli.loading import loading
+from mmsearch.cli.model_commands import model_app
 from mmsearch.cli.progress import progress_bar
 from mmsearch.cli.querying import query
-from mmsearch.cli.streams import note, say, warn
-from mmsearch.cli.units import count, megabytes
+from mmsearch.cli.streams import HELP_MARKUP, note, say
+from mmsearch.cli.units import count
 from mmsearch.extras import needed_for
 from mmsearch.paths import expand
 from mmsearch.printable import printable
@@ -29,15 +26,12 @@ from mmsearch.printable import printable
 if TYPE_CHECKING:
     from mmsearch.library import Library
 
-_MARKUP: Literal["rich"] | None = "rich" if sys.stdout is not None and sys.stdout.isatty() else None
-"""Help is coloured and framed for people only: Rich takes as long to load as all the rest."""
 app = typer.Typer(
-    rich_markup_mode=_MARKUP,
+    rich_markup_mode=HELP_MARKUP,
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "MMSEARCH"},
     pretty_exceptions_enable=False,
     help="Find photos, videos, sounds and notes by what they mean. Everything runs on this machine.",
 )
-model_app = typer.Typer(rich_markup_mode=_MARKUP, help="The models that a library can use.")
 app.add_typer(model_app, name="model")
 
 
@@ -113,7 +107,7 @@ def index(
                 f"there is no library in {printable(folder.path)} yet; name at least one file or folder",
                 param_hint="PATH",
             )
-    with Library(folder.path, model if new else "auto", settings=settings) as opened, _stop_on_ctrl_c() as stop:
+    with Library(folder.path, model if new else "auto", settings=settings) as opened, stop_on_ctrl_c() as stop:
         with progress_bar(quiet=json) as progress:
             report = opened.index(
                 *(paths or ()),
@@ -271,47 +265,3 @@ def serve_agent(
         from mmsearch.cli import serving
 
     serving.serve_agent(library, allow_index=allow_index)
-
-
-@model_app.command("list")
-def model_list() -> None:
-    """List the models, with what they embed, their languages, size and licence."""
-    from mmsearch.cli import reports
-    from mmsearch.spaces import known_models
-
-    reports.show_models(known_models())
-
-
-@model_app.command("pull")
-def model_pull(name: Annotated[str, typer.Argument(metavar="NAME", help="What --model takes.")]) -> None:
-    """Download a model and make it ready, so that it needs no network from then on."""
-    from mmsearch.spaces import pull_model
-
-    for member, folder in pull_model(name):
-        say(f"{member} is ready ({megabytes(folder)})")
-
-
-@model_app.command("export")
-def model_export(name: Annotated[str, typer.Argument(metavar="NAME", help="What --model takes.")]) -> None:
-    """Print the folders that a model's spaces run from; copied to another machine, --model takes them there."""
-    from mmsearch.spaces import pull_model
-
-    for _, folder in pull_model(name):
-        say(str(folder))
-
-
-@contextmanager
-def _stop_on_ctrl_c() -> Iterator[threading.Event]:
-    """Let the first Ctrl-C ask for an early end, and the second one end at once."""
-    stop = threading.Event()
-
-    def ask(_signal: int, _frame: object) -> None:
-        stop.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        warn("stopping: what is ready is being committed (Ctrl-C again to stop at once)")
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -10,12 +10,15 @@ import sys
 import traceback
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mmsearch.printable import printable
 
 if TYPE_CHECKING:
     from mmsearch.wire import JsonObject
+
+HELP_MARKUP: Literal["rich"] | None = "rich" if sys.stdout is not None and sys.stdout.isatty() else None
+"""Help is coloured and framed for people only: Rich takes as long to load as all the rest."""
 
 
 class _Notices(logging.Handler):
