@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from mmsearch.metrics import Interval
+    from mmsearch.records import FileFacts, Origin
 
     Picture: TypeAlias = Image
     """A picture of Pillow."""
@@ -181,7 +182,8 @@ class Hit:
     library is too small to be calibrated. `view` and `space` name the largest contributor to the score. `why` is there
     where it was asked for. `id` names the item: see `Item`. Where a filter alone asked, `score` is the date, in seconds
     from 1970 by the clock on the wall where the content was made, `view` its main one, and `space` "". `page`
-    (from 1) and `heading` say where a passage stands in its document.
+    (from 1) and `heading` say where a passage stands in its document. `origin` is where `text` comes from, and `facts`
+    what the file says of itself.
     """
 
     rank: int
@@ -198,6 +200,8 @@ class Hit:
     id: int | None = None
     page: int | None = None
     heading: str | None = None
+    origin: Origin | None = None
+    facts: FileFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)

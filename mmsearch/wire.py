@@ -45,6 +45,8 @@ def from_hit(hit: Hit) -> JsonObject:
         "text": hit.text,
         "space": hit.space,
         "id": hit.id,
+        "origin": hit.origin,
+        "facts": None if hit.facts is None else from_facts(hit.facts),
     }
     found |= _place(hit.page, hit.heading)
     return found if hit.why is None else found | {"why": _from_why(hit.why)}

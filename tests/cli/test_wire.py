@@ -42,6 +42,8 @@ PLAIN = {
     "text": None,
     "space": "mini",
     "id": 7,
+    "origin": None,
+    "facts": None,
 }
 
 
