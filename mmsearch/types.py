@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
+    from mmsearch.facts import FileFacts, Origin
     from mmsearch.metrics import Interval
-    from mmsearch.records import FileFacts, Origin
 
     Picture: TypeAlias = Image
     """A picture of Pillow."""

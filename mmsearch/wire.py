@@ -129,8 +129,14 @@ def _place(page: int | None, heading: str | None) -> JsonObject:
 
 def from_facts(facts: FileFacts) -> JsonObject:
     """Return what a file says of itself; null where it doesn't."""
-    found = {each.name: getattr(facts, each.name) for each in fields(facts)}
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in found.items()}
+    return {each.name: _plain(getattr(facts, each.name)) for each in fields(facts)}
+
+
+def _plain(value: object) -> object:
+    """Return a fact as JSON has it."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return list(value) if isinstance(value, tuple) else value
 
 
 def from_text(text: Text) -> JsonObject:

@@ -18,6 +18,7 @@ LAYERS = [
     {
         "mmsearch.types",
         "mmsearch.records",
+        "mmsearch.facts",
         "mmsearch.errors",
         "mmsearch.extras",
         "mmsearch.files",

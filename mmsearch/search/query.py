@@ -152,7 +152,7 @@ def parse_term(raw: str, sign: int = 1) -> Term:
     path = expand(rest)
     if _existing(path, rest):
         return Term(path, sign * weight)
-    if by_name(path.name) is not None:
+    if by_name(path.name) is not None and not _is_address(rest):
         hint = f"./{raw} for the file of that name" if match and _is_file(expand(raw)) else "an existing one"
         raise QueryError(f"{rest}: there is no such file; give {hint}, or --text for these words")
     return Term(rest, sign * weight)
@@ -170,6 +170,11 @@ def _existing(path: Path, raw: str) -> bool:
     """Return whether a term names an existing file, by a path or by a name with a known extension."""
     is_named = any(mark in raw for mark in (os.sep, os.altsep) if mark) or by_name(path.name) is not None
     return is_named and _is_file(path)
+
+
+def _is_address(raw: str) -> bool:
+    """Return whether a term is the address of a page, or ends as a folder does: neither is the name of a file."""
+    return "://" in raw or raw.endswith(("/", os.sep))
 
 
 def _is_file(path: Path) -> bool:

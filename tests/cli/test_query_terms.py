@@ -18,7 +18,7 @@ from mmsearch.types import Modality, Term
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with cat.jpg, notes (no extension), a.b/c.txt, and a folder that is named like a picture."""
     monkeypatch.chdir(tmp_path)
-    for name in ("cat.jpg", "notes", "readme.rst", "a.b/c.txt", "3:cat.jpg", "-cat.jpg"):
+    for name in ("cat.jpg", "notes", "readme.cfg", "a.b/c.txt", "3:cat.jpg", "-cat.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
     (tmp_path / "folder.jpg").mkdir()
@@ -71,8 +71,8 @@ def test_an_existing_file_with_a_known_extension_is_a_file(here: Path) -> None:
 def test_an_existing_file_without_a_known_extension_is_a_file_only_with_a_separator(here: Path) -> None:
     assert parse_term("notes") == Term("notes")
     assert parse_term("./notes") == Term(Path("notes"))
-    assert parse_term("readme.rst") == Term("readme.rst")
-    assert parse_term("3:./readme.rst") == Term(Path("readme.rst"), 3.0)
+    assert parse_term("readme.cfg") == Term("readme.cfg")
+    assert parse_term("3:./readme.cfg") == Term(Path("readme.cfg"), 3.0)
     assert parse_term("a.b/c.txt") == Term(Path("a.b/c.txt"))
 
 
@@ -115,6 +115,7 @@ def test_a_known_extension_without_such_a_file_is_an_error_that_names_it(here: P
         "cat.jpg is my favourite",
         ".jpg files",
         "http://x.org/",
+        "https://x.org/index.html",
     ],
 )
 def test_anything_else_is_text_also_with_dots_slashes_or_the_name_of_a_folder(here: Path, raw: str) -> None:

@@ -189,7 +189,7 @@ def test_the_command_line_changes_the_model_and_says_how_far_it_is(
     assert done.returncode == 0
     assert f"1 file can't be reached or embedded, {disk / 'white.png'} for one" in done.stderr
     status = run("status", library=library.folder).stdout
-    assert f"profile   {OLD}\n" in status
+    assert f"model     {OLD}\n" in status
     assert f"change    to {NEW}: 13 of 14 files; run 'mmsearch index PATH --model {NEW}' again\n" in status
     assert json.loads(run("status", "--json", library=library.folder).stdout)["model"] == OLD
     assert library.forget(disk) == 1
@@ -197,7 +197,7 @@ def test_the_command_line_changes_the_model_and_says_how_far_it_is(
     assert f"now uses the model '{NEW}'" in done.stderr
     assert list(json.loads(done.stdout)) == ["added", "updated", "reused", "removed", "failed", "seconds", "failures"]
     status = run("status", library=library.folder).stdout
-    assert f"profile   {NEW}\n" in status
+    assert f"model     {NEW}\n" in status
     assert f"kept      vectors of {OLD}; drop them with 'mmsearch index PATH --prune'\n" in status
     assert "change " not in status
     run("index", media, "--prune", library=library.folder)
