@@ -8,23 +8,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
-from mmsearch.facts import FACTS_VERSION as FACTS_VERSION
-from mmsearch.facts import DatedBy as DatedBy
-from mmsearch.facts import FileFacts as FileFacts
-from mmsearch.facts import Origin as Origin
 from mmsearch.types import Modality, View
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from mmsearch.types import Failure, Payload
+
+FACTS_VERSION = 2
+"""Raised when more is read of a file than before: the next index run reads the facts of every file again."""
 
 Payloads: TypeAlias = "Mapping[View, tuple[Payload, ...]]"
 """The views of a decoded segment: one payload each, or several whose mean stands for the view."""
 
 Views = TypeVar("Views", covariant=True)
 OtherViews = TypeVar("OtherViews")
+
+
+class Origin(StrEnum):
+    """Where a text comes from."""
+
+    PASSAGE = "passage"
+    """A part of a text file."""
+    CAPTION = "caption"
+    """What somebody wrote about a picture or a whole clip, beside it or in it."""
+    SUBTITLE = "subtitle"
+    """What is said in a moment of a sound or clip, by its subtitles."""
+    OCR = "ocr"
+    SPEECH = "speech"
+    TAGS = "tags"
+    """Keywords, names of people and of the place, as somebody or a program gave them."""
+    GENERATED = "generated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +82,42 @@ class Segment(Generic[Views]):
         """Return the same segment at another stage."""
         changed: dict[str, Any] = {"views": views}
         return replace(self, **changed)  # type: ignore[return-value]  # mypy knows no change of the parameter
+
+
+class DatedBy(StrEnum):
+    """Where the date of a file comes from."""
+
+    FILE = "file"
+    SIDECAR = "sidecar"
+    NAME = "name"
+    """The file's name: the day, or the time, that stands in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What a file and its sidecars say of it; None where they don't.
+
+    `taken_at` is the local time where it was taken, with its offset from UTC where that is known; `dated_by` says who
+    gives it. Latitude and longitude are degrees, north and east positive; `place` is the name of a place. `camera` is
+    its maker and model. `width` and `height` are pixels of the upright picture. `rating` is 1 to 5, or -1 where it was
+    rejected. `keywords` and `people` are words that somebody gave it, and names of who is seen or takes part.
+
+    Each field is a column of the catalog's table `file_facts`, of the same name.
+    """
+
+    taken_at: datetime | None = None
+    latitude: float | None = None
+    longitude: float | None = None
+    camera: str | None = None
+    width: int | None = None
+    height: int | None = None
+    duration_s: float | None = None
+    dated_by: DatedBy | None = None
+    place: str | None = None
+    lens: str | None = None
+    rating: int | None = None
+    keywords: tuple[str, ...] = ()
+    people: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

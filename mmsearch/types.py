@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-    from mmsearch.facts import FileFacts, Origin
     from mmsearch.metrics import Interval
 
     Picture: TypeAlias = Image
@@ -182,8 +181,7 @@ class Hit:
     library is too small to be calibrated. `view` and `space` name the largest contributor to the score. `why` is there
     where it was asked for. `id` names the item: see `Item`. Where a filter alone asked, `score` is the date, in seconds
     from 1970 by the clock on the wall where the content was made, `view` its main one, and `space` "". `page`
-    (from 1) and `heading` say where a passage stands in its document. `origin` is where `text` comes from, and `facts`
-    what the file says of itself.
+    (from 1) and `heading` say where a passage stands in its document.
     """
 
     rank: int
@@ -200,8 +198,6 @@ class Hit:
     id: int | None = None
     page: int | None = None
     heading: str | None = None
-    origin: Origin | None = None
-    facts: FileFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)

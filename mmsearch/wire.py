@@ -45,8 +45,6 @@ def from_hit(hit: Hit) -> JsonObject:
         "text": hit.text,
         "space": hit.space,
         "id": hit.id,
-        "origin": hit.origin,
-        "facts": None if hit.facts is None else from_facts(hit.facts),
     }
     found |= _place(hit.page, hit.heading)
     return found if hit.why is None else found | {"why": _from_why(hit.why)}
@@ -129,14 +127,8 @@ def _place(page: int | None, heading: str | None) -> JsonObject:
 
 def from_facts(facts: FileFacts) -> JsonObject:
     """Return what a file says of itself; null where it doesn't."""
-    return {each.name: _plain(getattr(facts, each.name)) for each in fields(facts)}
-
-
-def _plain(value: object) -> object:
-    """Return a fact as JSON has it."""
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return list(value) if isinstance(value, tuple) else value
+    found = {each.name: getattr(facts, each.name) for each in fields(facts)}
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in found.items()}
 
 
 def from_text(text: Text) -> JsonObject:

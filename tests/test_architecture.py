@@ -18,7 +18,6 @@ LAYERS = [
     {
         "mmsearch.types",
         "mmsearch.records",
-        "mmsearch.facts",
         "mmsearch.errors",
         "mmsearch.extras",
         "mmsearch.files",

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mmsearch.catalog import Catalog
-from mmsearch.catalog.rows import SegmentRow
-from mmsearch.records import FileFacts, Text
+from mmsearch.records import Text
 from mmsearch.search.calibration import Calibration
 from mmsearch.search.confidence import WEAK, Confidence, measure
 from mmsearch.search.query import Query
@@ -53,8 +51,11 @@ def make_answer(query: Query, ranking: Ranking, catalog: Catalog, calibration: C
     if query.cut:
         weak = {i for i, confidence in confidences.items() if confidence.value < WEAK}
     shown = [i for i in looked_at if i not in weak][: query.k]
-    known = _known(query, [ranking.candidates.rows[i] for i in shown], catalog)
-    hits = [_hit(ranking, n, i, confidences.get(i), known, explain=query.explain) for n, i in enumerate(shown, 1)]
+    texts = catalog.texts_of(ranking.candidates.rows[i].id for i in shown)
+    paths = matching_paths(query, [ranking.candidates.rows[i].content_id for i in shown], catalog)
+    hits = [
+        _hit(ranking, n, i, confidences.get(i), texts, paths, explain=query.explain) for n, i in enumerate(shown, 1)
+    ]
     passed = order[: order.index(shown[-1])] if len(shown) == query.k else order
     return Answer(hits, sum(i in copies for i in passed), sum(i in weak for i in passed))
 
@@ -62,30 +63,6 @@ def make_answer(query: Query, ranking: Ranking, catalog: Catalog, calibration: C
 def matching_paths(query: Query, contents: Collection[int], catalog: Catalog) -> Mapping[int, bytes]:
     """Return the paths by which a filter holds for contents that have several: empty where it asks for none."""
     return catalog.matcher().paths(query.filter.expression, contents) if query.filter else {}
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What the catalog says of the hits: texts by segment, paths and facts by content."""
-
-    texts: Mapping[int, Sequence[Text]]
-    paths: Mapping[int, bytes]
-    facts: Mapping[int, FileFacts]
-
-
-def _known(query: Query, rows: Sequence[SegmentRow], catalog: Catalog) -> _Known:
-    """Return what is known of hits. Of several paths, each gets one that exists, and for which the filter holds."""
-    contents = [row.content_id for row in rows]
-    matching = matching_paths(query, contents, catalog)
-    paths = {row.content_id: matching.get(row.content_id, row.path) for row in rows}
-    gone = [content for content, path in paths.items() if content not in matching and not _exists(path)]
-    for content, names in catalog.paths_of(gone).items():
-        paths[content] = next(filter(_exists, names), names[0])
-    return _Known(catalog.texts_of(row.id for row in rows), paths, catalog.facts_of(contents))
-
-
-def _exists(path: bytes) -> bool:
-    return os.path.exists(path)  # noqa: PTH110  paths are bytes here
 
 
 def _copies(ranking: Ranking, enough: int) -> set[int]:
@@ -109,30 +86,28 @@ def _hit(
     rank: int,
     i: int,
     confidence: Confidence | None,
-    known: _Known,
+    texts: Mapping[int, Sequence[Text]],
+    paths: Mapping[int, bytes],
     *,
     explain: bool,
 ) -> Hit:
     row = ranking.candidates.rows[i]
     route = ranking.routes[int(ranking.leading[i])] if ranking.routes else None
-    text = next(iter(known.texts.get(row.id, ())), None)
     return Hit(
         rank=rank,
         score=float(ranking.scores[i]),
         confidence=confidence.value if confidence else None,
-        path=Path(os.fsdecode(known.paths[row.content_id])),
+        path=Path(os.fsdecode(paths.get(row.content_id, row.path))),
         modality=row.modality,
         view=route.view if route else MAIN_VIEW[row.modality],
         start_s=row.start_s,
         end_s=row.end_s,
-        text=text.words if text else None,
+        text=next((text.words for text in texts.get(row.id, ())), None),
         space=route.space.name if route else "",
         why=_why(ranking, i, confidence) if explain and route else None,
         id=row.content_id,
         page=row.page,
         heading=row.heading,
-        origin=text.origin if text else None,
-        facts=known.facts.get(row.content_id, FileFacts()),
     )
 
 

@@ -78,7 +78,7 @@ def test_query_prints_one_json_object_a_hit_with_the_keys_of_the_contract(librar
     done = run("query", "red", "-k", "3", "--json", library=library)
     assert done.returncode == 0
     hits = lines(done)
-    assert [list(hit) for hit in hits] == [[*HIT_KEYS, "id", "origin", "facts"]] * 3
+    assert [list(hit) for hit in hits] == [[*HIT_KEYS, "id"]] * 3
     assert [hit["rank"] for hit in hits] == [1, 2, 3]
     scores = [hit["score"] for hit in hits]
     assert scores == sorted(scores, key=lambda s: -float(str(s)))

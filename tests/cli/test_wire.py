@@ -42,8 +42,6 @@ PLAIN = {
     "text": None,
     "space": "mini",
     "id": 7,
-    "origin": None,
-    "facts": None,
 }
 
 

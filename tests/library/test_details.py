@@ -69,19 +69,6 @@ def test_a_file_that_failed_says_why_and_what_is_not_held_is_an_error(shelf: Pat
             library.details(shelf / "nowhere.jpg")
 
 
-def test_a_hit_says_where_its_words_come_from_and_shows_a_path_that_is_there(shelf: Path, tmp_path: Path) -> None:
-    picture, words = shelf / "media" / "barn.jpg", "a barn in the evening"
-    with mmsearch.open(shelf / "library") as library:
-        (hit,) = library.query(words, k=1)
-        assert (hit.path, hit.text, hit.origin) == (picture, words, Origin.CAPTION)
-        assert hit.facts == library.details(picture).item.facts  # type: ignore[union-attr]
-        picture.rename(tmp_path / "elsewhere.jpg")
-        try:
-            assert [hit.path.name for hit in library.query(words, k=1)] == ["copy.jpg"]
-        finally:
-            (tmp_path / "elsewhere.jpg").rename(picture)
-
-
 def test_show_prints_what_is_known(shelf: Path, run: Run) -> None:
     def show(name: str, *options: str) -> str:
         done = run("show", name, *options, library=shelf / "library", cwd=shelf / "media")
