@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +27,11 @@ def read_items(catalog: Catalog) -> Iterator[Item]:
             yield item
 
 
-def read_item(catalog: Catalog, number: int) -> Item:
-    """Return the item of this number. Raises `NoItemError`."""
-    return _read_one(catalog, number)[0]
-
-
-def read_segments(catalog: Catalog, number: int) -> tuple[Segment[None], ...]:
-    """Return the segments of an item, with their texts, in the order of their ids. Raises `NoItemError`."""
-    return _read_one(catalog, number)[1]
+def read_item(catalog: Catalog, number: int) -> tuple[Item, tuple[Segment[None], ...]]:
+    """Return the item of this number, and its segments with their texts, in their order. Raises `NoItemError`."""
+    for item_and_segments in _read_some(catalog, [number]):
+        return item_and_segments
+    raise NoItemError(f"the library holds no item {number}; it may have been removed since it was found")
 
 
 def read_facets(catalog: Catalog) -> Facets:
@@ -57,12 +55,6 @@ def read_details(catalog: Catalog, path: bytes) -> Details:
     return Details(every_path, item, segments, failure)
 
 
-def _read_one(catalog: Catalog, number: int) -> tuple[Item, tuple[Segment[None], ...]]:
-    for item_and_segments in _read_some(catalog, [number]):
-        return item_and_segments
-    raise NoItemError(f"the library holds no item {number}; it may have been removed since it was found")
-
-
 def _read_some(catalog: Catalog, contents: Sequence[int]) -> list[tuple[Item, tuple[Segment[None], ...]]]:
     """Return the existing ones of these contents as items with their segments, in one consistent state."""
     with catalog.one_read():
@@ -71,11 +63,9 @@ def _read_some(catalog: Catalog, contents: Sequence[int]) -> list[tuple[Item, tu
     by_content: dict[int, list[int]] = {}
     for segment, row in sorted(rows.items()):
         by_content.setdefault(row.content_id, []).append(segment)
-    items = []
+    items: list[tuple[Item, tuple[Segment[None], ...]]] = []
     for content, ids in sorted(by_content.items()):
-        segments = tuple(
-            Segment(None, rows[i].start_s, rows[i].end_s, texts_of.get(i, ()), rows[i].silent) for i in ids
-        )
+        segments = tuple(replace(rows[i], texts=texts_of.get(i, ())) for i in ids)
         first = rows[ids[0]]
         texts = tuple(dict.fromkeys(text for segment in segments for text in segment.texts))
         facts = facts_of.get(content, FileFacts())

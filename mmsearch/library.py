@@ -258,7 +258,7 @@ class Library:
         """Return the item of this number, which `Hit.id` and `Item.id` give. Raises `NoItemError`."""
         from mmsearch.holdings import read_item
 
-        return read_item(self.seen().catalog, number)
+        return read_item(self.seen().catalog, number)[0]
 
     def roots(self) -> list[bytes]:
         """Return the files and folders that a run without paths refreshes, as bytes of absolute paths."""

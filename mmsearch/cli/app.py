@@ -6,6 +6,7 @@ A command imports what it runs, so that `--help` and shell completion load none 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -98,15 +99,8 @@ def index(
     settings = Settings(workers=workers or default_workers(), batch=batch, device=device, precision=precision)
     folder = LibraryFolder(library)
     new = not folder.has_catalog
-    if new:  # it isn't made for nothing
-        missing = [path for path in paths or () if not os.path.lexists(expand(path))]
-        if missing:
-            raise typer.BadParameter(f"{printable(missing[0])} doesn't exist; nothing was changed", param_hint="PATH")
-        if not paths:
-            raise typer.BadParameter(
-                f"there is no library in {printable(folder.path)} yet; name at least one file or folder",
-                param_hint="PATH",
-            )
+    if new:
+        _check_first_paths(paths or (), folder.path)
     with Library(folder.path, model if new else "auto", settings=settings) as opened, stop_on_ctrl_c() as stop:
         with progress_bar(quiet=json) as progress:
             report = opened.index(
@@ -121,6 +115,17 @@ def index(
         reports.show_report(report, len(opened.failures()), as_json=json, pruned=prune)
     if report.interrupted:
         raise typer.Exit(130)
+
+
+def _check_first_paths(paths: Sequence[Path], folder: Path) -> None:
+    """Raise `BadParameter` unless there is something to index: no library is made for nothing."""
+    missing = [path for path in paths if not os.path.lexists(expand(path))]
+    if missing:
+        raise typer.BadParameter(f"{printable(missing[0])} doesn't exist; nothing was changed", param_hint="PATH")
+    if not paths:
+        raise typer.BadParameter(
+            f"there is no library in {printable(folder)} yet; name at least one file or folder", param_hint="PATH"
+        )
 
 
 app.command(cls=QueryCommand)(query)

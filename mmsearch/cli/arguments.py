@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from mmsearch.types import Modality, Term
+from mmsearch.types import Term
 
 if TYPE_CHECKING:
     from mmsearch.filters import Filter
@@ -107,35 +107,11 @@ def read_terms(
     return asked, chosen
 
 
-def filter_of(
-    kinds: list[Modality] | None,
-    *,
-    under: str | None,
-    name: str | None,
-    after: str | None,
-    before: str | None,
-    near: str | None,
-    within_km: float | None,
-    camera: str | None,
-    longer_s: float | None,
-    shorter_s: float | None,
-) -> Filter | None:
-    """Return the filter that the options ask for, None where they ask for none. Raises `FilterError`."""
-    if not kinds and all(
-        value is None for value in (under, name, after, before, near, within_km, camera, longer_s, shorter_s)
-    ):
+def filter_of(**options: Any) -> Filter | None:  # noqa: ANN401  each has the type of the `Filter` field of its name
+    """Return the filter of these fields, None where none of them is given. Raises `FilterError`."""
+    given = {field: value for field, value in options.items() if value is not None and value != []}
+    if not given:
         return None
     from mmsearch.filters import Filter  # no query without a filter pays for it
 
-    return Filter(
-        kind=kinds or None,
-        under=under,
-        name=name,
-        after=after,
-        before=before,
-        near=near,
-        within_km=within_km,
-        camera=camera,
-        longer_s=longer_s,
-        shorter_s=shorter_s,
-    )
+    return Filter(**given)

@@ -85,7 +85,7 @@ def query(
         from mmsearch.settings import Settings
     asked, among_terms = read_terms(terms or (), text or (), like or (), negative or ())
     options = filter_of(
-        modalities,
+        kind=modalities,
         under=under,
         name=name,
         after=after,

@@ -51,7 +51,7 @@ class Clip:
 
 
 def cut(file: BinaryIO, start_s: float, end_s: float, limits: Limits) -> Clip:
-    """Return what is seen and heard from one second to another, as a file of its own.
+    """Return the pictures and the sound between two times, in seconds, as a file of its own.
 
     Where the codecs fit a container that browsers play, nothing is encoded again, and the clip begins at the last key
     frame before `start_s`. Else it is encoded as H.264 and AAC, and begins within a frame. Raises `MediaError`.

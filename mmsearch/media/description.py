@@ -19,7 +19,7 @@ _WORDY = re.compile(r"[^\W\d_]{2}|[^\W\d_](?<=[\u3040-\uffff])")
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What is said of a file. `fields` are fields of `FileFacts` by name, None where a fact isn't known."""
+    """What a file or its sidecars say. `fields` are fields of `FileFacts` by name, None where a fact isn't known."""
 
     captions: tuple[str, ...] = ()
     keywords: tuple[str, ...] = ()

@@ -25,7 +25,7 @@ _WEIGHT = re.compile(r"^(\d+(?:\.\d+)?):(?=\D)")
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked: what to look for, how many hits, and which contents may answer.
+    """A question to a library: what to look for, how many hits to return, and which contents may answer.
 
     There is a term of positive weight, or no term and a filter: then the newest contents answer first. Without a
     `filter`, all contents may. `rerank` None is the direction's default. `cut` hides near-duplicates and weak matches.

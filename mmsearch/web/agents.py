@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute
 
 from mmsearch import wire
 from mmsearch.errors import MMSearchError, why
-from mmsearch.holdings import read_segments
+from mmsearch.holdings import read_item
 from mmsearch.records import Segment
 from mmsearch.rooted import OutsideRootsError
 from mmsearch.types import Answer, Modality
@@ -92,8 +92,7 @@ class Agents:
         """Look at an item: its facts, what is written or said near a moment, and a picture of it."""
 
         def look() -> CallToolResult:
-            found = self._service.library.item(item)
-            segments = read_segments(self._service.library.seen().catalog, item)
+            found, segments = read_item(self._service.library.seen().catalog, item)
             start_s = at_s or 0.0
             fields = wire.from_item(found) | {"texts": _nearest_texts(segments, start_s)}
             moments = [(each.start_s, each.end_s) for each in segments if each.start_s is not None]

@@ -67,10 +67,9 @@ _FILE = _binary("The file", "application/octet-stream") | {
 @router.get("/{number}", responses={200: {"model": ItemOut}, **PROBLEMS}, summary="What is known of an item")
 def item(number: int, service: Annotated[Service, Depends(service_of)]) -> Response:
     """Return an item with its facts, its texts and its segments, at most 1,000 of these."""
-    from mmsearch.holdings import read_segments
+    from mmsearch.holdings import read_item
 
-    found = service.library.item(number)
-    segments = read_segments(service.library.seen().catalog, number)
+    found, segments = read_item(service.library.seen().catalog, number)
     fields = wire.from_item(found)
     fields["segments"] = [wire.from_segment(segment) for segment in segments[:_MOST_SEGMENTS]]
     fields["segment_count"] = len(segments)

@@ -31,6 +31,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     soundfile.write(media / "song.wav", tone, RATE_HZ)
     put(media, "song.de.srt", "1\n00:00:01,000 --> 00:00:02,000\nHallo\n")
     put(media, "note.txt", "Buy bread.\n")
+    put(media, "trip.org", "* The harbour\nBoats lie there.\n")
     put(media, "broken.png", b"\x89PNG\r\n\x1a\n nothing")
     with mmsearch.open(folder / "library", model="hashing") as library:
         library.index(media)
@@ -57,6 +58,12 @@ def test_each_segment_of_a_sound_has_its_time_and_what_is_said_in_it(shelf: Path
     assert starts == sorted(set(starts))
     said = [text for text in details.segments[0].texts if text.origin is Origin.SUBTITLE]
     assert [(text.words, text.language, text.span) for text in said] == [("Hallo", "de", (1.0, 2.0))]
+
+
+def test_each_segment_of_a_document_has_its_heading(shelf: Path) -> None:
+    with mmsearch.open(shelf / "library") as library:
+        details = library.details(shelf / "media" / "trip.org")
+    assert [segment.heading for segment in details.segments] == ["The harbour"]
 
 
 def test_a_file_that_failed_says_why_and_what_is_not_held_is_an_error(shelf: Path) -> None:
