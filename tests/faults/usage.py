@@ -7,6 +7,8 @@ import threading
 from pathlib import Path
 from typing import Self
 
+from support.processes import has_begun
+
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 _LOOK_S = 0.1
 
@@ -37,7 +39,7 @@ def family(pid: int) -> list[int]:
 
 
 class Peak:
-    """Watches this process and its children while it is open; `bytes` is the most that they took, less the start."""
+    """Watches this process and its children while it is open; `bytes` is the most that they took together."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -54,4 +56,5 @@ class Peak:
 
     def _watch(self) -> None:
         while not self._stop.wait(_LOOK_S):
-            self.bytes = max(self.bytes, sum(map(resident, family(os.getpid()))))
+            own, *others = family(os.getpid())
+            self.bytes = max(self.bytes, resident(own) + sum(map(resident, filter(has_begun, others))))

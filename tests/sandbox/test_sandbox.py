@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from conftest import Run, children
 from support.media_maker import encoded, noise, png_chunk, put
+from support.processes import has_begun
 from support.traps import TrapSpace
 
 import mmsearch
@@ -78,10 +79,9 @@ def peak_memory() -> Iterator[list[float]]:
 
 
 def proportional_bytes(process_id: int) -> int:
-    """Return what a process holds; nothing while it is a copy of this one that has yet to start its program."""
+    if not has_begun(process_id):
+        return 0
     try:
-        if Path(f"/proc/{process_id}/cmdline").read_bytes() == Path("/proc/self/cmdline").read_bytes():
-            return 0
         rollup = Path(f"/proc/{process_id}/smaps_rollup").read_text()
     except OSError:
         return 0

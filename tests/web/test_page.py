@@ -170,6 +170,7 @@ def test_the_last_answer_wins_however_late_an_older_one_comes(show: Open) -> Non
         page.route("**/search", route)
 
     page = show("/", prepare)
+    page.wait_for_selector(".start")
     with page.expect_request(lambda request: "red" in (request.post_data or "")):
         page.fill("#q", "red")
     while not held:
